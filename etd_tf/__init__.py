@@ -1,0 +1,1 @@
+"""etd_tf: make a small BERT out of a big one (Extract Then Distill)."""

@@ -1,0 +1,17 @@
+"""Errors that etd_tf raises on purpose; everything else is a bug.
+
+Each message says what was received, what was expected and how to fix it. The
+commands in `bin/` print them without a traceback and exit with status 2.
+"""
+
+
+class EtdError(Exception):
+    """Base of every error that etd_tf raises on purpose."""
+
+
+class InputError(EtdError, ValueError):
+    """The user's input (path, file, flag or argument) cannot be used as given."""
+
+
+class DivergenceError(EtdError, RuntimeError):
+    """Training produced a loss or gradient that is not finite."""

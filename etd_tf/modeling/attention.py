@@ -1,0 +1,114 @@
+"""Multi-head self-attention with public queries, keys, values and scores."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.layers import Dense, dropout, linear
+from etd_tf.types import Tensor
+
+
+class AttentionTrace(NamedTuple):
+    """What one attention block computed.
+
+    Attributes:
+        queries: `[B, N, T, D]`, not yet divided by sqrt(D).
+        keys: `[B, N, T, D]`.
+        values: `[B, N, T, D]`.
+        scores: `[B, N, T, T]` (query, key), divided by sqrt(D), before mask and softmax.
+        output: `[B, T, H]`, after the output projection.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    scores: Tensor
+    output: Tensor
+
+
+class AttentionGates(NamedTuple):
+    """Multipliers of one block's units; None stands for ones.
+
+    Attributes:
+        query_key: `[B, N, D]`, multiplies each product q_d * k_d before softmax.
+        value: `[B, N, D]`, multiplies the head context (the same as gating values).
+    """
+
+    query_key: Tensor | None
+    value: Tensor | None
+
+
+class SelfAttention(keras.layers.Layer):
+    """BERT self-attention; kernels are `[H, N*D]`, column n*D + j is dim j of head n.
+
+    Args:
+        config: Sizes and dropout rates.
+        dtype: Keras dtype policy; scores and softmax are float32 in any case.
+        name: Layer name.
+    """
+
+    def __init__(self, config: BertConfig, *, dtype: Any = None, name: str = "attention") -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        self.config = config
+        hidden, policy = config.hidden_size, self.dtype_policy
+        self.query = Dense(hidden, hidden, dtype=policy, name="query")
+        self.key = Dense(hidden, hidden, dtype=policy, name="key")
+        self.value = Dense(hidden, hidden, dtype=policy, name="value")
+        self.output_dense = Dense(hidden, hidden, dtype=policy, name="output")
+        self.built = True
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Computes queries, keys and values with a single product.
+
+        Args:
+            x: `[B, T, H]`.
+
+        Returns:
+            Three tensors `[B, N, T, D]`.
+        """
+        parts = (self.query, self.key, self.value)
+        dtype = self.compute_dtype
+        kernel = ops.concatenate([ops.cast(p.kernel, dtype) for p in parts], axis=1)
+        bias = ops.concatenate([ops.cast(p.bias, dtype) for p in parts], axis=0)
+        y = linear(ops.cast(x, dtype), kernel, bias)
+        batch, length = ops.shape(x)[:2]
+        heads, size = self.config.num_heads, self.config.head_size
+        y = ops.transpose(ops.reshape(y, (batch, length, 3, heads, size)), (2, 0, 3, 1, 4))
+        return y[0], y[1], y[2]
+
+    def call(
+        self,
+        x: Tensor,
+        mask_bias: Tensor | None,
+        gates: AttentionGates = AttentionGates(None, None),
+        seed: keras.random.SeedGenerator | None = None,
+    ) -> AttentionTrace:
+        """Runs the block.
+
+        Args:
+            x: `[B, T, H]`.
+            mask_bias: Float32 `[B, 1, 1, T]`, 0 for real keys, very negative for padding.
+            gates: Unit gates for importance scoring.
+            seed: Source of dropout seeds; None in inference.
+
+        Returns:
+            The trace; its `output` has shape `[B, T, H]`.
+        """
+        queries, keys, values = self.project(x)
+        scaled = ops.multiply(queries, ops.cast(self.config.head_size**-0.5, queries.dtype))
+        if gates.query_key is not None:
+            scaled = ops.multiply(scaled, ops.cast(gates.query_key, scaled.dtype)[:, :, None, :])
+        scores = ops.cast(ops.matmul(scaled, ops.swapaxes(keys, -1, -2)), "float32")
+        masked = scores if mask_bias is None else ops.add(scores, mask_bias)
+        probabilities = ops.softmax(masked, axis=-1)
+        probabilities = dropout(probabilities, self.config.attention_dropout, seed)
+        context = ops.matmul(ops.cast(probabilities, values.dtype), values)
+        if gates.value is not None:
+            context = ops.multiply(context, ops.cast(gates.value, context.dtype)[:, :, None, :])
+        batch, length = ops.shape(x)[:2]
+        context = ops.reshape(
+            ops.transpose(context, (0, 2, 1, 3)), (batch, length, self.config.hidden_size)
+        )
+        return AttentionTrace(queries, keys, values, scores, self.output_dense(context))

@@ -1,0 +1,266 @@
+"""The sizes and constants that define a BERT encoder."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etd_tf.errors import InputError
+
+_ACTIVATION_ALIASES = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_new",
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "relu": "relu",
+}
+
+# Our field name -> its name in a Hugging Face `config.json`. Google's
+# `bert_config.json` uses the same names for the fields it has.
+_HUGGINGFACE_NAMES = {
+    "vocab_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+    "type_vocab_size": "type_vocab_size",
+    "hidden_act": "hidden_act",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "hidden_dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "pad_token_id": "pad_token_id",
+}
+_NOT_IN_GOOGLE = ("layer_norm_epsilon", "pad_token_id")
+_REQUIRED = ("vocab_size", "num_layers", "hidden_size", "num_heads", "intermediate_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Architecture of a post-LayerNorm BERT encoder.
+
+    Attributes:
+        vocab_size: Number of word pieces, V.
+        num_layers: Transformer layers, L.
+        hidden_size: Width of the residual stream, H = num_heads * head_size.
+        num_heads: Attention heads of each layer, N.
+        intermediate_size: Inner width of the feed-forward block, F.
+        max_positions: Longest sequence the position table covers.
+        type_vocab_size: Rows of the segment table; 1 for models without segments.
+        hidden_act: `"gelu"` (exact, erf), `"gelu_new"` (tanh form) or `"relu"`.
+        layer_norm_epsilon: Added to the variance in every LayerNorm.
+        hidden_dropout: Dropout rate of embeddings and block outputs in training.
+        attention_dropout: Dropout rate of attention probabilities in training.
+        pad_token_id: Token id that fills short sequences.
+
+    Raises:
+        InputError: A size is not positive, `hidden_size` is not a multiple of
+            `num_heads`, a rate is outside [0, 1) or the activation is unknown.
+    """
+
+    vocab_size: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    layer_norm_epsilon: float = 1e-12
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = (*_REQUIRED, "max_positions", "type_vocab_size")
+        for name in sizes:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"BertConfig {name}={value!r} is not a positive integer.")
+        self._check_heads()
+        if self.hidden_act not in _ACTIVATION_ALIASES:
+            raise InputError(
+                f"BertConfig hidden_act={self.hidden_act!r} is not supported. "
+                f"Supported activations: {', '.join(sorted(_ACTIVATION_ALIASES))}."
+            )
+        object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES[self.hidden_act])
+        for name in ("hidden_dropout", "attention_dropout"):
+            rate = getattr(self, name)
+            if not 0.0 <= rate < 1.0:
+                raise InputError(f"BertConfig {name}={rate!r} is outside [0, 1).")
+        if not 0.0 < self.layer_norm_epsilon < 1.0:
+            raise InputError(
+                f"BertConfig layer_norm_epsilon={self.layer_norm_epsilon!r} is outside (0, 1)."
+            )
+
+    def _check_heads(self) -> None:
+        if self.hidden_size % self.num_heads == 0:
+            return
+        lower = self.hidden_size // self.num_heads * self.num_heads
+        upper = lower + self.num_heads
+        nearest = f"{lower} or {upper}" if lower else str(upper)
+        raise InputError(
+            f"hidden_size={self.hidden_size} is not a multiple of num_heads={self.num_heads}. "
+            "BERT checkpoints need hidden_size == num_heads * head_size. "
+            f"Nearest sizes that work: {nearest}; or change num_heads."
+        )
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one attention head, D."""
+        return self.hidden_size // self.num_heads
+
+    def replace(self, **changes: Any) -> "BertConfig":
+        """Returns a copy with some fields changed and everything checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as a plain dictionary, readable by `BertConfig(**d)`."""
+        return dataclasses.asdict(self)
+
+    def num_parameters(self, *, pooler: bool = True, mlm_head: bool = False) -> int:
+        """Counts trainable scalars.
+
+        Args:
+            pooler: Count the pooler's dense layer.
+            mlm_head: Count the masked-LM head (its output embedding is tied).
+
+        Returns:
+            The number of scalars.
+        """
+        hidden, inner = self.hidden_size, self.intermediate_size
+        rows = self.vocab_size + self.max_positions + self.type_vocab_size
+        attention = 4 * (hidden * hidden + hidden)
+        feed_forward = 2 * hidden * inner + inner + hidden
+        total = rows * hidden + 2 * hidden
+        total += self.num_layers * (attention + feed_forward + 4 * hidden)
+        if pooler:
+            total += hidden * hidden + hidden
+        if mlm_head:
+            total += hidden * hidden + 3 * hidden + self.vocab_size
+        return total
+
+    def flops(self, sequence_length: int) -> int:
+        """Floating-point operations of one forward pass over one sequence.
+
+        A multiply-add counts as 2. Embeddings, LayerNorm, softmax, biases, pooler and
+        heads are left out, as in TinyBERT's table 1 (Jiao et al. 2019).
+
+        Args:
+            sequence_length: Tokens in the sequence, padding included.
+
+        Returns:
+            L * [2T(4*H*A + 2*H*F) + 4*T*T*A] with attention width A = H.
+        """
+        length, hidden = sequence_length, self.hidden_size
+        linear = 2 * length * (4 * hidden * hidden + 2 * hidden * self.intermediate_size)
+        return self.num_layers * (linear + 4 * length * length * hidden)
+
+    @classmethod
+    def from_huggingface(cls, values: Mapping[str, Any]) -> "BertConfig":
+        """Reads the mapping of a Hugging Face `config.json` of type `bert`.
+
+        Args:
+            values: The parsed JSON object; unknown keys are ignored.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            InputError: A required key is missing or a value has the wrong type.
+        """
+        return cls._from_names(values, _HUGGINGFACE_NAMES, "Hugging Face config.json")
+
+    @classmethod
+    def from_google(
+        cls, values: Mapping[str, Any], *, hidden_act: str | None = None
+    ) -> "BertConfig":
+        """Reads the mapping of Google's `bert_config.json`.
+
+        Google writes `gelu` for both forms: the code computed erf until February 2019
+        and the tanh form since. The exact form is the default here.
+
+        Args:
+            values: The parsed JSON object.
+            hidden_act: Activation to use instead of the file's.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            InputError: As for `from_huggingface`.
+        """
+        names = {k: v for k, v in _HUGGINGFACE_NAMES.items() if k not in _NOT_IN_GOOGLE}
+        config = cls._from_names(values, names, "bert_config.json")
+        return config if hidden_act is None else config.replace(hidden_act=hidden_act)
+
+    @classmethod
+    def _from_names(
+        cls, values: Mapping[str, Any], names: Mapping[str, str], what: str
+    ) -> "BertConfig":
+        if not isinstance(values, Mapping):
+            raise InputError(f"{what} holds a {type(values).__name__}, expected a JSON object.")
+        missing = [names[field] for field in _REQUIRED if names[field] not in values]
+        if missing:
+            raise InputError(
+                f"{what} lacks {', '.join(missing)}; it does not describe a BERT model."
+            )
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        arguments: dict[str, Any] = {}
+        for field, name in names.items():
+            value = values.get(name)
+            if value is not None:
+                arguments[field] = _coerce(value, fields[field].type, name, what)
+        return cls(**arguments)
+
+    def to_huggingface(self) -> dict[str, Any]:
+        """Returns the architecture part of a Hugging Face `config.json` of type `bert`."""
+        values = {theirs: getattr(self, ours) for ours, theirs in _HUGGINGFACE_NAMES.items()}
+        return {"model_type": "bert", **values, "position_embedding_type": "absolute"}
+
+    def to_google(self) -> dict[str, Any]:
+        """Returns the content of Google's `bert_config.json`; epsilon has no place there."""
+        values = {theirs: getattr(self, ours) for ours, theirs in _HUGGINGFACE_NAMES.items()}
+        for ours in _NOT_IN_GOOGLE:
+            del values[_HUGGINGFACE_NAMES[ours]]
+        return values
+
+
+def _coerce(value: Any, kind: Any, name: str, what: str) -> Any:
+    """Checks one JSON value against a field type; integers are legal floats."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise InputError(f"{what}: {name}={value!r} is not of type {kind.__name__}.")
+    return value
+
+
+def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]:
+    """Reads a file that must hold one JSON object.
+
+    Args:
+        path: The file.
+        max_bytes: Larger files are refused before they are read.
+
+    Returns:
+        The parsed object.
+
+    Raises:
+        InputError: The file is missing, unreadable, too large, not UTF-8, not JSON or
+            not an object.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise InputError(
+                f"{path} is larger than {max_bytes} bytes; not a JSON file of a model."
+            )
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
+    return values

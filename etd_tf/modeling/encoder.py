@@ -1,0 +1,256 @@
+"""The BERT encoder: embeddings, post-LayerNorm Transformer layers and pooler."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from etd_tf.errors import InputError
+from etd_tf.modeling.attention import AttentionGates, AttentionTrace, SelfAttention
+from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.layers import Dense, Embeddings, LayerNorm, SeedStream, activation, dropout
+from etd_tf.types import Tensor
+
+_MASKED_SCORE = -1e9  # exp() of it is exactly 0 in float32
+
+
+class EncoderTrace(NamedTuple):
+    """Every internal state that a distillation loss may read.
+
+    In a compiled function the ones that nobody reads are never computed.
+
+    Attributes:
+        embedding_output: `[B, T, H]`, after its LayerNorm.
+        hidden_states: L tensors `[B, T, H]`, the output of each layer.
+        queries: L tensors `[B, N, T, D]`.
+        keys: L tensors `[B, N, T, D]`.
+        values: L tensors `[B, N, T, D]`.
+        attention_scores: L float32 tensors `[B, N, T, T]`, before mask and softmax.
+        pooled_output: `[B, H]`, or None where the encoder has no pooler.
+        padding_mask: `[B, T]`, 1 for real tokens.
+    """
+
+    embedding_output: Tensor
+    hidden_states: tuple[Tensor, ...]
+    queries: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    attention_scores: tuple[Tensor, ...]
+    pooled_output: Tensor | None
+    padding_mask: Tensor
+
+    @property
+    def sequence_output(self) -> Tensor:
+        """The last layer's hidden state `[B, T, H]`."""
+        return self.hidden_states[-1]
+
+
+class EncoderGates(NamedTuple):
+    """Multipliers of every prunable unit, one set an example (see importance scoring).
+
+    Attributes:
+        hidden: L + 1 tensors `[B, H]`: the embedding output, then each layer's output.
+        intermediate: L tensors `[B, F]`: the activation before the second FFN product.
+        query_key: L tensors `[B, N, D]`.
+        value: L tensors `[B, N, D]`.
+    """
+
+    hidden: tuple[Tensor, ...]
+    intermediate: tuple[Tensor, ...]
+    query_key: tuple[Tensor, ...]
+    value: tuple[Tensor, ...]
+
+
+class EncoderLayer(keras.layers.Layer):
+    """One Transformer layer: attention and feed-forward, each followed by LayerNorm.
+
+    Args:
+        config: Sizes, activation and dropout rates.
+        dtype: Keras dtype policy.
+        name: Layer name.
+    """
+
+    def __init__(self, config: BertConfig, *, dtype: Any = None, name: str) -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        self.config = config
+        hidden, inner, policy = config.hidden_size, config.intermediate_size, self.dtype_policy
+        epsilon = config.layer_norm_epsilon
+        self.attention = SelfAttention(config, dtype=policy)
+        self.attention_layer_norm = LayerNorm(
+            hidden, epsilon, dtype=policy, name="attention_layer_norm"
+        )
+        self.intermediate = Dense(hidden, inner, dtype=policy, name="intermediate")
+        self.output_dense = Dense(inner, hidden, dtype=policy, name="output")
+        self.output_layer_norm = LayerNorm(hidden, epsilon, dtype=policy, name="output_layer_norm")
+        self.built = True
+
+    def call(
+        self,
+        x: Tensor,
+        mask_bias: Tensor | None,
+        attention_gates: AttentionGates = AttentionGates(None, None),
+        intermediate_gate: Tensor | None = None,
+        seed: keras.random.SeedGenerator | None = None,
+    ) -> tuple[Tensor, AttentionTrace]:
+        """Maps `[B, T, H]` to `[B, T, H]` and the attention block's trace."""
+        rate = self.config.hidden_dropout
+        attention = self.attention(x, mask_bias, gates=attention_gates, seed=seed)
+        x = self.attention_layer_norm(ops.add(x, dropout(attention.output, rate, seed)))
+        inner = activation(self.config.hidden_act, self.intermediate(x))
+        if intermediate_gate is not None:
+            inner = ops.multiply(inner, ops.cast(intermediate_gate, inner.dtype)[:, None, :])
+        y = dropout(self.output_dense(inner), rate, seed)
+        return self.output_layer_norm(ops.add(x, y)), attention
+
+
+@keras.saving.register_keras_serializable(package="etd_tf")
+class BertEncoder(keras.Model):
+    """A BERT encoder with an exact configuration and visible internals.
+
+    Inputs are a dictionary of int32 `[B, T]` tensors: `token_ids`, and optionally
+    `segment_ids` (default 0) and `padding_mask` (1 for real tokens; default: the tokens
+    that are not `config.pad_token_id`). The output is a dictionary: `sequence_output`
+    `[B, T, H]` and, with a pooler, `pooled_output` `[B, H]`.
+
+    Args:
+        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
+        pooler: Whether there is a pooler (tanh dense layer on the first token).
+        dtype: Keras dtype policy: `"float32"`, `"mixed_bfloat16"`, `"bfloat16"`, ...
+        name: Model name.
+
+    Example:
+        >>> config = BertConfig(99, num_layers=2, hidden_size=8, num_heads=2,
+        ...                     intermediate_size=16)
+        >>> encoder = BertEncoder(config)
+        >>> encoder({"token_ids": [[5, 6, 7]]})["sequence_output"].shape
+        TensorShape([1, 3, 8])
+    """
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        *,
+        pooler: bool = True,
+        dtype: Any = None,
+        name: str = "bert_encoder",
+    ) -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        if not isinstance(config, BertConfig):
+            config = BertConfig(**config)
+        self.config = config
+        policy = self.dtype_policy
+        self.embeddings = Embeddings(config, dtype=policy)
+        self.encoder_layers = [
+            EncoderLayer(config, dtype=policy, name=f"layer_{i}") for i in range(config.num_layers)
+        ]
+        self.pooler = (
+            Dense(config.hidden_size, config.hidden_size, dtype=policy, name="pooler")
+            if pooler
+            else None
+        )
+        self.seed_generator = keras.random.SeedGenerator()
+        self.built = True
+
+    def call(self, inputs: Mapping[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+        """Encodes a batch; see the class for inputs and outputs."""
+        trace = self.trace(inputs, training=training)
+        outputs = {"sequence_output": trace.sequence_output}
+        if trace.pooled_output is not None:
+            outputs["pooled_output"] = trace.pooled_output
+        return outputs
+
+    def trace(
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        gates: EncoderGates | None = None,
+        training: bool = False,
+        dropout_seed: Tensor | None = None,
+    ) -> EncoderTrace:
+        """Runs the encoder and returns all internal states.
+
+        Args:
+            inputs: As for calling the model.
+            gates: Unit multipliers; None means all ones.
+            training: Apply dropout.
+            dropout_seed: Integer tensor `[2]` that alone determines the dropout masks;
+                None uses the model's own seed generator.
+
+        Returns:
+            The trace.
+
+        Raises:
+            InputError: `inputs` lacks `token_ids`, or sequences exceed the position table.
+        """
+        token_ids, segment_ids, padding_mask = self._unpack(inputs)
+        seed = self._seed_source(training, dropout_seed)
+        mask_bias = ops.multiply(
+            ops.subtract(1.0, ops.cast(padding_mask, "float32")), _MASKED_SCORE
+        )[:, None, None, :]
+        x = _gated(self.embeddings(token_ids, segment_ids, seed=seed), gates, 0)
+        embedding_output, states, attentions = x, [], []
+        for index, layer in enumerate(self.encoder_layers):
+            attention_gates, intermediate = AttentionGates(None, None), None
+            if gates is not None:
+                attention_gates = AttentionGates(gates.query_key[index], gates.value[index])
+                intermediate = gates.intermediate[index]
+            x, attention = layer(
+                x,
+                mask_bias,
+                attention_gates=attention_gates,
+                intermediate_gate=intermediate,
+                seed=seed,
+            )
+            x = _gated(x, gates, index + 1)
+            states.append(x)
+            attentions.append(attention)
+        pooled = None if self.pooler is None else ops.tanh(self.pooler(x[:, 0]))
+        return EncoderTrace(
+            embedding_output=embedding_output,
+            hidden_states=tuple(states),
+            queries=tuple(a.queries for a in attentions),
+            keys=tuple(a.keys for a in attentions),
+            values=tuple(a.values for a in attentions),
+            attention_scores=tuple(a.scores for a in attentions),
+            pooled_output=pooled,
+            padding_mask=padding_mask,
+        )
+
+    def _unpack(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+        if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
+            got = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
+            raise InputError(
+                "BertEncoder takes a dictionary with token_ids [B, T] and optionally "
+                f"segment_ids and padding_mask; received {got}."
+            )
+        token_ids = ops.convert_to_tensor(inputs["token_ids"], dtype="int32")
+        segment_ids = inputs.get("segment_ids")
+        if segment_ids is not None:
+            segment_ids = ops.convert_to_tensor(segment_ids, dtype="int32")
+        padding_mask = inputs.get("padding_mask")
+        if padding_mask is None:
+            padding_mask = ops.cast(ops.not_equal(token_ids, self.config.pad_token_id), "int32")
+        return token_ids, segment_ids, ops.convert_to_tensor(padding_mask)
+
+    def _seed_source(
+        self, training: bool, dropout_seed: Tensor | None
+    ) -> keras.random.SeedGenerator | None:
+        if not training:
+            return None
+        return self.seed_generator if dropout_seed is None else SeedStream(dropout_seed)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: sizes and policy, no weights."""
+        return {
+            "config": self.config.to_dict(),
+            "pooler": self.pooler is not None,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "name": self.name,
+        }
+
+
+def _gated(x: Tensor, gates: EncoderGates | None, site: int) -> Tensor:
+    if gates is None:
+        return x
+    return ops.multiply(x, ops.cast(gates.hidden[site], x.dtype)[:, None, :])

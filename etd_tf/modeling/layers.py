@@ -1,0 +1,198 @@
+"""Building blocks of the encoder: dense, LayerNorm, dropout and embeddings.
+
+Variables stay in the layer's variable dtype (float32 under the mixed policies); each
+layer casts explicitly, so that LayerNorm always runs in float32 and matrix products
+run in the compute dtype.
+
+Shape legend: B batch, T tokens, H hidden, I and O a kernel's input and output width.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from etd_tf.errors import InputError
+from etd_tf.modeling.config import BertConfig
+from etd_tf.types import Tensor
+
+_KERNEL_STDDEV = 0.02  # BERT's initializer_range
+
+
+def kernel_initializer() -> keras.initializers.Initializer:
+    """BERT's weight initializer: a truncated normal of standard deviation 0.02."""
+    return keras.initializers.TruncatedNormal(stddev=_KERNEL_STDDEV)
+
+
+def linear(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Applies `x @ kernel + bias` over the last axis as one two-dimensional product.
+
+    A product of `[B, T, I]` with `[I, O]` left to broadcasting becomes B small products,
+    and its gradient B kernel-sized arrays; flattening keeps both a single GEMM.
+
+    Args:
+        x: `[..., I]`.
+        kernel: `[I, O]`.
+        bias: `[O]`, or None.
+
+    Returns:
+        `[..., O]` in the dtype of `x`.
+    """
+    lead = ops.shape(x)[:-1]
+    y = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    if bias is not None:
+        y = ops.add(y, bias)
+    return ops.reshape(y, (*lead, kernel.shape[-1]))
+
+
+def activation(name: str, x: Tensor) -> Tensor:
+    """Applies the feed-forward activation: exact GELU, tanh GELU or ReLU."""
+    if name == "relu":
+        return ops.relu(x)
+    return ops.gelu(x, approximate=name == "gelu_new")
+
+
+class SeedStream(keras.random.SeedGenerator):
+    """Dropout seeds derived from one seed tensor, without any variable.
+
+    Keras' own generator keeps its position in a variable, so a run resumed in the middle
+    needs that variable back and replicas share it. Here the caller's tensor decides all:
+    the n-th dropout of a call uses `(seed[0], seed[1] + n)`.
+
+    Args:
+        seed: Integer tensor `[2]`. Its second entry must leave room for the number of
+            dropout layers between one call's seed and the next one's.
+    """
+
+    def __init__(self, seed: Tensor) -> None:  # deliberately without super(): no variable
+        self._seed = ops.cast(seed, "int32")
+        self._drawn = 0
+
+    def next(self, ordered: bool = True) -> Tensor:
+        """Returns the next seed, an int32 tensor `[2]`."""
+        del ordered
+        offset = ops.convert_to_tensor([0, self._drawn], dtype="int32")
+        self._drawn += 1
+        return ops.add(self._seed, offset)
+
+
+def dropout(x: Tensor, rate: float, seed: keras.random.SeedGenerator | None) -> Tensor:
+    """Inverted dropout; the identity when `seed` is None or `rate` is 0."""
+    if seed is None or rate == 0.0:
+        return x
+    return keras.random.dropout(x, rate, seed=seed)
+
+
+class Dense(keras.layers.Layer):
+    """A linear map with bias and public two-dimensional kernel.
+
+    Args:
+        input_size: I.
+        output_size: O.
+        dtype: Keras dtype policy.
+        name: Layer name.
+    """
+
+    def __init__(self, input_size: int, output_size: int, *, dtype: Any = None, name: str) -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        self.kernel = self.add_weight(
+            shape=(input_size, output_size), initializer=kernel_initializer(), name="kernel"
+        )
+        self.bias = self.add_weight(shape=(output_size,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, x: Tensor) -> Tensor:
+        """Maps `[..., I]` to `[..., O]` in the compute dtype."""
+        dtype = self.compute_dtype
+        return linear(ops.cast(x, dtype), ops.cast(self.kernel, dtype), ops.cast(self.bias, dtype))
+
+
+class LayerNorm(keras.layers.Layer):
+    """Layer normalisation over the last axis, computed in float32.
+
+    Args:
+        size: Width H of the last axis.
+        epsilon: Added to the variance.
+        dtype: Keras dtype policy; the output has its compute dtype.
+        name: Layer name.
+    """
+
+    def __init__(self, size: int, epsilon: float, *, dtype: Any = None, name: str) -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        self.epsilon = epsilon
+        self.gamma = self.add_weight(shape=(size,), initializer="ones", name="gamma")
+        self.beta = self.add_weight(shape=(size,), initializer="zeros", name="beta")
+        self.built = True
+
+    def call(self, x: Tensor) -> Tensor:
+        """Normalises `[..., H]`."""
+        x = ops.cast(x, "float32")
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        centred = ops.subtract(x, mean)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        scale = ops.multiply(
+            ops.rsqrt(ops.add(variance, self.epsilon)), ops.cast(self.gamma, "float32")
+        )
+        y = ops.add(ops.multiply(centred, scale), ops.cast(self.beta, "float32"))
+        return ops.cast(y, self.compute_dtype)
+
+
+class Embeddings(keras.layers.Layer):
+    """Sum of token, position and segment embeddings, then LayerNorm and dropout.
+
+    Args:
+        config: Sizes, epsilon and dropout rate.
+        dtype: Keras dtype policy.
+        name: Layer name.
+    """
+
+    def __init__(self, config: BertConfig, *, dtype: Any = None, name: str = "embeddings") -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        self.config = config
+        rows = {
+            "token": config.vocab_size,
+            "position": config.max_positions,
+            "segment": config.type_vocab_size,
+        }
+        self.token, self.position, self.segment = (
+            self.add_weight(
+                shape=(count, config.hidden_size),
+                initializer=kernel_initializer(),
+                name=f"{what}_embeddings",
+            )
+            for what, count in rows.items()
+        )
+        self.layer_norm = LayerNorm(
+            config.hidden_size,
+            config.layer_norm_epsilon,
+            dtype=self.dtype_policy,
+            name="layer_norm",
+        )
+        self.built = True
+
+    def call(
+        self,
+        token_ids: Tensor,
+        segment_ids: Tensor | None,
+        seed: keras.random.SeedGenerator | None = None,
+    ) -> Tensor:
+        """Embeds `[B, T]` ids as `[B, T, H]`; segments default to 0.
+
+        Raises:
+            InputError: T is known and larger than the position table.
+        """
+        length = token_ids.shape[1]
+        if length is not None and length > self.config.max_positions:
+            raise InputError(
+                f"The input has {length} tokens a sequence, but the model has only "
+                f"{self.config.max_positions} positions. Shorten the sequences."
+            )
+        if length is None:
+            length = ops.shape(token_ids)[1]
+        x = ops.take(self.token, token_ids, axis=0)
+        x = ops.add(x, self.position[None, :length])
+        if segment_ids is None:
+            x = ops.add(x, self.segment[0])
+        else:
+            x = ops.add(x, ops.take(self.segment, segment_ids, axis=0))
+        return dropout(self.layer_norm(x), self.config.hidden_dropout, seed)
