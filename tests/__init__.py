@@ -1,0 +1,1 @@
+"""Tests of etd_tf; the tree mirrors the sources."""
