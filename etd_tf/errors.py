@@ -15,3 +15,18 @@ class InputError(EtdError, ValueError):
 
 class DivergenceError(EtdError, RuntimeError):
     """Training produced a loss or gradient that is not finite."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end; work done so far has been saved.
+
+    Not an `Exception`, so that no handler takes it for a failure.
+
+    Args:
+        signum: The signal's number; commands exit with 128 + signum.
+        message: What was saved and how to go on.
+    """
+
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message)
+        self.signum = signum

@@ -1,0 +1,186 @@
+"""The frame of every command: flags, help, errors and exit status."""
+
+import dataclasses
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+from absl import flags
+
+from etd_tf.errors import EtdError, InputError, Interrupted
+
+EXIT_INPUT_ERROR = 2
+_HELP_WIDTH = 96
+_HELP_FLAGS = ("--help", "-help", "-h", "--helpfull", "--helpshort")
+
+
+class FlagSet:
+    """Flags of one command, in titled groups; a private `absl.flags.FlagValues`.
+
+    Attributes:
+        values: The absl flag values; attribute access gives the parsed value.
+        groups: Flag names by group title, in order of definition.
+    """
+
+    def __init__(self) -> None:
+        self.values = flags.FlagValues()
+        self.groups: dict[str, list[str]] = {}
+        self._title = "Other"
+
+    def group(self, title: str) -> "FlagSet":
+        """Starts a group; the flags defined next belong to it."""
+        self._title = title
+        self.groups.setdefault(title, [])
+        return self
+
+    def _added(self, name: str) -> None:
+        self.groups[self._title].append(name)
+
+    def string(self, name: str, default: str | None, help_text: str) -> None:
+        """Defines a text flag."""
+        flags.DEFINE_string(name, default, help_text, flag_values=self.values)
+        self._added(name)
+
+    def integer(
+        self, name: str, default: int | None, help_text: str, *, minimum: int | None = None
+    ) -> None:
+        """Defines a whole-number flag, with an inclusive lower bound."""
+        flags.DEFINE_integer(name, default, help_text, lower_bound=minimum, flag_values=self.values)
+        self._added(name)
+
+    def number(
+        self, name: str, default: float | None, help_text: str, *, minimum: float | None = None
+    ) -> None:
+        """Defines a real-number flag, with an inclusive lower bound."""
+        flags.DEFINE_float(name, default, help_text, lower_bound=minimum, flag_values=self.values)
+        self._added(name)
+
+    def boolean(self, name: str, default: bool, help_text: str) -> None:
+        """Defines a switch: `--name` or `--noname`."""
+        flags.DEFINE_boolean(name, default, help_text, flag_values=self.values)
+        self._added(name)
+
+    def choice(self, name: str, default: str, options: Sequence[str], help_text: str) -> None:
+        """Defines a flag with a fixed set of values."""
+        flags.DEFINE_enum(name, default, list(options), help_text, flag_values=self.values)
+        self._added(name)
+
+    def strings(self, name: str, default: Sequence[str], help_text: str) -> None:
+        """Defines a comma-separated list of texts."""
+        flags.DEFINE_list(name, list(default), help_text, flag_values=self.values)
+        self._added(name)
+
+    def required(self, *names: str) -> None:
+        """Marks flags without which the command cannot run."""
+        for name in names:
+            flags.mark_flag_as_required(name, flag_values=self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of `bin/`.
+
+    Attributes:
+        name: What the user types, e.g. `"etd_distill"`.
+        summary: What it makes, with an example; shown above the flags.
+        define: Adds the command's flags to a `FlagSet`.
+        run: Does the work; gets the parsed flags.
+    """
+
+    name: str
+    summary: str
+    define: Callable[[FlagSet], None]
+    run: Callable[[flags.FlagValues], None]
+
+
+def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Parses flags and runs a command.
+
+    Args:
+        command: The command.
+        argv: Arguments without the program's name; default `sys.argv[1:]`.
+
+    Returns:
+        The exit status: 0, 2 after an input error, or 128 + the number of the signal
+        that ended the work.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    flag_set = FlagSet()
+    command.define(flag_set)
+    if any(argument in _HELP_FLAGS for argument in arguments):
+        sys.stdout.write(help_text(command, flag_set))
+        return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        rest = flag_set.values([command.name, *arguments])[1:]
+        if rest:
+            raise InputError(
+                f"Unexpected argument {rest[0]!r}. Flags are written --name=value; "
+                f"{command.name} --help lists them."
+            )
+        with _terminable():
+            command.run(flag_set.values)
+    except flags.Error as error:
+        return _fail(command, f"{error}\n{command.name} --help lists all flags.")
+    except EtdError as error:
+        return _fail(command, str(error))
+    except (Interrupted, KeyboardInterrupt) as stop:
+        signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")
+        return 128 + int(signum)
+    return 0
+
+
+def _fail(command: Command, message: str) -> int:
+    sys.stderr.write(f"{command.name}: {message}\n")
+    return EXIT_INPUT_ERROR
+
+
+class _terminable:  # noqa: N801 - used as a with-statement keyword
+    """Turns SIGTERM into `Interrupted` while a command runs."""
+
+    def __enter__(self) -> None:
+        self._previous: Any = signal.signal(signal.SIGTERM, self._raise)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+    @staticmethod
+    def _raise(signum: int, _: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+
+def help_text(command: Command, flag_set: FlagSet) -> str:
+    """Formats the help page: summary, then the flags by group with defaults."""
+    lines = [f"{command.name}: {command.summary}", ""]
+    for title, names in flag_set.groups.items():
+        lines += [f"{title}:", *(line for name in names for line in _flag_help(flag_set, name)), ""]
+    lines.append("--flagfile=FILE reads flags from a file; flags after it override it.")
+    return "\n".join(lines) + "\n"
+
+
+def _flag_help(flag_set: FlagSet, name: str) -> Iterator[str]:
+    flag = flag_set.values[name]
+    kind = flag.flag_type()
+    value = (
+        ""
+        if kind == "bool"
+        else "="
+        + {"string enum": "|".join(getattr(flag.parser, "enum_values", []))}.get(
+            kind, kind.split()[-1].upper()
+        )
+    )
+    default = "" if flag.default in (None, [], "") else f" [default: {_default(flag)}]"
+    switch = f"--[no]{name}" if kind == "bool" else f"--{name}{value}"
+    yield f"  {switch}"
+    yield from textwrap.wrap(
+        f"{flag.help}{default}", _HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+    )
+
+
+def _default(flag: Any) -> str:
+    return ",".join(flag.default) if isinstance(flag.default, list) else str(flag.default)

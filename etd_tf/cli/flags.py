@@ -1,0 +1,98 @@
+"""Flags that several commands share, with one name and one meaning everywhere."""
+
+from absl import flags
+
+from etd_tf.cli.app import FlagSet
+
+DEFAULT_CACHE = "~/.cache/etd_tf"
+
+
+def define_teacher(flag_set: FlagSet) -> None:
+    """Defines `--teacher`."""
+    flag_set.string(
+        "teacher",
+        None,
+        "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
+        "KerasHub preset, package:NAME/SUBDIR inside an installed Python package, or hf://NAME.",
+    )
+
+
+def define_student(flag_set: FlagSet) -> None:
+    """Defines the student's sizes; each defaults to the teacher's."""
+    flag_set.group("Student size (each defaults to the teacher's)")
+    flag_set.integer("student_layers", None, "Transformer layers.", minimum=1)
+    flag_set.integer("student_hidden", None, "Width of the residual stream.", minimum=1)
+    flag_set.integer("student_heads", None, "Attention heads; divides the width.", minimum=1)
+    flag_set.integer("student_intermediate", None, "Feed-forward inner width.", minimum=1)
+
+
+def define_extraction(flag_set: FlagSet) -> None:
+    """Defines how units and layers are chosen."""
+    flag_set.group("Extraction")
+    flag_set.choice(
+        "extraction",
+        "impt",
+        ["impt", "rand", "none"],
+        "Which units the student takes from the teacher: the most important ones (ETD-Impt), "
+        "random ones (ETD-Rand), or none (random initialisation, the baseline).",
+    )
+    flag_set.choice(
+        "head_mode",
+        "neurons",
+        ["neurons", "heads"],
+        "neurons keeps every head and cuts inside each; heads keeps whole heads.",
+    )
+    flag_set.string(
+        "layer_selection",
+        "uniform",
+        "uniform, top, bottom, or teacher layers counted from 1, e.g. 3,6,9,12.",
+    )
+    flag_set.choice(
+        "importance_metric",
+        "taylor",
+        ["taylor", "magnitude", "activation", "dynabert"],
+        "How units are scored; taylor is ETD-Impt's gradient score.",
+    )
+    flag_set.choice(
+        "importance_loss",
+        "auto",
+        ["auto", "mlm", "reconstruction"],
+        "Loss behind the taylor score; auto is mlm where the teacher has a masked-LM head.",
+    )
+    flag_set.integer("importance_examples", 512, "Sequences used for scoring.", minimum=1)
+    flag_set.string("scores", None, "Scores saved by an earlier run (scores.npz) to reuse.")
+
+
+def define_corpus(flag_set: FlagSet) -> None:
+    """Defines the text and how it is cut into sequences."""
+    flag_set.group("Text")
+    flag_set.strings(
+        "corpus",
+        [],
+        "Raw text: files or globs (also .gz and .jsonl), tfds:NAME, stdlib:pydoc, or a directory "
+        "of records made by etd_prepare.",
+    )
+    flag_set.strings(
+        "validation_corpus",
+        [],
+        "Held-out text; by default a fixed share of the corpus' documents is held out.",
+    )
+    flag_set.string("tokenizer", None, "Directory of the tokenizer; default: the teacher's own.")
+    flag_set.integer("sequence_length", 128, "Tokens a sequence.", minimum=8)
+    flag_set.string("cache_dir", DEFAULT_CACHE, "Where prepared corpora are kept.")
+
+
+def define_output(flag_set: FlagSet) -> None:
+    """Defines where results go, and the seed."""
+    flag_set.group("Run")
+    flag_set.string("output_dir", None, "Directory for everything that the run makes.")
+    flag_set.boolean("overwrite", False, "Replace a finished run in --output_dir.")
+    flag_set.integer("seed", 0, "Seed of every random choice.", minimum=0)
+
+
+def split_layer_selection(values: flags.FlagValues) -> str | tuple[int, ...]:
+    """Reads `--layer_selection`: a rule's name, or teacher layers counted from 1."""
+    text: str = values.layer_selection
+    if text and all(part.strip().isdigit() for part in text.split(",")):
+        return tuple(int(part) for part in text.split(","))
+    return text
