@@ -1,0 +1,93 @@
+"""Serving SavedModels of a checkpoint."""
+
+from pathlib import Path
+
+import keras
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.errors import InputError
+from etd_tf.export.serving import WARMUP_TEXTS, Predict, ServingSpec, write_serving_model
+from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.types import Tensor
+
+
+def export_saved_model(
+    checkpoint: Checkpoint,
+    directory: str | Path,
+    *,
+    overwrite: bool = False,
+    max_length: int | None = None,
+    warmup_texts: tuple[str, ...] = WARMUP_TEXTS,
+) -> Path:
+    """Writes a checkpoint as a SavedModel for TensorFlow Serving.
+
+    Signatures and their outputs, all float32 unless said otherwise:
+
+    - `serving_default`: `text` string `[B]` to `sequence_output` `[B, T, H]`,
+      `pooled_output` `[B, H]` (with a pooler), `token_ids` and `padding_mask` int32
+      `[B, T]`. Takes token ids where the tokenizer is not BERT's WordPiece.
+    - `serve_ids`: int32 `token_ids`, `segment_ids`, `padding_mask` `[B, T]` to
+      `sequence_output` and `pooled_output`.
+    - `masked_lm` (with a masked-LM head): the same inputs to `mlm_logits` `[B, T, V]`.
+
+    Args:
+        checkpoint: The model.
+        directory: The served model's directory; the SavedModel is its subdirectory `1`.
+        overwrite: Replace an existing directory.
+        max_length: Tokens that texts are cut to, special tokens included; default: the
+            model's number of positions.
+        warmup_texts: Texts for TensorFlow Serving's warm-up and for the check.
+
+    Returns:
+        The SavedModel's directory, `DIRECTORY/1`.
+
+    Raises:
+        InputError: The directory exists or `max_length` does not fit the model.
+        EtdError: The written model gives other numbers than the checkpoint.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
+    checkpoint = as_float32(checkpoint)
+    config = checkpoint.config
+    spec = ServingSpec(
+        variables=list(parameter_variables(checkpoint.encoder, checkpoint.mlm_head).values()),
+        max_length=config.max_positions if max_length is None else max_length,
+        max_positions=config.max_positions,
+        num_segments=config.type_vocab_size,
+        tokenizer=checkpoint.tokenizer,
+        return_tokens=True,
+        extra={} if checkpoint.mlm_head is None else {"masked_lm": masked_lm_function(checkpoint)},
+        warmup_texts=warmup_texts,
+    )
+    return write_serving_model(directory, encoder_function(checkpoint), spec, overwrite=overwrite)
+
+
+def as_float32(checkpoint: Checkpoint) -> Checkpoint:
+    """Returns the checkpoint, or a float32 copy of one that computes in less."""
+    if checkpoint.encoder.compute_dtype == "float32":
+        return checkpoint
+    return checkpoint.astype("float32")
+
+
+def encoder_function(checkpoint: Checkpoint) -> Predict:
+    """The function behind `serve_ids`: the encoder in inference mode."""
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = checkpoint.encoder(inputs, training=False)
+        return outputs
+
+    return predict
+
+
+def masked_lm_function(checkpoint: Checkpoint) -> Predict:
+    """The function behind `masked_lm`: vocabulary logits of every position."""
+    head, encoder = checkpoint.mlm_head, checkpoint.encoder
+    if head is None:
+        raise InputError("The checkpoint has no masked-LM head.")
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        hidden = encoder(inputs, training=False)["sequence_output"]
+        table = keras.ops.convert_to_tensor(encoder.embeddings.token)
+        return {"mlm_logits": head(hidden, table)}
+
+    return predict

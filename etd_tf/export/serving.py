@@ -1,0 +1,238 @@
+"""Writes any function of token ids as a SavedModel that also takes text.
+
+The part of the export that knows nothing of masked language models or classifiers: a
+fine-tuned head is served by handing `write_serving_model` its own function.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.errors import EtdError, InputError
+from etd_tf.export.text_encoder import TextEncoder, why_not_encodable
+from etd_tf.export.warmup import WarmupRequest, write_warmup
+from etd_tf.files import atomic_directory
+from etd_tf.types import Tensor
+
+Predict: TypeAlias = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Maps int32 `token_ids`, `segment_ids`, `padding_mask` `[B, T]` to named tensors."""
+
+IDS_INPUTS = ("token_ids", "segment_ids", "padding_mask")
+WARMUP_TEXTS = ("The cat sat on the mat.", "A second, slightly longer text to serve with it.")
+VERSION = "1"
+
+_TOLERANCE = 1e-4  # of the largest value; kernels differ between graph and eager execution
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingSpec:
+    """What a serving model contains besides its function.
+
+    Attributes:
+        variables: All variables that the functions read (Keras or TensorFlow variables).
+        max_length: Tokens of the longest sequence that text is cut to.
+        max_positions: Tokens of the longest sequence that the model takes.
+        num_segments: Segments that the model knows.
+        tokenizer: Its tokenizer; None for a model that takes token ids only.
+        text_inputs: Names of the text inputs, one or two (`("question", "context")`).
+        return_tokens: Add `token_ids` and `padding_mask` to the outputs for text, for
+            outputs that are one vector a token.
+        extra: Further functions of token ids by signature name.
+        warmup_texts: Texts for TensorFlow Serving's warm-up, and for checking the result.
+    """
+
+    variables: Sequence[Any]
+    max_length: int
+    max_positions: int
+    num_segments: int = 2
+    tokenizer: Tokenizer | None = None
+    text_inputs: tuple[str, ...] = ("text",)
+    return_tokens: bool = False
+    extra: Mapping[str, Predict] = dataclasses.field(default_factory=dict)
+    warmup_texts: tuple[str, ...] = WARMUP_TEXTS
+
+    def __post_init__(self) -> None:
+        if not 5 <= self.max_length <= self.max_positions:
+            raise InputError(
+                f"max_length={self.max_length} does not fit the model, which has "
+                f"{self.max_positions} positions. Choose a value from 5 to {self.max_positions}."
+            )
+        if len(self.text_inputs) not in (1, 2) or not self.warmup_texts:
+            raise InputError("A serving model needs one or two text inputs and a warm-up text.")
+
+
+def write_serving_model(
+    directory: str | Path, predict: Predict, spec: ServingSpec, *, overwrite: bool = False
+) -> Path:
+    """Writes `DIRECTORY/1/`, the layout of TensorFlow Serving, and checks it.
+
+    Signatures: `serving_default` takes text (string `[None]` inputs), `serve_ids` takes
+    token ids; each of `spec.extra` takes token ids. Where the tokenizer cannot be put in a
+    graph, `serving_default` takes token ids too. Programs that load a model with text
+    input must `import tensorflow_text` first; TensorFlow Serving contains it.
+
+    Args:
+        directory: The model's directory; its name is the served model's name.
+        predict: The function to serve.
+        spec: Everything else.
+        overwrite: Replace an existing directory.
+
+    Returns:
+        The SavedModel's directory, `DIRECTORY/1`.
+
+    Raises:
+        InputError: The directory exists, or Keras does not run on TensorFlow.
+        EtdError: The written model, loaded again, gives other numbers than `predict`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"A SavedModel needs Keras on TensorFlow, but KERAS_BACKEND is "
+            f"{keras.backend.backend()}. Run again with KERAS_BACKEND=tensorflow."
+        )
+    problem = why_not_encodable(spec.tokenizer)
+    if problem is not None:
+        logging.warning("The SavedModel takes token ids only, no text: %s.", problem)
+    directory = Path(directory)
+    endpoints = _Endpoints(predict, spec, with_text=problem is None)
+    with (
+        atomic_directory(directory, overwrite=overwrite) as scratch,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
+        module = tf.Module(name="serving_model")
+        module.model_variables = [getattr(v, "value", v) for v in spec.variables]
+        if spec.tokenizer is not None and spec.tokenizer.wordpieces is not None:
+            vocabulary = Path(temporary) / "vocab.txt"
+            vocabulary.write_text("\n".join(spec.tokenizer.wordpieces) + "\n", encoding="utf-8")
+            module.vocabulary = tf.saved_model.Asset(str(vocabulary))
+        tf.saved_model.save(module, str(scratch / VERSION), signatures=endpoints.functions)
+        requests = endpoints.requests()
+        write_warmup(scratch / VERSION, directory.name, requests)
+        _check(scratch / VERSION, endpoints, requests)
+    return directory / VERSION
+
+
+class _Endpoints:
+    """The functions of a serving model, and requests that exercise each.
+
+    Attributes:
+        functions: A `tf.function` by signature name.
+    """
+
+    def __init__(self, predict: Predict, spec: ServingSpec, *, with_text: bool) -> None:
+        self._predict, self._spec = predict, spec
+        self._text_encoder: TextEncoder | None = None
+        functions = {"serve_ids": predict, **spec.extra}
+        self.functions = {name: self._ids_function(f) for name, f in functions.items()}
+        self.functions["serving_default"] = self.functions["serve_ids"]
+        if with_text and spec.tokenizer is not None:
+            self._text_encoder = TextEncoder(
+                spec.tokenizer, max_length=spec.max_length, num_segments=spec.num_segments
+            )
+            self.functions["serving_default"] = self._text_function()
+
+    def _ids_function(self, predict: Predict) -> Any:
+        longest = self._spec.max_positions
+
+        def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
+            fits = tf.debugging.assert_less_equal(
+                tf.shape(token_ids)[1], longest, f"Sequences are longer than {longest} tokens."
+            )
+            with tf.control_dependencies([fits]):
+                token_ids = tf.identity(token_ids)
+            return predict(
+                dict(zip(IDS_INPUTS, (token_ids, segment_ids, padding_mask), strict=True))
+            )
+
+        ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS_INPUTS]
+        return tf.function(serve, input_signature=ids)
+
+    def _text_function(self) -> Any:
+        names = self._spec.text_inputs
+        specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
+        return tf.function(self.predict_texts, input_signature=specs)
+
+    def predict_texts(self, *texts: Tensor) -> dict[str, Tensor]:
+        """What `serving_default` computes for text."""
+        if self._text_encoder is None:
+            raise EtdError("This model takes token ids only.")
+        inputs = self._text_encoder(*texts)
+        outputs = self._predict(inputs)
+        if self._spec.return_tokens:
+            outputs = {**outputs, **{name: inputs[name] for name in ("token_ids", "padding_mask")}}
+        return outputs
+
+    def requests(self) -> list[WarmupRequest]:
+        """One request for each signature."""
+        texts = {name: list(self._spec.warmup_texts) for name in self._spec.text_inputs}
+        if self._text_encoder is not None:
+            _check_tokens(self._text_encoder, self._spec)
+            inputs = self._text_encoder(*(tf.constant(value) for value in texts.values()))
+        else:
+            inputs = {name: np.ones((2, 5), np.int32) for name in IDS_INPUTS}
+            inputs["segment_ids"] = np.zeros((2, 5), np.int32)
+        ids = {name: np.asarray(value) for name, value in inputs.items()}
+        with_text = self._text_encoder is not None
+        return [
+            WarmupRequest(name, texts if with_text and name == "serving_default" else ids)
+            for name in sorted(self.functions)
+        ]
+
+    def expected(self, request: WarmupRequest) -> dict[str, Tensor]:
+        """What a signature must return, computed without the SavedModel."""
+        if "token_ids" not in request.inputs:
+            return self.predict_texts(*(tf.constant(v) for v in request.inputs.values()))
+        predict = self._spec.extra.get(request.signature, self._predict)
+        return predict({name: tf.constant(value) for name, value in request.inputs.items()})
+
+
+def _check_tokens(text_encoder: TextEncoder, spec: ServingSpec) -> None:
+    """Compares the graph's tokens of the warm-up texts with the tokenizer's own."""
+    if spec.tokenizer is None:
+        return
+    got = text_encoder.tokenize(tf.constant(spec.warmup_texts)).to_list()
+    expected = spec.tokenizer.encode_batch(spec.warmup_texts)
+    for text, ours, theirs in zip(spec.warmup_texts, got, expected, strict=True):
+        if ours != theirs:
+            raise EtdError(f"The exported tokenizer splits {text!r} into {ours}, not {theirs}.")
+
+
+def _check(version: Path, endpoints: _Endpoints, requests: Sequence[WarmupRequest]) -> None:
+    """Loads the SavedModel and compares every signature with the function it came from."""
+    loaded = tf.saved_model.load(str(version))
+    for request in requests:
+        inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
+        outputs = loaded.signatures[request.signature](**inputs)
+        for name, expected in endpoints.expected(request).items():
+            error = largest_error(outputs[name], expected)
+            if error > _TOLERANCE:
+                raise EtdError(
+                    f"SavedModel check failed: {request.signature} output {name} differs from "
+                    f"the model by {error:.1e} of its largest value (allowed {_TOLERANCE:.0e})."
+                )
+
+
+def largest_error(actual: Any, expected: Any) -> float:
+    """Largest absolute difference, relative to the largest expected value or 1.
+
+    Args:
+        actual: Array.
+        expected: Array of the same shape.
+
+    Returns:
+        The error; infinite for different shapes or a value that is not a number.
+    """
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    if actual.shape != expected.shape:
+        return float("inf")
+    if actual.size == 0:
+        return 0.0
+    error = np.max(np.abs(actual - expected)) / max(1.0, np.max(np.abs(expected)))
+    return float(error) if np.isfinite(error) else float("inf")

@@ -1,0 +1,79 @@
+"""Warm-up requests for TensorFlow Serving, without depending on its API package.
+
+TensorFlow Serving replays `assets.extra/tf_serving_warmup_requests` when it loads a
+model, so that the first real request does not pay for lazy initialisation. The file holds
+`PredictionLog` messages; the few fields needed are encoded here from their numbers in
+`tensorflow_serving/apis/{prediction_log,predict,model}.proto`.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+_LENGTH_DELIMITED = 2  # protobuf wire type of strings and messages
+
+_PREDICTION_LOG_PREDICT_LOG = 6
+_PREDICT_LOG_REQUEST = 1
+_REQUEST_MODEL_SPEC, _REQUEST_INPUTS = 1, 2
+_MODEL_NAME, _MODEL_SIGNATURE = 1, 3
+_MAP_KEY, _MAP_VALUE = 1, 2
+
+
+class WarmupRequest(NamedTuple):
+    """One request: the signature to call and its inputs by name (arrays or lists)."""
+
+    signature: str
+    inputs: Mapping[str, Any]
+
+
+def write_warmup(
+    version_directory: Path, model_name: str, requests: Iterable[WarmupRequest]
+) -> None:
+    """Writes the warm-up file of a SavedModel.
+
+    Args:
+        version_directory: The SavedModel's directory (`NAME/1`).
+        model_name: Name under which the model is served.
+        requests: What to replay.
+    """
+    folder = version_directory / "assets.extra"
+    folder.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
+        for request in requests:
+            writer.write(encode_prediction_log(model_name, request))
+
+
+def encode_prediction_log(model_name: str, request: WarmupRequest) -> bytes:
+    """Encodes a `tensorflow.serving.PredictionLog` holding one predict request.
+
+    Args:
+        model_name: Name under which the model is served.
+        request: The request.
+
+    Returns:
+        The serialised message.
+    """
+    spec = _field(_MODEL_NAME, model_name.encode()) + _field(
+        _MODEL_SIGNATURE, request.signature.encode()
+    )
+    message = _field(_REQUEST_MODEL_SPEC, spec)
+    for name, value in request.inputs.items():
+        tensor = tf.make_tensor_proto(value).SerializeToString()
+        entry = _field(_MAP_KEY, name.encode()) + _field(_MAP_VALUE, tensor)
+        message += _field(_REQUEST_INPUTS, entry)
+    return _field(_PREDICTION_LOG_PREDICT_LOG, _field(_PREDICT_LOG_REQUEST, message))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
