@@ -1,1 +1,21 @@
-""""""
+"""Extraction: score a teacher's units, plan which to keep, slice the student out."""
+
+from etd_tf.extraction.importance import score_units
+from etd_tf.extraction.layers import layer_map
+from etd_tf.extraction.plan import ExtractionPlan, compose
+from etd_tf.extraction.planning import plan_extraction
+from etd_tf.extraction.scores import UnitScores
+from etd_tf.extraction.slicing import slice_parameters
+from etd_tf.extraction.student import extract, initial_student
+
+__all__ = [
+    "ExtractionPlan",
+    "UnitScores",
+    "compose",
+    "extract",
+    "initial_student",
+    "layer_map",
+    "plan_extraction",
+    "score_units",
+    "slice_parameters",
+]
