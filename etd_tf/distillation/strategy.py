@@ -1,0 +1,122 @@
+"""Choosing `tf.distribute` strategies, XLA and precision from flag values."""
+
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from etd_tf.errors import InputError
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+JIT_CHOICES = ("auto", "on", "off")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """Creates a distribution strategy.
+
+    Args:
+        name: `"one_device"`; `"mirrored"` (all GPUs of this machine, or all logical CPUs
+            where there is no GPU); `"multi_worker"` (needs `TF_CONFIG`); `"tpu"` (needs a
+            TPU VM or `TPU_NAME`); `"auto"` picks TPU, several machines, several GPUs or one
+            device, in this order, from what the environment offers.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        InputError: The name is unknown, `TF_CONFIG` is missing or malformed, or no TPU
+            answers.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"strategy={name!r} is unknown; expected one of {', '.join(STRATEGIES)}.")
+    if name == "auto":
+        name = _detect()
+    if name == "tpu":
+        return _tpu_strategy()
+    if name == "multi_worker":
+        _check_tf_config()
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(_mirrored_devices())
+    # Not OneDeviceStrategy: the default strategy places on GPU 0 or the CPU just the same,
+    # without the distributed variables' cost.
+    return tf.distribute.get_strategy()
+
+
+def _detect() -> str:
+    if os.environ.get("TPU_NAME") or os.environ.get("TPU_WORKER_ID"):
+        return "tpu"
+    if os.environ.get("TF_CONFIG"):
+        return "multi_worker"
+    return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+
+
+def _mirrored_devices() -> list[str]:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name.replace("/device:", "") for device in devices]
+
+
+def _check_tf_config() -> None:
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        values = json.loads(text)
+        workers, index = values["cluster"]["worker"], values["task"]["index"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"strategy=multi_worker needs the environment variable TF_CONFIG; received {text!r}. "
+            'Expected {"cluster": {"worker": ["host:port", ...]}, '
+            '"task": {"type": "worker", "index": 0}}, one index a process.'
+        ) from error
+    if not isinstance(index, int) or not 0 <= index < len(workers):
+        raise InputError(
+            f"TF_CONFIG task index {index!r} is not within the {len(workers)} workers."
+        )
+
+
+def _tpu_strategy() -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except Exception as error:  # the resolver raises many unrelated types
+        raise InputError(
+            f"strategy=tpu found no TPU ({type(error).__name__}). Run on a TPU VM or set TPU_NAME."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def worker_layout(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """Returns (number of worker processes, index of this one)."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1, 0
+    return len(resolver.cluster_spec().as_dict()["worker"]), int(resolver.task_id)
+
+
+def use_xla(choice: str) -> bool:
+    """Decides whether to compile the step with XLA.
+
+    On CPUs the default kernels (oneDNN) are faster than XLA's, so `"auto"` compiles only
+    where there is a GPU or a TPU.
+
+    Args:
+        choice: `"auto"`, `"on"` or `"off"`.
+
+    Returns:
+        Whether to pass `jit_compile=True`.
+
+    Raises:
+        InputError: Another value.
+    """
+    if choice not in JIT_CHOICES:
+        raise InputError(f"jit_compile={choice!r}; expected one of {', '.join(JIT_CHOICES)}.")
+    if choice != "auto":
+        return choice == "on"
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
+def teacher_policy(precision: str) -> Any:
+    """The teacher's dtype policy: bfloat16 products wherever the student's are mixed."""
+    return "float32" if precision == "float32" else "mixed_bfloat16"

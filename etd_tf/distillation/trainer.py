@@ -1,0 +1,251 @@
+"""The loop behind `bin/etd_distill`: strategies, evaluation, checkpoints, exact resume."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from etd_tf.distillation.distiller import Distiller
+from etd_tf.distillation.held_out import HeldOut
+from etd_tf.distillation.metrics_log import MetricsLog
+from etd_tf.distillation.optimization import WarmupLinearDecay, make_optimizer
+from etd_tf.distillation.options import TrainerOptions, TrainResult
+from etd_tf.distillation.signals import catch_signals
+from etd_tf.distillation.state import StateStore
+from etd_tf.distillation.step import StepOptions, TrainStep
+from etd_tf.distillation.strategy import use_xla, worker_layout
+from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.progress import Tracker, track
+
+TrainBatches = Callable[[int, int, int], tf.data.Dataset]
+"""(start_step, num_workers, worker_index) -> endless dataset of a worker's share of batches."""
+
+
+class Trainer:
+    """Distils a student, under any strategy, with exact resume.
+
+    Args:
+        make_distiller: Builds the distiller; called inside the strategy's scope.
+        options: Settings.
+        strategy: A `tf.distribute` strategy; default: one device.
+        run_dir: Where `checkpoints/`, `metrics.jsonl` and `tensorboard/` go.
+        identity: Further things by name that a resumed run must have equal, such as
+            fingerprints of the teacher, the plan and the data.
+        mixed_float16: Scale the loss against float16 underflow.
+
+    Raises:
+        InputError: The batch cannot be split over the replicas and micro-batches.
+
+    Example:
+        >>> trainer = Trainer(lambda: Distiller(teacher, student, MiniLM()),
+        ...                   TrainerOptions(steps=1000), run_dir=Path("out"))
+        >>> result = trainer.fit(train_batches, validation)
+    """
+
+    def __init__(
+        self,
+        make_distiller: Callable[[], Distiller],
+        options: TrainerOptions,
+        *,
+        run_dir: Path,
+        strategy: tf.distribute.Strategy | None = None,
+        identity: Mapping[str, Any] | None = None,
+        mixed_float16: bool = False,
+    ) -> None:
+        self.options = options
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self._check_split()
+        self.run_dir = Path(run_dir)
+        keras.utils.set_random_seed(options.seed)
+        with self.strategy.scope():
+            self.distiller = make_distiller()
+            self._variables = self.distiller.trainable_variables
+            self.optimizer = make_optimizer(
+                WarmupLinearDecay(options.learning_rate, options.steps, options.warmup_steps),
+                weight_decay=options.weight_decay,
+                variables=self._variables,
+                loss_scaling=mixed_float16,
+            )
+        self._step = TrainStep(
+            self.distiller,
+            self.optimizer,
+            self._variables,
+            strategy=self.strategy,
+            options=StepOptions(
+                seed=options.seed,
+                jit_compile=use_xla(options.jit_compile),
+                clip_norm=options.clip_norm,
+                micro_batches=options.gradient_accumulation,
+            ),
+        )
+        self.workers, self.worker = worker_layout(self.strategy)
+        self._store = StateStore(
+            self.run_dir / "checkpoints",
+            {**options.identity(), **(identity or {})},
+            keep=options.keep_checkpoints,
+        )
+
+    def _check_split(self) -> None:
+        replicas = self.strategy.num_replicas_in_sync
+        parts = replicas * self.options.gradient_accumulation
+        if self.options.batch_size % parts:
+            lower = max(self.options.batch_size // parts, 1) * parts
+            raise InputError(
+                f"batch_size={self.options.batch_size} cannot be split evenly over {replicas} "
+                f"replicas and gradient_accumulation={self.options.gradient_accumulation}. "
+                f"Nearest sizes that work: {lower} or {lower + parts}."
+            )
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """Everything a checkpoint holds, under names that are the same in every process."""
+        student = self.distiller.student
+        named = {
+            f"student/{name}": variable
+            for name, variable in parameter_variables(student.encoder, student.mlm_head).items()
+        }
+        for name, layer in self.distiller.projections.items():
+            for index, variable in enumerate(layer.weights):
+                named[f"projection/{name}/{index}"] = variable
+        for index, variable in enumerate(self.optimizer.variables):
+            named[f"optimizer/{index}"] = variable
+        return named
+
+    def fit(
+        self, train_batches: TrainBatches, validation: tf.data.Dataset | None = None
+    ) -> TrainResult:
+        """Trains from the newest checkpoint, or from the start, to the last step.
+
+        Args:
+            train_batches: Gives the batches from any step on, see `TrainBatches`.
+            validation: Held-out batches; the same ones every time.
+
+        Returns:
+            The result; the trained student is `self.distiller.student`.
+
+        Raises:
+            DivergenceError: The loss is not finite; the last checkpoint stays.
+            Interrupted: SIGTERM or SIGINT came; a checkpoint of this step was written.
+            InputError: The checkpoints belong to another run.
+        """
+        step = self._store.restore(self.variables())
+        log = MetricsLog(
+            self.run_dir / "metrics.jsonl", self.run_dir / "tensorboard", resume_step=step
+        )
+        evaluate = self._evaluator(validation, log)
+        started, tokens = time.monotonic(), 0
+        held_out: dict[str, float] = {}
+        iterator = iter(self._distribute(train_batches, step))
+        with (
+            contextlib.closing(log),
+            catch_signals() as caught,
+            track("Distilling", self.options.steps, "steps", done=step) as tracker,
+        ):
+            if step in (0, self.options.steps):  # the start, or finished in an earlier sitting
+                held_out = evaluate(step)
+            while step < self.options.steps:
+                count = self._count(step)
+                metrics = self._train(iterator, step, count)
+                step += count
+                tokens += count * self._tokens_per_step
+                self._report(step, metrics, log, tracker, count)
+                if self._due(step, self.options.evaluate_every):
+                    held_out = evaluate(step)
+                if self._due(step, self.options.checkpoint_every) or caught:
+                    self._save(step)
+                if caught and step < self.options.steps:
+                    raise Interrupted(caught[0], f"Step {step} is saved; run again to resume.")
+        seconds = time.monotonic() - started
+        return TrainResult(step, seconds, tokens / max(seconds, 1e-9), held_out)
+
+    def _evaluator(
+        self, validation: tf.data.Dataset | None, log: MetricsLog
+    ) -> Callable[[int], dict[str, float]]:
+        if validation is None:
+            return lambda step: {}
+        held_out = HeldOut(self.distiller, validation)
+
+        def evaluate(step: int) -> dict[str, float]:
+            means = held_out.evaluate()
+            log.write(step, "validation", means)
+            return means
+
+        return evaluate
+
+    def _count(self, step: int) -> int:
+        """Steps of the next call: up to the next evaluation, checkpoint, log or the end."""
+        options = self.options
+        limits = [options.steps - step, options.steps_per_call]
+        for every in (options.log_every, options.evaluate_every, options.checkpoint_every):
+            if every:
+                limits.append(every - step % every)
+        return min(limits)
+
+    def _due(self, step: int, every: int) -> bool:
+        return step == self.options.steps or bool(every and step % every == 0)
+
+    def _distribute(self, train_batches: TrainBatches, step: int) -> Any:
+        """One dataset a worker, cut into its replicas' equal parts in batch order."""
+        replicas = self.strategy.num_replicas_in_sync // self.workers
+
+        def dataset_fn(_: Any) -> tf.data.Dataset:
+            dataset = train_batches(step, self.workers, self.worker)
+            spec = next(iter(dataset.element_spec.values()))
+            self._tokens_per_step = int(spec.shape[0] * spec.shape[1]) * self.workers
+            if replicas == 1:
+                return dataset
+            return dataset.map(lambda batch: _split(batch, replicas)).unbatch()
+
+        if self.strategy.num_replicas_in_sync == 1 and self.workers == 1:
+            return dataset_fn(None)
+        return self.strategy.distribute_datasets_from_function(dataset_fn)
+
+    def _train(self, iterator: Any, step: int, count: int) -> dict[str, float]:
+        metrics = self._step.run(
+            iterator, tf.constant(step, tf.int32), tf.constant(count, tf.int32)
+        )
+        values = {name: float(value) for name, value in metrics.items()}
+        if not np.isfinite(values["loss"]):
+            saved = self._store.steps()
+            kept = f"The last good checkpoint is step {saved[-1]}" if saved else "No checkpoint yet"
+            raise DivergenceError(
+                f"The loss became {values['loss']} between steps {step} and {step + count}: "
+                f"{_terms(values)}. {kept}. Lower --learning_rate, lengthen --warmup_steps or use "
+                "--precision=float32."
+            )
+        return values
+
+    def _report(
+        self, step: int, metrics: dict[str, float], log: MetricsLog, tracker: Tracker, count: int
+    ) -> None:
+        tracker.advance(
+            count,
+            f"loss {metrics['loss']:.4f}  {tracker.rate * self._tokens_per_step:,.0f} tokens/s",
+        )
+        if step % self.options.log_every == 0 or step == self.options.steps:
+            rate = float(
+                WarmupLinearDecay(
+                    self.options.learning_rate, self.options.steps, self.options.warmup_steps
+                )(step - 1)
+            )
+            log.write(step, "train", {**metrics, "learning_rate": rate})
+
+    def _save(self, step: int) -> None:
+        if self.worker == 0:
+            self._store.save(step, self.variables())
+
+
+def _split(batch: Mapping[str, Any], parts: int) -> dict[str, Any]:
+    return {
+        name: tf.reshape(value, (parts, value.shape[0] // parts, *value.shape[1:]))
+        for name, value in batch.items()
+    }
+
+
+def _terms(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={value:.4g}" for name, value in values.items())
