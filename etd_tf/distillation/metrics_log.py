@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,13 +42,29 @@ class MetricsLog:
         """
         self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         self._file.flush()
-        if self._tensorboard is None:
-            return
+        if self._tensorboard is not None:
+            self._write_event(step, split, values)
+
+    def _write_event(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Appends to the split's event file: a TFRecord file of Event messages.
+
+        Written directly because `tf.summary` needs the tensorboard package, which is only
+        needed to look at the curves.
+        """
         if split not in self._writers:
-            self._writers[split] = tf.summary.create_file_writer(str(self._tensorboard / split))
-        with self._writers[split].as_default():
-            for name, value in values.items():
-                tf.summary.scalar(name, value, step=step)
+            folder = Path(str(self._tensorboard)) / split
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+            self._writers[split] = tf.io.TFRecordWriter(str(folder / name))
+            header = tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2")
+            self._writers[split].write(header.SerializeToString())
+        scalars = [
+            tf.compat.v1.Summary.Value(tag=name, simple_value=value)
+            for name, value in values.items()
+        ]
+        summary = tf.compat.v1.Summary(value=scalars)
+        event = tf.compat.v1.Event(wall_time=time.time(), step=step, summary=summary)
+        self._writers[split].write(event.SerializeToString())
         self._writers[split].flush()
 
     def close(self) -> None:
