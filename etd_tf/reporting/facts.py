@@ -1,0 +1,156 @@
+"""Collects the facts of a report: models, cost, machine, curves."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.modeling.config import BertConfig
+from etd_tf.reporting.report import Curve, Machine, ModelFacts
+
+MAX_POINTS = 500
+_NOT_CURVES = ("step", "split", "seconds", "tokens_per_second")
+_LIBRARIES = ("etd_tf", "tensorflow", "keras", "numpy")
+
+
+def model_facts(checkpoint: Checkpoint, *, sequence_length: int, source: str = "") -> ModelFacts:
+    """Describes a model.
+
+    Args:
+        checkpoint: The model.
+        sequence_length: Tokens of the sequence behind `flops`.
+        source: Where it is; default: the checkpoint's own source.
+
+    Returns:
+        Its facts.
+    """
+    config = checkpoint.config
+    return ModelFacts(
+        source=source or checkpoint.source,
+        num_layers=config.num_layers,
+        hidden_size=config.hidden_size,
+        num_heads=config.num_heads,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        parameters=checkpoint.num_parameters(),
+        flops=config.flops(sequence_length),
+        bytes_on_disk=4 * checkpoint.num_parameters(),
+    )
+
+
+def training_flops(
+    teacher: BertConfig, student: BertConfig, *, sequences: int, sequence_length: int
+) -> int:
+    """Operations of distillation: a teacher forward, a student forward and backward.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        sequences: Sequences seen, repetitions counted.
+        sequence_length: Tokens a sequence.
+
+    Returns:
+        sequences * (C_teacher + 3 * C_student); a backward pass counts as two forwards.
+    """
+    return sequences * (teacher.flops(sequence_length) + 3 * student.flops(sequence_length))
+
+
+def scoring_flops(
+    teacher: BertConfig, *, sequences: int, sequence_length: int, masked_tokens: int = 0
+) -> int:
+    """Operations of importance scoring: a teacher forward and backward a sequence.
+
+    Args:
+        teacher: The teacher.
+        sequences: Sequences scored, times the probes or maskings of each.
+        sequence_length: Tokens a sequence.
+        masked_tokens: Predictions of the masked-LM head a sequence; 0 without the head.
+
+    Returns:
+        sequences * (3 * C_teacher + 6 * masked_tokens * (H*H + H*V)).
+    """
+    head = teacher.hidden_size * (teacher.hidden_size + teacher.vocab_size)
+    return sequences * (3 * teacher.flops(sequence_length) + 6 * masked_tokens * head)
+
+
+def make_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
+    """Turns the lines of `metrics.jsonl` into curves of at most 500 points.
+
+    Args:
+        lines: Objects with `step`, `split` and numbers by name.
+
+    Returns:
+        One curve for each number of each split, the loss first; of a long run every n-th
+        point, and always the first and the last.
+    """
+    points: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name not in _NOT_CURVES and isinstance(value, int | float):
+                key = (str(line.get("split", "train")), name)
+                points.setdefault(key, []).append((int(line["step"]), float(value)))
+    order = sorted(points, key=lambda key: (key[1] != "loss", key[1] == "learning_rate"))
+    return tuple(_curve(split, name, points[split, name]) for split, name in order)
+
+
+def _curve(split: str, name: str, points: list[tuple[int, float]]) -> Curve:
+    stride = -(-len(points) // MAX_POINTS)
+    kept = points[::stride]
+    if kept[-1] != points[-1]:
+        kept.append(points[-1])
+    steps, values = zip(*kept, strict=True)
+    return Curve(name, split, steps, values)
+
+
+def describe_machine() -> Machine:
+    """Describes the machine and the software that the process runs on."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU") + tf.config.list_physical_devices("TPU")
+    names = []
+    for device in devices:
+        details = tf.config.experimental.get_device_details(device)
+        names.append(str(details.get("device_name", device.name)))
+    return Machine(
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        memory_bytes=_memory_bytes(),
+        accelerators=tuple(names),
+        platform=platform.platform(terse=True),
+        versions={"python": platform.python_version(), **_versions()},
+    )
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    return versions
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0

@@ -1,0 +1,322 @@
+"""The report as one HTML page that needs nothing else."""
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from etd_tf.reporting import numbers
+from etd_tf.reporting.charts import Series, line_chart
+from etd_tf.reporting.report import Curve, ModelFacts, RunReport
+from etd_tf.reporting.style import STYLE
+
+Cell: TypeAlias = str | int | float
+_SPLITS = {"train": "training", "validation": "held-out"}
+
+
+def render(report: RunReport) -> str:
+    """Renders a report.
+
+    Args:
+        report: The report.
+
+    Returns:
+        A complete HTML document without scripts and external resources.
+    """
+    sections = (
+        _headline(report),
+        _sizes(report),
+        _latency(report),
+        _curves(report),
+        _cost(report),
+        _use(report),
+        _checks(report),
+        _measured_on(report),
+        _flags(report),
+    )
+    title = html.escape(report.title)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<header><h1>{title}</h1><p>{html.escape(_subtitle(report))}</p></header>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _subtitle(report: RunReport) -> str:
+    return f"{report.extraction.method}, {report.loss} loss \u00b7 {report.created}"
+
+
+def _headline(report: RunReport) -> str:
+    cards = [
+        (
+            numbers.ratio(report.compression),
+            "smaller",
+            f"{numbers.count(report.teacher.parameters)} \u2192 "
+            f"{numbers.count(report.student.parameters)} parameters",
+        )
+    ]
+    if report.latency:
+        first = report.latency[0]
+        cards.append(
+            (
+                numbers.ratio(first.speedup),
+                "faster",
+                f"{numbers.significant(first.teacher.median_ms, 3)} \u2192 "
+                f"{numbers.significant(first.student.median_ms, 3)} ms, measured, batch "
+                f"{first.teacher.batch_size}",
+            )
+        )
+    if report.held_out is not None:
+        before, after = report.held_out
+        change = 100 * (after - before) / before if before else 0.0
+        cards.append(
+            (
+                f"{change:+.0f}\u202f%".replace("-", "\u2212"),
+                "held-out loss",
+                f"{numbers.significant(before)} \u2192 {numbers.significant(after)}",
+            )
+        )
+    cards.append(
+        (
+            numbers.seconds(report.cost.total_seconds),
+            "of work",
+            f"{numbers.flops(report.cost.total_flops)}, "
+            f"{numbers.count(report.cost.training_steps)} steps",
+        )
+    )
+    body = "".join(
+        f'<div class="card"><b>{html.escape(big)}</b><span>{html.escape(what)}</span>'
+        f"<small>{html.escape(small)}</small></div>"
+        for big, what, small in cards
+    )
+    return f'<section class="cards">{body}</section>'
+
+
+def _sizes(report: RunReport) -> str:
+    teacher, student = report.teacher, report.student
+    rows = [
+        _size_row("Layers", "num_layers", teacher, student),
+        _size_row("Hidden size", "hidden_size", teacher, student),
+        _size_row("Attention heads", "num_heads", teacher, student),
+        _size_row("Feed-forward size", "intermediate_size", teacher, student),
+        _size_row("Parameters", "parameters", teacher, student),
+        _size_row(f"FLOPs, {report.sequence_length} tokens", "flops", teacher, student),
+        _size_row("Weights as float32", "bytes_on_disk", teacher, student),
+    ]
+    table = _table(("", "Teacher", "Student", "Ratio"), rows)
+    source = html.escape(teacher.source)
+    extraction = report.extraction
+    notes = [f"Teacher: <code>{source}</code>.", f"Student: {html.escape(extraction.method)}"]
+    if extraction.teacher_layers:
+        layers = ", ".join(map(str, extraction.teacher_layers))
+        notes[-1] += f" from teacher layers {layers} (of {teacher.num_layers})"
+    if extraction.scores:
+        notes[-1] += (
+            f"; units ranked by {html.escape(extraction.scores)} on "
+            f"{numbers.count(extraction.scored_sequences)} sequences"
+        )
+    return _section("Teacher and student", table + f'<p class="note">{" ".join(notes)}.</p>')
+
+
+def _size_row(label: str, field: str, teacher: ModelFacts, student: ModelFacts) -> list[Cell]:
+    show = {"flops": numbers.flops, "bytes_on_disk": numbers.size}.get(field, numbers.count)
+    big, small = getattr(teacher, field), getattr(student, field)
+    return [label, show(big), show(small), numbers.ratio(big / small) if big != small else "same"]
+
+
+def _latency(report: RunReport) -> str:
+    if not report.latency:
+        return ""
+    rows: list[list[Cell]] = [
+        [
+            f"{pair.teacher.batch_size} \u00d7 {pair.teacher.sequence_length}",
+            *(
+                f"{numbers.significant(s.median_ms, 3)} ({numbers.significant(s.p95_ms, 3)})"
+                for s in (pair.teacher, pair.student)
+            ),
+            *(numbers.count(s.sequences_per_second) for s in (pair.teacher, pair.student)),
+            numbers.ratio(pair.speedup),
+        ]
+        for pair in report.latency
+    ]
+    header = (
+        "Batch \u00d7 tokens",
+        "Teacher ms",
+        "Student ms",
+        "Teacher seq/s",
+        "Student seq/s",
+        "Speed-up",
+    )
+    repeats = report.latency[0].teacher.repeats
+    note = (
+        f"Median (95th percentile) of {repeats} forward passes of each encoder, compiled, without "
+        "tokenisation and heads, teacher and student in turns."
+    )
+    return _section("Measured latency", _table(header, rows) + f'<p class="note">{note}</p>')
+
+
+def _curves(report: RunReport) -> str:
+    names = list(dict.fromkeys(curve.name for curve in report.curves))
+    terms = [name for name in names if name not in ("loss", "learning_rate")]
+    if not names:
+        return ""
+    charts = [_chart(report.curves, "loss", "Loss")] if "loss" in names else []
+    small = [_chart(report.curves, name, f"Term: {name}", small=True) for name in terms]
+    if "learning_rate" in names:
+        small.append(_chart(report.curves, "learning_rate", "Learning rate", small=True))
+    return _section("Training", "".join(charts) + f'<div class="grid2">{"".join(small)}</div>')
+
+
+def _chart(curves: Sequence[Curve], name: str, title: str, *, small: bool = False) -> str:
+    series = [
+        Series(
+            _SPLITS.get(curve.split, curve.split),
+            curve.steps,
+            curve.values,
+            colour=1 if curve.split == "validation" else 0,
+            markers=curve.split == "validation",
+        )
+        for curve in curves
+        if curve.name == name
+    ]
+    width, height = (420, 200) if small else (860, 290)
+    return line_chart(series, title=title, x_label="step", width=width, height=height)
+
+
+def _cost(report: RunReport) -> str:
+    cost = report.cost
+    rows: list[list[Cell]] = [
+        [
+            "Importance scores",
+            numbers.flops(cost.scoring_flops) if cost.scoring_flops else "none",
+            numbers.seconds(cost.scoring_seconds) if cost.scoring_flops else "",
+            f"{numbers.count(report.extraction.scored_sequences)} sequences",
+        ],
+        [
+            "Distillation",
+            numbers.flops(cost.training_flops),
+            numbers.seconds(cost.training_seconds),
+            f"{numbers.count(cost.training_steps)} steps, "
+            f"{numbers.count(cost.training_sequences)} sequences, "
+            f"{numbers.count(cost.tokens_per_second)} tokens/s",
+        ],
+        ["Total", numbers.flops(cost.total_flops), numbers.seconds(cost.total_seconds), ""],
+    ]
+    note = (
+        "FLOPs are counted, not measured: a multiply-add is 2, a training sequence is a teacher "
+        "forward plus three student forwards, a scored one three teacher forwards."
+    )
+    table = _table(("", "Operations", "Wall time", "Amount"), rows)
+    return _section("Cost", table + f'<p class="note">{note}</p>')
+
+
+def _use(report: RunReport) -> str:
+    if not report.exports:
+        return ""
+    rows: list[list[Cell]] = [
+        [
+            export.format,
+            export.path,
+            numbers.size(export.bytes_on_disk),
+            "" if export.max_difference is None else numbers.significant(export.max_difference, 2),
+            export.note,
+        ]
+        for export in report.exports
+    ]
+    header = ("Format", "Path", "Size", "Largest difference", "Note")
+    code = "\n\n".join(
+        _LOAD[export.format].format(path=export.path)
+        for export in report.exports
+        if export.format in _LOAD
+    )
+    return _section(
+        "Use the student",
+        f"<pre><code>{html.escape(code)}</code></pre>" + _table(header, rows, text_columns=(1, 4)),
+    )
+
+
+_LOAD = {
+    "huggingface": (
+        "# etd_tf, or stock Hugging Face Transformers\n"
+        'student = etd_tf.load_checkpoint("{path}")\n'
+        'student = transformers.AutoModel.from_pretrained("{path}")'
+    ),
+    "saved_model": (
+        "# TensorFlow and TensorFlow Serving; text goes in\n"
+        "import tensorflow as tf, tensorflow_text\n"
+        'serve = tf.saved_model.load("{path}").signatures["serving_default"]\n'
+        'outputs = serve(text=tf.constant(["Some text."]))'
+    ),
+    "keras_hub": '# KerasHub\nstudent = keras_hub.models.BertBackbone.from_preset("{path}")',
+    "litert": (
+        "# LiteRT, on phones and small machines\n"
+        'student = tf.lite.Interpreter("{path}").get_signature_runner()'
+    ),
+}
+
+
+def _checks(report: RunReport) -> str:
+    if not report.checks:
+        return ""
+    rows: list[list[Cell]] = [
+        [
+            check.name,
+            numbers.significant(check.value, 2),
+            numbers.significant(check.limit, 2),
+            "passed" if check.passed else "FAILED",
+        ]
+        for check in report.checks
+    ]
+    return _section("Self-checks", _table(("Check", "Error", "Allowed", "Result"), rows))
+
+
+def _measured_on(report: RunReport) -> str:
+    machine = report.machine
+    memory = numbers.size(machine.memory_bytes) if machine.memory_bytes else "unknown"
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    rows: list[list[Cell]] = [
+        ["Processor", f"{machine.cpu}, {machine.cores} cores"],
+        ["Accelerators", ", ".join(machine.accelerators) or "none"],
+        ["Memory", memory],
+        ["Software", f"{machine.platform}; {versions}"],
+    ]
+    rows += [
+        [name, value if isinstance(value, str) else numbers.count(value)]
+        for name, value in report.data.items()
+    ]
+    return _section("Measured on", _table(("", ""), rows, text_columns=(1,)))
+
+
+def _flags(report: RunReport) -> str:
+    lines = "\n".join(f"--{name}={value}" for name, value in report.flags.items())
+    body = f"<pre><code>{html.escape(report.command)}</code></pre>"
+    if lines:
+        body += (
+            f"<details><summary>All flags</summary><pre><code>{html.escape(lines)}</code></pre>"
+            "</details>"
+        )
+    return _section("Run it again", body)
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
+
+
+def _table(
+    header: Iterable[str], rows: Iterable[Sequence[Cell]], *, text_columns: Sequence[int] = ()
+) -> str:
+    """Builds a table; the first column and `text_columns` are left-aligned."""
+
+    def row(cells: Iterable[Cell], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=text' if index in (0, *text_columns) else ''}>"
+            f"{html.escape(str(cell))}</{tag}>"
+            for index, cell in enumerate(cells)
+        )
+
+    names = list(header)
+    head = f"<thead><tr>{row(names, 'th')}</tr></thead>" if any(names) else ""
+    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'

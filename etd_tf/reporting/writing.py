@@ -1,0 +1,34 @@
+"""Writes a report into a run directory."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from etd_tf.files import write_atomically
+from etd_tf.reporting.page import render
+from etd_tf.reporting.report import RunReport
+
+
+def write_report(run_dir: str | Path, report: RunReport) -> None:
+    """Writes `report.html`, then `report.json`, which marks a run as finished.
+
+    Args:
+        run_dir: An existing directory.
+        report: What to write.
+    """
+    run_dir = Path(run_dir)
+    write_atomically(run_dir / "report.html", render(report))
+    values = _standard_json(report.to_dict())
+    write_atomically(run_dir / "report.json", json.dumps(values, indent=2) + "\n")
+
+
+def _standard_json(value: Any) -> Any:
+    """Replaces numbers that JSON does not know (NaN, infinity) by null."""
+    if isinstance(value, dict):
+        return {key: _standard_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_standard_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
