@@ -1,1 +1,15 @@
-""""""
+"""Checkpoints in and out: Hugging Face, Google and KerasHub."""
+
+from etd_tf.checkpoints.checkpoint import Checkpoint, fingerprint
+from etd_tf.checkpoints.loading import FORMATS, SaveReport, load_checkpoint, save_checkpoint
+from etd_tf.checkpoints.sources import resolve_source
+
+__all__ = [
+    "FORMATS",
+    "Checkpoint",
+    "SaveReport",
+    "fingerprint",
+    "load_checkpoint",
+    "resolve_source",
+    "save_checkpoint",
+]

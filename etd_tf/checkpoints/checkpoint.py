@@ -130,5 +130,5 @@ def fingerprint(config: BertConfig, parameters: Mapping[str, np.ndarray]) -> str
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for name in sorted(parameters):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(parameters[name]))
+        digest.update(np.ascontiguousarray(parameters[name]).data)
     return digest.hexdigest()

@@ -1,61 +1,142 @@
 """Hugging Face model directories, read and written without PyTorch."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.contents import Contents
+from etd_tf.checkpoints.families import find_family, read_config, read_parameters
+from etd_tf.checkpoints.lookup import Lookup
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
+from etd_tf.checkpoints.safetensors_file import SafetensorsFile
+from etd_tf.checkpoints.tf_h5_file import read_tf_h5
+from etd_tf.checkpoints.torch_file import TorchFile
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.files import atomic_directory
 from etd_tf.modeling.config import BertConfig, read_json_object
-from etd_tf.types import Parameters
+from etd_tf.types import Array, Parameters
+
+_READERS: dict[str, Callable[[Path], Mapping[str, Array]]] = {
+    ".safetensors": SafetensorsFile,
+    ".bin": TorchFile,
+    ".h5": read_tf_h5,
+}
+_WEIGHT_FILES = (  # the first that exists is read
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+)
 
 
-def load_huggingface(directory: str | Path, *, dtype: Any = None) -> Checkpoint:
-    """Reads a Hugging Face directory of type `bert`."""
-    directory = Path(directory)
-    config = BertConfig.from_huggingface(read_json_object(directory / "config.json"))
-    tensors = safetensors.numpy.load_file(directory / "model.safetensors")
-    tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
-    parameters: Parameters = {}
-    for row in expand(HUGGINGFACE_BERT, config.num_layers):
-        if row.theirs in tensors:
-            value = tensors[row.theirs].astype(np.float32)
-            parameters[row.canonical] = value.T if row.transposed else value
-    tokenizer = Tokenizer.from_directory(directory)
-    return Checkpoint.from_parameters(
-        config, parameters, tokenizer=tokenizer, source=str(directory), dtype=dtype
+def read_huggingface(directory: Path) -> Contents:
+    """Reads a directory of type BERT, RoBERTa, XLM-R or DistilBERT.
+
+    Args:
+        directory: Holds `config.json`, a weights file and usually a tokenizer.
+
+    Returns:
+        What the directory holds.
+
+    Raises:
+        InputError: A file is missing or corrupt, or the model is of another kind.
+    """
+    config_file = directory / "config.json"
+    values = read_json_object(config_file)
+    family = find_family(values, str(config_file))
+    config = read_config(values, family)
+    weights_file = _find_weights(directory)
+    parameters = read_parameters(_open_weights(weights_file), family, config, str(weights_file))
+    return Contents(config, parameters, Tokenizer.find(directory))
+
+
+def _find_weights(directory: Path) -> Path:
+    for name in _WEIGHT_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise InputError(
+        f"{directory} has a config.json but no weights. Expected one of {', '.join(_WEIGHT_FILES)}."
     )
 
 
-def save_huggingface(
-    checkpoint: Checkpoint, directory: str | Path, *, overwrite: bool = False
+def _open_weights(path: Path) -> Mapping[str, Array]:
+    return _open_shards(path) if path.suffix == ".json" else _READERS[path.suffix](path)
+
+
+def _open_shards(index: Path) -> Mapping[str, Array]:
+    """Opens the files that an index names; they must lie beside it."""
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index} has no weight_map; it is not the index of a sharded model.")
+    suffix = index.name.removesuffix(".index.json")[-len(".bin") :]
+    suffix = ".bin" if suffix == ".bin" else ".safetensors"
+    shards: dict[str, Mapping[str, Array]] = {}
+    for name in weight_map.values():
+        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+            raise InputError(
+                f"{index} points to {name!r}, outside its own folder. "
+                "Expected plain file names; do not trust this checkpoint."
+            )
+        if not name.endswith(suffix):
+            raise InputError(f"{index} points to {name!r}, expected a {suffix} file.")
+        if name not in shards:
+            shards[name] = _READERS[suffix](index.parent / name)
+    for tensor, name in weight_map.items():
+        if tensor not in shards[name]:
+            raise InputError(
+                f"{index} places {tensor} in {name}, but that file has no such tensor."
+            )
+    return Lookup({tensor: (shards[name], tensor) for tensor, name in weight_map.items()})
+
+
+def write_huggingface(
+    config: BertConfig, parameters: Parameters, tokenizer: Tokenizer | None, directory: Path
 ) -> None:
-    """Writes a directory that stock Transformers loads."""
-    if not isinstance(checkpoint, Checkpoint):
-        raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
-    parameters = checkpoint.parameters()
-    has_head = checkpoint.mlm_head is not None
+    """Writes a directory that stock Transformers loads with `from_pretrained`.
+
+    Args:
+        config: The architecture.
+        parameters: Arrays by canonical name.
+        tokenizer: The tokenizer, if any.
+        directory: An existing directory.
+    """
+    has_head = "mlm.dense.kernel" in parameters
     tensors = {}
-    for row in expand(HUGGINGFACE_BERT, checkpoint.config.num_layers):
+    for row in expand(HUGGINGFACE_BERT, config.num_layers):
         if row.canonical not in parameters:
             continue
-        name = (
-            f"bert.{row.theirs}" if has_head and not row.theirs.startswith("cls.") else row.theirs
-        )
+        inside = has_head and not row.theirs.startswith("cls.")
         value = parameters[row.canonical]
-        tensors[name] = np.ascontiguousarray(value.T if row.transposed else value)
-    values = checkpoint.config.to_huggingface()
-    values["architectures"] = ["BertForMaskedLM" if has_head else "BertModel"]
-    with atomic_directory(directory, overwrite=overwrite) as scratch:
-        (scratch / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        safetensors.numpy.save_file(
-            tensors, scratch / "model.safetensors", metadata={"format": "pt"}
+        tensors[f"bert.{row.theirs}" if inside else row.theirs] = np.ascontiguousarray(
+            value.T if row.transposed else value
         )
-        if checkpoint.tokenizer is not None:
-            checkpoint.tokenizer.save(scratch)
+    safetensors.numpy.save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+    values = config.to_huggingface()
+    values["architectures"] = ["BertForMaskedLM" if has_head else "BertModel"]
+    values["dtype"] = "float32"
+    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    if tokenizer is not None:
+        tokenizer.save(directory)
+        settings = _tokenizer_settings(tokenizer, config)
+        (directory / "tokenizer_config.json").write_text(
+            json.dumps(settings, indent=2) + "\n", encoding="utf-8"
+        )
+
+
+def _tokenizer_settings(tokenizer: Tokenizer, config: BertConfig) -> dict[str, Any]:
+    """Completes `tokenizer_config.json`, so that AutoTokenizer needs no guess."""
+    settings = dict(tokenizer.settings)
+    if "tokenizer_class" not in settings:
+        wordpiece = tokenizer.wordpieces is not None
+        settings["tokenizer_class"] = "BertTokenizer" if wordpiece else "PreTrainedTokenizerFast"
+        if wordpiece:
+            settings["do_lower_case"] = tokenizer.lowercase
+        for role, token in tokenizer.special_tokens.items():
+            settings.setdefault(f"{role}_token", token)
+    settings.setdefault("model_max_length", config.max_positions)
+    return settings

