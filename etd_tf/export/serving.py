@@ -6,7 +6,7 @@ fine-tuned head is served by handing `write_serving_model` its own function.
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,11 +92,7 @@ def write_serving_model(
         InputError: The directory exists, or Keras does not run on TensorFlow.
         EtdError: The written model, loaded again, gives other numbers than `predict`.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            f"A SavedModel needs Keras on TensorFlow, but KERAS_BACKEND is "
-            f"{keras.backend.backend()}. Run again with KERAS_BACKEND=tensorflow."
-        )
+    require_tensorflow()
     problem = why_not_encodable(spec.tokenizer)
     if problem is not None:
         logging.warning("The SavedModel takes token ids only, no text: %s.", problem)
@@ -107,7 +103,7 @@ def write_serving_model(
         tempfile.TemporaryDirectory() as temporary,
     ):
         module = tf.Module(name="serving_model")
-        module.model_variables = [getattr(v, "value", v) for v in spec.variables]
+        module.model_variables = raw_variables(spec.variables)
         if spec.tokenizer is not None and spec.tokenizer.wordpieces is not None:
             vocabulary = Path(temporary) / "vocab.txt"
             vocabulary.write_text("\n".join(spec.tokenizer.wordpieces) + "\n", encoding="utf-8")
@@ -117,6 +113,21 @@ def write_serving_model(
         write_warmup(scratch / VERSION, directory.name, requests)
         _check(scratch / VERSION, endpoints, requests)
     return directory / VERSION
+
+
+def require_tensorflow() -> None:
+    """Raises InputError where Keras computes with another library than TensorFlow."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise InputError(
+            f"This export needs Keras on TensorFlow, but KERAS_BACKEND is {backend}. Run it again "
+            "with KERAS_BACKEND=tensorflow."
+        )
+
+
+def raw_variables(variables: Iterable[Any]) -> list[Any]:
+    """The TensorFlow variables behind Keras variables."""
+    return [v.value if isinstance(v, keras.Variable) else v for v in variables]
 
 
 class _Endpoints:

@@ -187,7 +187,9 @@ class BertEncoder(keras.Model):
         seed = self._seed_source(training, dropout_seed)
         mask_bias = ops.multiply(
             ops.subtract(1.0, ops.cast(padding_mask, "float32")), _MASKED_SCORE
-        )[:, None, None, :]
+        )
+        # Not `[:, None, None, :]`: LiteRT has no strided slice with two new axes.
+        mask_bias = ops.expand_dims(mask_bias, axis=(1, 2))
         x = _gated(self.embeddings(token_ids, segment_ids, seed=seed), gates, 0)
         embedding_output, states, attentions = x, [], []
         for index, layer in enumerate(self.encoder_layers):

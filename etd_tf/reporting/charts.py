@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from etd_tf.reporting.numbers import count, significant
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 12, 36
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +111,31 @@ def ticks(low: float, high: float, number: int) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
+def tick_labels(values: list[float]) -> list[str]:
+    """Labels of an axis: no more digits than tell neighbours apart.
+
+    Args:
+        values: Positions from `ticks`.
+
+    Returns:
+        One label a position.
+    """
+    step = values[1] - values[0]
+    decimals = max(-math.floor(math.log10(step) + 1e-9), 0)
+    if decimals > 3:
+        return [f"{value:.0e}".replace("e-0", "e-") if value else "0" for value in values]
+    return [f"{value:,.{decimals}f}" if abs(value) > step / 2 else "0" for value in values]
+
+
 def _grid(frame: _Frame, x_label: str) -> list[str]:
     right, bottom = frame.width - _RIGHT, frame.height - _BOTTOM
     parts = []
-    for value in frame.y_ticks:
+    for value, label in zip(frame.y_ticks, tick_labels(frame.y_ticks), strict=True):
         y = frame.y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
             f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{significant(value, 3)}</text>"
+            f"{label}</text>"
         )
     for value in frame.x_ticks:
         x = frame.x(value)

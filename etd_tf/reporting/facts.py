@@ -1,6 +1,7 @@
 """Collects the facts of a report: models, cost, machine, curves."""
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.parameters import parameter_shapes
 from etd_tf.reporting.report import Curve, Machine, ModelFacts
 
 MAX_POINTS = 500
@@ -28,6 +30,11 @@ def model_facts(checkpoint: Checkpoint, *, sequence_length: int, source: str = "
         Its facts.
     """
     config = checkpoint.config
+    layers = sum(
+        math.prod(shape)
+        for name, shape in parameter_shapes(config).items()
+        if name.startswith("layers.")
+    )
     return ModelFacts(
         source=source or checkpoint.source,
         num_layers=config.num_layers,
@@ -36,6 +43,7 @@ def model_facts(checkpoint: Checkpoint, *, sequence_length: int, source: str = "
         intermediate_size=config.intermediate_size,
         vocab_size=config.vocab_size,
         parameters=checkpoint.num_parameters(),
+        layer_parameters=layers,
         flops=config.flops(sequence_length),
         bytes_on_disk=4 * checkpoint.num_parameters(),
     )

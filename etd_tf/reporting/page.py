@@ -45,7 +45,7 @@ def render(report: RunReport) -> str:
 
 
 def _subtitle(report: RunReport) -> str:
-    return f"{report.extraction.method}, {report.loss} loss \u00b7 {report.created}"
+    return f"{report.extraction.method}, {report.loss} loss \u00b7 {report.created.replace('T', ' ')}"
 
 
 def _headline(report: RunReport) -> str:
@@ -102,6 +102,7 @@ def _sizes(report: RunReport) -> str:
         _size_row("Attention heads", "num_heads", teacher, student),
         _size_row("Feed-forward size", "intermediate_size", teacher, student),
         _size_row("Parameters", "parameters", teacher, student),
+        _size_row("of these in layers", "layer_parameters", teacher, student),
         _size_row(f"FLOPs, {report.sequence_length} tokens", "flops", teacher, student),
         _size_row("Weights as float32", "bytes_on_disk", teacher, student),
     ]
@@ -136,7 +137,7 @@ def _latency(report: RunReport) -> str:
                 f"{numbers.significant(s.median_ms, 3)} ({numbers.significant(s.p95_ms, 3)})"
                 for s in (pair.teacher, pair.student)
             ),
-            *(numbers.count(s.sequences_per_second) for s in (pair.teacher, pair.student)),
+            *(numbers.significant(s.sequences_per_second, 3) for s in (pair.teacher, pair.student)),
             numbers.ratio(pair.speedup),
         ]
         for pair in report.latency
@@ -208,7 +209,7 @@ def _cost(report: RunReport) -> str:
         "FLOPs are counted, not measured: a multiply-add is 2, a training sequence is a teacher "
         "forward plus three student forwards, a scored one three teacher forwards."
     )
-    table = _table(("", "Operations", "Wall time", "Amount"), rows)
+    table = _table(("", "Operations", "Wall time", "Amount"), rows, text_columns=(3,))
     return _section("Cost", table + f'<p class="note">{note}</p>')
 
 
@@ -311,7 +312,7 @@ def _table(
 
     def row(cells: Iterable[Cell], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=text' if index in (0, *text_columns) else ''}>"
+            f"<{tag}{' class=text' if index in text_columns else ''}>"
             f"{html.escape(str(cell))}</{tag}>"
             for index, cell in enumerate(cells)
         )

@@ -20,6 +20,7 @@ class ModelFacts:
         intermediate_size: Feed-forward inner width.
         vocab_size: Word pieces.
         parameters: Trainable scalars, pooler and masked-LM head included where present.
+        layer_parameters: Those of the Transformer layers: without embeddings, pooler, head.
         flops: Floating-point operations of a forward pass over one sequence.
         bytes_on_disk: Size of its weights as float32.
     """
@@ -31,6 +32,7 @@ class ModelFacts:
     intermediate_size: int
     vocab_size: int
     parameters: int
+    layer_parameters: int
     flops: int
     bytes_on_disk: int
 

@@ -20,7 +20,7 @@ section.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(19
   gap: 14px; background: none; border: 0; padding: 0; margin-top: 22px; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 10px;
   padding: 16px 18px; display: flex; flex-direction: column; }
-.card b { font-size: 30px; line-height: 1.15; font-weight: 650; color: var(--c0);
+.card b { font-size: 27px; line-height: 1.2; font-weight: 650; color: var(--c0);
   white-space: nowrap; }
 .card span { font-weight: 600; }
 .card small { color: var(--soft); font-size: 13px; margin-top: 4px; }
@@ -30,7 +30,8 @@ th, td { padding: 6px 10px; text-align: right; border-top: 1px solid var(--line)
   white-space: nowrap; }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; font-size: 13px; }
 tbody tr:first-child td { border-top-color: var(--line); }
-.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 6.5em; }
+.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 .scroll { overflow-x: auto; }
@@ -57,4 +58,7 @@ code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 summary { cursor: pointer; color: var(--soft); }
 details pre { margin-top: 10px; }
 .empty { color: var(--soft); }
+@media (max-width: 560px) { main { padding: 20px 10px; } section { padding: 14px; }
+  section.cards { grid-template-columns: 1fr 1fr; gap: 10px; } .card b { font-size: 22px; }
+  .card { padding: 12px; } th, td { padding: 5px 6px; font-size: 13px; } }
 """

@@ -1,0 +1,136 @@
+"""LiteRT (TensorFlow Lite) files, for phones and other small machines."""
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.errors import EtdError, InputError
+from etd_tf.export.saved_model import as_float32, encoder_function
+from etd_tf.export.serving import IDS_INPUTS, largest_error, raw_variables, require_tensorflow
+from etd_tf.files import write_atomically
+from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.types import Array, Tensor
+
+_TOLERANCE = 1e-4  # of the largest value
+_QUANTIZED_TOLERANCE = 0.5  # int8 weights of a small model; catches a broken file only
+
+
+def export_litert(
+    checkpoint: Checkpoint, path: str | Path, *, quantize: bool = False, overwrite: bool = False
+) -> float:
+    """Writes the encoder as one LiteRT file of built-in operators, and checks it.
+
+    The signature `serving_default` takes int32 `token_ids`, `segment_ids` and
+    `padding_mask` `[B, T]` of any batch and length, and returns float32 `sequence_output`
+    and, with a pooler, `pooled_output`.
+
+    Args:
+        checkpoint: The model.
+        path: The file; its name must end in `.tflite`.
+        quantize: Store kernels as int8 (dynamic-range quantisation): a quarter of the
+            size, slightly other numbers.
+        overwrite: Replace an existing file.
+
+    Returns:
+        The largest difference of an output from the checkpoint's, relative to the largest
+        value or 1, found by running the file on two batches of different shapes.
+
+    Raises:
+        InputError: The path is unsuitable or taken, or Keras does not run on TensorFlow.
+        EtdError: The file gives other numbers than the checkpoint.
+    """
+    require_tensorflow()
+    path = Path(path)
+    if path.suffix != ".tflite":
+        raise InputError(f"A LiteRT file must end in .tflite: {path}.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already. Choose another file or pass --overwrite.")
+    checkpoint = as_float32(checkpoint)
+    content = _convert(checkpoint, quantize=quantize)
+    error = _difference(content, checkpoint)
+    allowed = _QUANTIZED_TOLERANCE if quantize else _TOLERANCE
+    if error > allowed:
+        raise EtdError(
+            f"LiteRT check failed: outputs differ from the model by {error:.1e} of the largest "
+            f"value (allowed {allowed:.0e})."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return error
+
+
+def _convert(checkpoint: Checkpoint, *, quantize: bool) -> bytes:
+    predict = encoder_function(checkpoint)
+
+    def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
+        values = (token_ids, segment_ids, padding_mask)
+        return predict(dict(zip(IDS_INPUTS, values, strict=True)))
+
+    module = tf.Module()
+    module.model_variables = raw_variables(parameter_variables(checkpoint.encoder).values())
+    ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS_INPUTS]
+    function = tf.function(serve, input_signature=ids)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # no Flex
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        content: bytes = converter.convert()
+    return content
+
+
+def run_litert(content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Runs a LiteRT model in this process.
+
+    Args:
+        content: The file's bytes.
+        inputs: The signature's inputs by name.
+
+    Returns:
+        Its outputs by name.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the class will move to another package
+        interpreter = tf.lite.Interpreter(model_content=content)
+    outputs: dict[str, Array] = interpreter.get_signature_runner("serving_default")(**inputs)
+    return outputs
+
+
+def _difference(content: bytes, checkpoint: Checkpoint) -> float:
+    """Runs two batches of different shape through the file and through the model."""
+    generator = np.random.default_rng(0)
+    largest = 0.0
+    for batch, length in ((1, 3), (2, min(16, checkpoint.config.max_positions))):
+        shape = (batch, length)
+        mask = np.ones(shape, np.int32)
+        mask[-1, length - 1 :] = 0
+        inputs = {
+            "token_ids": generator.integers(0, checkpoint.config.vocab_size, shape, np.int32),
+            "segment_ids": np.zeros(shape, np.int32),
+            "padding_mask": mask,
+        }
+        outputs = run_litert(content, inputs)
+        for name, expected in checkpoint.encoder(inputs, training=False).items():
+            largest = max(largest, largest_error(outputs[name], expected))
+    return largest
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the converter's chatter, which Python code prints to standard output."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
