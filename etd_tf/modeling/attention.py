@@ -97,9 +97,11 @@ class SelfAttention(keras.layers.Layer):
             The trace; its `output` has shape `[B, T, H]`.
         """
         queries, keys, values = self.project(x)
-        scaled = ops.multiply(queries, ops.cast(self.config.head_size**-0.5, queries.dtype))
+        # Scaled in float32: 1/sqrt(D) rounded to bfloat16 would bias every score the same way.
+        scaled = ops.multiply(ops.cast(queries, "float32"), self.config.head_size**-0.5)
         if gates.query_key is not None:
-            scaled = ops.multiply(scaled, ops.cast(gates.query_key, scaled.dtype)[:, :, None, :])
+            scaled = ops.multiply(scaled, ops.cast(gates.query_key, "float32")[:, :, None, :])
+        scaled = ops.cast(scaled, keys.dtype)
         scores = ops.cast(ops.matmul(scaled, ops.swapaxes(keys, -1, -2)), "float32")
         masked = scores if mask_bias is None else ops.add(scores, mask_bias)
         probabilities = ops.softmax(masked, axis=-1)

@@ -34,6 +34,7 @@ _HUGGINGFACE_NAMES = {
     "pad_token_id": "pad_token_id",
 }
 _NOT_IN_GOOGLE = ("layer_norm_epsilon", "pad_token_id")
+_MAX_LAYERS = 1000  # a configuration is untrusted, and names are listed layer by layer
 _REQUIRED = ("vocab_size", "num_layers", "hidden_size", "num_heads", "intermediate_size")
 
 
@@ -56,8 +57,9 @@ class BertConfig:
         pad_token_id: Token id that fills short sequences.
 
     Raises:
-        InputError: A size is not positive, `hidden_size` is not a multiple of
-            `num_heads`, a rate is outside [0, 1) or the activation is unknown.
+        InputError: A size is not positive, there are more than 1000 layers,
+            `hidden_size` is not a multiple of `num_heads`, a rate or `pad_token_id` is
+            out of range, or the activation is unknown.
     """
 
     vocab_size: int
@@ -79,6 +81,11 @@ class BertConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"BertConfig {name}={value!r} is not a positive integer.")
+        if self.num_layers > _MAX_LAYERS:
+            raise InputError(
+                f"BertConfig num_layers={self.num_layers} is more than {_MAX_LAYERS}; "
+                "check the configuration."
+            )
         self._check_heads()
         if self.hidden_act not in _ACTIVATION_ALIASES:
             raise InputError(
@@ -93,6 +100,11 @@ class BertConfig:
         if not 0.0 < self.layer_norm_epsilon < 1.0:
             raise InputError(
                 f"BertConfig layer_norm_epsilon={self.layer_norm_epsilon!r} is outside (0, 1)."
+            )
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise InputError(
+                f"BertConfig pad_token_id={self.pad_token_id!r} is outside "
+                f"[0, vocab_size={self.vocab_size})."
             )
 
     def _check_heads(self) -> None:
@@ -259,7 +271,9 @@ def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or endless digits
         raise InputError(f"{path} is not valid JSON ({error}).") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
