@@ -1,0 +1,83 @@
+"""Prepared text that is found again."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from etd_tf.data.corpus import open_corpus
+from etd_tf.data.opening import is_record_path, open_records
+from etd_tf.data.prepare import Preparation, RecordOptions
+from etd_tf.data.records import MANIFEST, RecordSet
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.errors import InputError
+
+
+def cached_records(
+    corpus: str | Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    options: RecordOptions | None = None,
+    validation_corpus: str | Sequence[str] | None = None,
+    cache_dir: str | Path = "~/.cache/etd_tf",
+) -> RecordSet:
+    """Prepares text once and finds the result again later.
+
+    The key is the content of the text, the tokenizer and the options, not file names. Two
+    processes may ask at once: one prepares, the other waits for it.
+
+    Args:
+        corpus: Text sources, see `open_corpus`; or one directory of records, which is
+            opened as it is.
+        tokenizer: The tokenizer.
+        options: Lengths, shards and the held-out share.
+        validation_corpus: Text for the validation split.
+        cache_dir: Directory of the cache.
+
+    Returns:
+        The records.
+
+    Raises:
+        InputError: As `prepare_records` and `open_records`; or the records in `corpus`
+            were made with another tokenizer.
+    """
+    options = options or RecordOptions()
+    cache = Path(cache_dir).expanduser()
+    names = [corpus] if isinstance(corpus, str) else list(corpus)
+    if len(names) == 1 and is_record_path(names[0]):
+        length = options.sequence_length
+        records = open_records(names[0], sequence_length=length, cache_dir=cache)
+        records.check_tokenizer(tokenizer.fingerprint())
+        return records
+    held_out = open_corpus(validation_corpus) if validation_corpus else None
+    preparation = Preparation(open_corpus(corpus), tokenizer, options, held_out)
+    identity = json.dumps(preparation.identity(), sort_keys=True)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    directory = cache / "records" / key
+    with _locked(directory.with_suffix(".lock")):
+        if (directory / MANIFEST).is_file():
+            with contextlib.suppress(InputError):  # damaged: made again below
+                return open_records(directory)
+        return preparation.run(directory, overwrite=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that the system frees when the process ends, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the cache {path.parent}: {error.strerror}. Pass another --cache_dir."
+        ) from error
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write("Another process is preparing this corpus; waiting for it.\n")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,138 @@
+"""What a preparation has finished, kept on disk so that it can go on after an end."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etd_tf.data.records import (
+    MANIFEST,
+    PARTIAL_MANIFEST,
+    TRAIN,
+    VALIDATION,
+    index_path_of,
+)
+from etd_tf.data.shard_writer import ShardSummary
+from etd_tf.errors import InputError
+from etd_tf.files import write_atomically
+
+_OURS = (
+    MANIFEST,  # first: without it the rest counts as unfinished
+    PARTIAL_MANIFEST,
+    *(f"{split}-*-of-*.{kind}" for split in (TRAIN, VALIDATION) for kind in ("tfrecord", "npy")),
+)
+
+
+class Journal:
+    """The state of a preparation in its output directory.
+
+    Args:
+        directory: The output directory.
+        identity: Everything that the files' bytes depend on, as JSON values.
+
+    Attributes:
+        directory: The output directory.
+        finished: Summaries of whole files by name.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.finished: dict[str, ShardSummary] = {}
+        self._identity = dict(identity)
+        self._path = directory / PARTIAL_MANIFEST
+
+    def check_directory(self, *, overwrite: bool) -> None:
+        """Learns what an earlier run finished; changes nothing on disk.
+
+        Raises:
+            InputError: The directory holds something else and `overwrite` is false.
+        """
+        if self.directory.exists() and not self.directory.is_dir():
+            raise InputError(f"{self.directory} is a file. Choose another output directory.")
+        if not self.directory.exists() or not any(self.directory.iterdir()):
+            return
+        earlier = self._read()
+        if earlier and earlier["identity"] == self._identity:
+            summaries = [ShardSummary(**values) for values in earlier["finished"]]
+            self.finished = {s.name: s for s in summaries if self._is_whole(s)}
+        elif not overwrite:
+            found = "exists already"
+            if earlier:
+                found = f"holds an unfinished preparation with other {self._changes(earlier)}"
+            raise InputError(
+                f"{self.directory} {found}. Choose another directory or pass --overwrite."
+            )
+
+    def begin(self) -> None:
+        """Makes the directory, without files of another preparation.
+
+        Raises:
+            InputError: The directory cannot be written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not self.finished:
+                for path in [p for pattern in _OURS for p in self.directory.glob(pattern)]:
+                    path.unlink()
+            self._write()
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.directory}: {error.strerror}.") from error
+
+    def add(self, summary: ShardSummary) -> None:
+        """Records a finished file."""
+        self.finished[summary.name] = summary
+        self._write()
+
+    def finish(self, facts: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> None:
+        """Writes the manifest: the records are complete.
+
+        Args:
+            facts: More entries for the manifest.
+            names: File names by split.
+        """
+        shards = {split: [self.finished[name] for name in names[split]] for split in names}
+        manifest = {
+            **self._identity,
+            **facts,
+            "examples": {split: sum(s.records for s in shards[split]) for split in shards},
+            "tokens": {split: sum(s.tokens for s in shards[split]) for split in shards},
+            "shards": {split: list(map(dataclasses.asdict, shards[split])) for split in shards},
+        }
+        write_atomically(self.directory / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        self._path.unlink()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            state = json.loads(self._path.read_text("utf-8"))
+            return {"identity": state["identity"], "finished": state["finished"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # no preparation of ours that could go on
+
+    def _write(self) -> None:
+        state = {
+            "identity": self._identity,
+            "finished": [dataclasses.asdict(summary) for summary in self.finished.values()],
+        }
+        write_atomically(self._path, json.dumps(state, indent=2) + "\n")
+
+    def _is_whole(self, summary: ShardSummary) -> bool:
+        path = self.directory / summary.name
+        return (
+            path.is_file()
+            and path.stat().st_size == summary.bytes
+            and index_path_of(path).is_file()
+        )
+
+    def _changes(self, earlier: Mapping[str, Any]) -> str:
+        """Names the entries in which two identities differ."""
+        old, new = _flat(earlier["identity"]), _flat(self._identity)
+        return ", ".join(
+            f"{name} ({old.get(name)!s:.12}, now {new.get(name)!s:.12})"
+            for name in sorted(old | new)
+            if old.get(name) != new.get(name)
+        )
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, **identity.get("options", {}), "options": None}

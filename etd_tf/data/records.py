@@ -1,0 +1,228 @@
+"""Prepared examples on disk: which files there are, and reading any of them."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etd_tf.data.tfrecord import find_records, read_records
+from etd_tf.errors import InputError
+from etd_tf.types import Array, IntArray
+
+MANIFEST = "manifest.json"
+PARTIAL_MANIFEST = f"partial-{MANIFEST}"
+TRAIN, VALIDATION = "train", "validation"
+# Batch key: names of the feature in google-research/bert and in tf-models' second version.
+FEATURES = {
+    "token_ids": ("input_ids", "input_word_ids"),
+    "segment_ids": ("segment_ids", "input_type_ids"),
+    "padding_mask": ("input_mask",),
+}
+# KerasHub's names for masked-LM targets.
+MASKED_FEATURES = {
+    "mask_positions": "masked_lm_positions",
+    "mask_ids": "masked_lm_ids",
+    "mask_weights": "masked_lm_weights",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One uncompressed TFRecord file.
+
+    Attributes:
+        path: The file.
+        index_path: `.npy` file of int64 `[records + 1]` offsets; None to scan `path`.
+    """
+
+    path: Path
+    index_path: Path | None = None
+
+    @functools.cached_property
+    def offsets(self) -> IntArray:
+        """Int64 `[records + 1]`; memory-mapped where there is an index file."""
+        if self.index_path is None:
+            return find_records(self.path)
+        try:
+            offsets: IntArray = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.index_path} is missing or damaged. Prepare again.") from error
+        return offsets
+
+    @property
+    def num_records(self) -> int:
+        """Number of records."""
+        return len(self.offsets) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureLayout:
+    """How examples are stored.
+
+    Attributes:
+        sequence_length: Tokens an example (T).
+        names: Feature name by batch key.
+        num_predictions: Length of the `masked_lm_*` features (P), 0 where there are none.
+    """
+
+    sequence_length: int
+    names: Mapping[str, str]
+    num_predictions: int = 0
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Columns of each array of a batch by key."""
+        widths = dict.fromkeys(FEATURES, self.sequence_length)
+        if self.num_predictions:
+            widths |= dict.fromkeys(MASKED_FEATURES, self.num_predictions)
+        return widths
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+    """Examples of a corpus in splits.
+
+    Attributes:
+        source: Where they come from, for messages.
+        shards: Files by split; `"train"` and, where documents were held out,
+            `"validation"`.
+        layout: How examples are stored.
+        tokenizer_fingerprint: Of the tokenizer that made them; None where unknown.
+        manifest: What `etd_prepare` recorded; empty for other records.
+    """
+
+    source: str
+    shards: Mapping[str, Sequence[Shard]]
+    layout: FeatureLayout
+    tokenizer_fingerprint: str | None = None
+    manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens an example (T)."""
+        return self.layout.sequence_length
+
+    def num_examples(self, split: str = TRAIN) -> int:
+        """Number of examples of a split.
+
+        Raises:
+            InputError: There is no such split.
+        """
+        return int(self._boundaries(split)[-1])
+
+    def _boundaries(self, split: str) -> IntArray:
+        """Index of each shard's first example, and the total."""
+        return np.cumsum([0, *(shard.num_records for shard in self._split(split))])
+
+    def _split(self, split: str) -> Sequence[Shard]:
+        if not self.shards.get(split):
+            raise InputError(
+                f"{self.source} has no {split} split, only {', '.join(sorted(self.shards))}. "
+                "Prepare the corpus with --held_out_fraction above 0, or give "
+                "--validation_corpus."
+            )
+        return self.shards[split]
+
+    def read(self, split: str, indices: Array) -> dict[str, Array]:
+        """Reads examples.
+
+        Args:
+            split: `"train"` or `"validation"`.
+            indices: Int `[k]` in `0 .. num_examples(split) - 1`.
+
+        Returns:
+            Int32 `[k, T]` arrays `token_ids, segment_ids, padding_mask`; where the records
+            hold masked-LM targets also `mask_positions, mask_ids` (int32 `[k, P]`) and
+            `mask_weights` (float32 `[k, P]`).
+
+        Raises:
+            InputError: A file is damaged, or an example has another length.
+        """
+        shards, boundaries = self._split(split), self._boundaries(split)
+        which = np.searchsorted(boundaries, indices, side="right") - 1
+        records: list[bytes] = [b""] * len(indices)
+        for number in np.unique(which):
+            shard, places = shards[number], np.flatnonzero(which == number)
+            local = np.asarray(indices)[places] - boundaries[number]
+            for place, record in zip(
+                places, read_records(shard.path, shard.offsets, local), strict=True
+            ):
+                records[place] = record
+        return _parse(records, self.layout, self.source)
+
+    def check_sequence_length(self, sequence_length: int | None) -> None:
+        """Refuses records of another length than asked for; None accepts any.
+
+        Raises:
+            InputError: The lengths differ.
+        """
+        if sequence_length not in (None, self.sequence_length):
+            raise InputError(
+                f"{self.source} holds sequences of {self.sequence_length} tokens, but "
+                f"sequence_length={sequence_length} was asked for. Pass --sequence_length="
+                f"{self.sequence_length}, or prepare the text again."
+            )
+
+    def check_tokenizer(self, fingerprint: str) -> None:
+        """Refuses another tokenizer than the one that made the records.
+
+        Raises:
+            InputError: The fingerprints differ.
+        """
+        if self.tokenizer_fingerprint not in (None, fingerprint):
+            raise InputError(
+                f"The records in {self.source} were made with another tokenizer than the "
+                "model's. Prepare the corpus again with the model's own tokenizer "
+                "(etd_prepare --tokenizer=MODEL_DIR)."
+            )
+
+
+def index_path_of(path: Path) -> Path:
+    """The file with the offsets of a record file."""
+    return path.with_suffix(".offsets.npy")
+
+
+def feature_lengths(record: bytes) -> dict[str, int]:
+    """Number of values by feature name; empty where it is no `tf.train.Example`."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except DecodeError:
+        return {}
+    return {
+        name: len(value.int64_list.value) or len(value.float_list.value)
+        for name, value in sorted(features.items())
+    }
+
+
+def _parse(records: Sequence[bytes], layout: FeatureLayout, source: str) -> dict[str, Array]:
+    import tensorflow as tf
+
+    length, predictions = layout.sequence_length, layout.num_predictions
+    spec = {
+        name: tf.io.FixedLenFeature([length], tf.int64) for name in sorted(layout.names.values())
+    }
+    masked = MASKED_FEATURES if predictions else {}
+    for key, name in masked.items():
+        kind = tf.float32 if key == "mask_weights" else tf.int64
+        spec[name] = tf.io.FixedLenFeature([predictions], kind)
+    try:
+        with tf.device("cpu"):
+            parsed = tf.io.parse_example(list(records), spec)
+    except tf.errors.InvalidArgumentError as error:
+        name = layout.names["token_ids"]
+        found = sorted({feature_lengths(record).get(name, 0) for record in records})
+        raise InputError(
+            f"{source} holds examples that do not fit its first one: expected {length} tokens, "
+            f"found lengths {found}. Keep files of one kind in one directory."
+        ) from error
+    batch = {key: parsed[name].numpy().astype(np.int32) for key, name in layout.names.items()}
+    for key, name in masked.items():
+        value = parsed[name].numpy()
+        batch[key] = value if key == "mask_weights" else value.astype(np.int32)
+    return batch

@@ -1,0 +1,112 @@
+"""One shard: documents in, a TFRecord file with its index out, whole or not at all."""
+
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from etd_tf.data.encoding import Encoder
+from etd_tf.data.packing import Packer
+from etd_tf.data.records import index_path_of
+from etd_tf.data.tfrecord import frame_records, serialize_examples
+from etd_tf.files import write_atomically
+from etd_tf.types import Array, IntArray
+
+_BLOCK = 1 << 20  # characters encoded at once
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSummary:
+    """What a manifest says about a record file.
+
+    Attributes:
+        name: File name.
+        bytes: File size.
+        sha256: Of the file.
+        records: Number of examples.
+        tokens: Real tokens, special ones included.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    records: int
+    tokens: int
+
+
+def write_shard(
+    path: Path,
+    documents: Iterable[str],
+    *,
+    encoder: Encoder,
+    packer: Packer,
+    on_progress: Callable[[int], None],
+) -> ShardSummary:
+    """Encodes documents and writes them; on an error nothing is left at `path`.
+
+    Args:
+        path: The TFRecord file; the index goes beside it.
+        documents: The text.
+        encoder: Text to ids.
+        packer: Ids to rows; left empty.
+        on_progress: Called with the number of characters done.
+
+    Returns:
+        The summary.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    digest, tokens = hashlib.sha256(), 0
+    sizes = [np.zeros(1, np.int64)]
+    try:
+        with open(scratch, "wb") as file:
+            for rows, lengths in _rows(documents, encoder, packer, on_progress):
+                frames = frame_records(serialize_examples(rows, lengths))
+                content = b"".join(frames)
+                file.write(content)
+                digest.update(content)
+                sizes.append(np.fromiter(map(len, frames), np.int64, len(frames)))
+                tokens += int(lengths.sum())
+            file.flush()
+            os.fsync(file.fileno())
+        offsets = np.cumsum(np.concatenate(sizes))
+        _write_index(index_path_of(path), offsets)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return ShardSummary(path.name, int(offsets[-1]), digest.hexdigest(), len(offsets) - 1, tokens)
+
+
+def _write_index(path: Path, offsets: IntArray) -> None:
+    content = io.BytesIO()
+    np.save(content, offsets, allow_pickle=False)
+    write_atomically(path, content.getvalue())
+
+
+def _rows(
+    documents: Iterable[str],
+    encoder: Encoder,
+    packer: Packer,
+    on_progress: Callable[[int], None],
+) -> Iterator[tuple[Array, IntArray]]:
+    for block in _blocks(documents):
+        texts = block if packer.packing else [line for text in block for line in text.split("\n")]
+        yield packer.add(*encoder.encode(texts))
+        on_progress(sum(map(len, block)))
+    yield packer.finish()
+
+
+def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    size = 0
+    for document in documents:
+        block.append(document)
+        size += len(document)
+        if size >= _BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
