@@ -1,60 +1,21 @@
-"""Text to sharded TFRecords: streamed, resumable and the same bytes every time."""
+"""Text to sharded TFRecords: streamed, resumable, the same bytes every time, and cached."""
 
-import dataclasses
-from collections.abc import Sequence
+import contextlib
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from etd_tf.data.corpus import Corpus, open_corpus
-from etd_tf.data.encoding import Encoder
-from etd_tf.data.journal import Journal
-from etd_tf.data.opening import open_records
-from etd_tf.data.packing import Packer
-from etd_tf.data.records import VALIDATION, RecordSet
-from etd_tf.data.shard_writer import write_shard
-from etd_tf.data.splitting import Split, split_documents
+from etd_tf.data.corpus import open_corpus
+from etd_tf.data.opening import is_record_path, open_records
+from etd_tf.data.preparation import Preparation, RecordOptions
+from etd_tf.data.records import MANIFEST, RecordSet
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.progress import Tracker, track
 
-_FORMAT = 1  # of the files; another one means another cache entry
-_SHARD_CHARACTERS = 32_000_000  # of text, unless a number of shards is given
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordOptions:
-    """How text becomes examples.
-
-    Attributes:
-        sequence_length: Tokens an example (T), special ones included.
-        packing: Fill every example with running text; otherwise each line of the corpus
-            starts an example of its own, padded.
-        num_shards: Files of the train split; None for one per 32 MB of text. Never more
-            than there are documents.
-        held_out_fraction: Share of the documents kept for validation, chosen by their
-            content and the seed; equal documents stay together. 0 for none.
-        seed: Seed of that choice.
-    """
-
-    sequence_length: int = 128
-    packing: bool = True
-    num_shards: int | None = None
-    held_out_fraction: float = 0.02
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.sequence_length < 3:
-            raise InputError(
-                f"sequence_length={self.sequence_length} has no room for text between "
-                "[CLS] and [SEP]; give 3 or more, usually 128."
-            )
-        if self.num_shards is not None and self.num_shards < 1:
-            raise InputError(f"num_shards={self.num_shards}; give 1 or more.")
-        if not 0.0 <= self.held_out_fraction < 1.0:
-            raise InputError(
-                f"held_out_fraction={self.held_out_fraction} is not in [0, 1); give a share of "
-                "the documents such as 0.02."
-            )
+__all__ = ["RecordOptions", "cached_records", "prepare_records"]
 
 
 def prepare_records(
@@ -92,94 +53,68 @@ def prepare_records(
     return job.run(Path(output_dir).expanduser(), overwrite=overwrite)
 
 
-@dataclasses.dataclass(frozen=True)
-class Preparation:
-    """One preparation: what goes in and how.
+def cached_records(
+    corpus: str | Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    options: RecordOptions | None = None,
+    validation_corpus: str | Sequence[str] | None = None,
+    cache_dir: str | Path = "~/.cache/etd_tf",
+) -> RecordSet:
+    """Prepares text once and finds the result again later.
 
-    Attributes:
-        corpus: The text.
+    The key is the content of the text, the tokenizer and the options, not file names. Two
+    processes may ask at once: one prepares, the other waits for it.
+
+    Args:
+        corpus: Text sources, see `open_corpus`; or one directory of records, which is
+            opened as it is.
         tokenizer: The tokenizer.
         options: Lengths, shards and the held-out share.
-        validation: Text for the validation split, or None to hold documents out.
+        validation_corpus: Text for the validation split.
+        cache_dir: Directory of the cache.
+
+    Returns:
+        The records.
+
+    Raises:
+        InputError: As `prepare_records` and `open_records`; or the records in `corpus`
+            were made with another tokenizer.
     """
-
-    corpus: Corpus
-    tokenizer: Tokenizer
-    options: RecordOptions
-    validation: Corpus | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that the bytes of the files depend on, as JSON values."""
-        return {
-            "format": _FORMAT,
-            "options": dataclasses.asdict(self.options),
-            "tokenizer": self.tokenizer.fingerprint(),
-            "corpus": self.corpus.content_hash(),
-            "validation_corpus": self.validation.content_hash() if self.validation else None,
-        }
-
-    def run(self, directory: Path, *, overwrite: bool) -> RecordSet:
-        """Writes the files, going on where an earlier run ended; see `prepare_records`."""
-        journal = Journal(directory, self.identity())
-        journal.check_directory(overwrite=overwrite)
-        splits = self._splits()  # reads everything once, so bad text is found before writing
-        journal.begin()
-        encoder = Encoder(self.tokenizer)
-        total = sum(split.num_characters for split in splits)
-        with track("Preparing records", total // 1000, "kB") as progress:
-            for split in splits:
-                self._write_split(split, encoder, journal, progress)
-        journal.finish(
-            {
-                "description": self.corpus.description,
-                "documents": {split.name: split.num_documents for split in splits},
-            },
-            {split.name: self._shard_names(split) for split in splits},
-        )
-        return open_records(directory)
-
-    def _splits(self) -> list[Split]:
-        options = self.options
-        fraction = 0.0 if self.validation else options.held_out_fraction
-        splits = split_documents(self.corpus, fraction, seed=options.seed)
-        if self.validation:
-            (held_out,) = split_documents(self.validation, 0.0, seed=options.seed)
-            splits.append(dataclasses.replace(held_out, name=VALIDATION))
-        return splits
-
-    def _shard_names(self, split: Split) -> list[str]:
-        wanted = -(-split.num_characters // _SHARD_CHARACTERS)
-        if self.options.num_shards and split.name != VALIDATION:
-            wanted = self.options.num_shards
-        count = min(wanted, split.num_documents)
-        return [f"{split.name}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
-
-    def _write_split(
-        self, split: Split, encoder: Encoder, journal: Journal, progress: Tracker
-    ) -> None:
-        names = self._shard_names(split)
-        packer = Packer(self.tokenizer, self.options.sequence_length, self.options.packing)
-        counter = _KiloCounter(progress)
-        for number, documents in split.shards(len(names)):
-            if names[number] in journal.finished:
-                counter.add(sum(map(len, documents)))
-                continue
-            summary = write_shard(
-                journal.directory / names[number],
-                documents,
-                encoder=encoder,
-                packer=packer,
-                on_progress=counter.add,
-            )
-            journal.add(summary)
+    options = options or RecordOptions()
+    cache = Path(cache_dir).expanduser()
+    names = [corpus] if isinstance(corpus, str) else list(corpus)
+    if len(names) == 1 and is_record_path(names[0]):
+        length = options.sequence_length
+        records = open_records(names[0], sequence_length=length, cache_dir=cache)
+        records.check_tokenizer(tokenizer.fingerprint())
+        return records
+    held_out = open_corpus(validation_corpus) if validation_corpus else None
+    preparation = Preparation(open_corpus(corpus), tokenizer, options, held_out)
+    identity = json.dumps(preparation.identity(), sort_keys=True)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    directory = cache / "records" / key
+    with _locked(directory.with_suffix(".lock")):
+        if (directory / MANIFEST).is_file():
+            with contextlib.suppress(InputError):  # damaged: made again below
+                return open_records(directory)
+        return preparation.run(directory, overwrite=True)
 
 
-class _KiloCounter:
-    """Reports thousands of characters without losing the remainders."""
-
-    def __init__(self, progress: Tracker) -> None:
-        self._progress, self._rest = progress, 0
-
-    def add(self, characters: int) -> None:
-        whole, self._rest = divmod(self._rest + characters, 1000)
-        self._progress.advance(whole)
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that the system frees when the process ends, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the cache {path.parent}: {error.strerror}. Pass another --cache_dir."
+        ) from error
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write("Another process is preparing this corpus; waiting for it.\n")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
