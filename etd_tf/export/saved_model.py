@@ -6,7 +6,13 @@ import keras
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.export.serving import WARMUP_TEXTS, Predict, ServingSpec, write_serving_model
+from etd_tf.export.serving import (
+    WARMUP_TEXTS,
+    Predict,
+    ServingModel,
+    ServingSpec,
+    write_serving_model,
+)
 from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.types import Tensor
 
@@ -18,7 +24,7 @@ def export_saved_model(
     overwrite: bool = False,
     max_length: int | None = None,
     warmup_texts: tuple[str, ...] = WARMUP_TEXTS,
-) -> Path:
+) -> ServingModel:
     """Writes a checkpoint as a SavedModel for TensorFlow Serving.
 
     Signatures and their outputs, all float32 unless said otherwise:
@@ -39,7 +45,7 @@ def export_saved_model(
         warmup_texts: Texts for TensorFlow Serving's warm-up and for the check.
 
     Returns:
-        The SavedModel's directory, `DIRECTORY/1`.
+        What was written.
 
     Raises:
         InputError: The directory exists or `max_length` does not fit the model.

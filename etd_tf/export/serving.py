@@ -69,9 +69,25 @@ class ServingSpec:
             raise InputError("A serving model needs one or two text inputs and a warm-up text.")
 
 
+@dataclasses.dataclass(frozen=True)
+class ServingModel:
+    """A SavedModel that was written and checked.
+
+    Attributes:
+        path: The SavedModel's directory, `DIRECTORY/1`.
+        max_difference: Largest difference of an output from the function's, relative to
+            the largest value or 1.
+        ids_only: Why `serving_default` takes token ids instead of text, or None.
+    """
+
+    path: Path
+    max_difference: float
+    ids_only: str | None
+
+
 def write_serving_model(
     directory: str | Path, predict: Predict, spec: ServingSpec, *, overwrite: bool = False
-) -> Path:
+) -> ServingModel:
     """Writes `DIRECTORY/1/`, the layout of TensorFlow Serving, and checks it.
 
     Signatures: `serving_default` takes text (string `[None]` inputs), `serve_ids` takes
@@ -86,7 +102,7 @@ def write_serving_model(
         overwrite: Replace an existing directory.
 
     Returns:
-        The SavedModel's directory, `DIRECTORY/1`.
+        What was written.
 
     Raises:
         InputError: The directory exists, or Keras does not run on TensorFlow.
@@ -111,8 +127,8 @@ def write_serving_model(
         tf.saved_model.save(module, str(scratch / VERSION), signatures=endpoints.functions)
         requests = endpoints.requests()
         write_warmup(scratch / VERSION, directory.name, requests)
-        _check(scratch / VERSION, endpoints, requests)
-    return directory / VERSION
+        difference = _check(scratch / VERSION, endpoints, requests)
+    return ServingModel(directory / VERSION, difference, problem)
 
 
 def require_tensorflow() -> None:
@@ -215,9 +231,9 @@ def _check_tokens(text_encoder: TextEncoder, spec: ServingSpec) -> None:
             raise EtdError(f"The exported tokenizer splits {text!r} into {ours}, not {theirs}.")
 
 
-def _check(version: Path, endpoints: _Endpoints, requests: Sequence[WarmupRequest]) -> None:
+def _check(version: Path, endpoints: _Endpoints, requests: Sequence[WarmupRequest]) -> float:
     """Loads the SavedModel and compares every signature with the function it came from."""
-    loaded = tf.saved_model.load(str(version))
+    loaded, largest = tf.saved_model.load(str(version)), 0.0
     for request in requests:
         inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
         outputs = loaded.signatures[request.signature](**inputs)
@@ -228,6 +244,8 @@ def _check(version: Path, endpoints: _Endpoints, requests: Sequence[WarmupReques
                     f"SavedModel check failed: {request.signature} output {name} differs from "
                     f"the model by {error:.1e} of its largest value (allowed {_TOLERANCE:.0e})."
                 )
+            largest = max(largest, error)
+    return largest
 
 
 def largest_error(actual: Any, expected: Any) -> float:

@@ -1,5 +1,6 @@
 """The report of a run: `report.json` for programs and `report.html` for people."""
 
+from etd_tf.export import Export
 from etd_tf.reporting.facts import (
     describe_machine,
     make_curves,
@@ -11,7 +12,6 @@ from etd_tf.reporting.report import (
     Check,
     Cost,
     Curve,
-    Export,
     ExtractionFacts,
     Machine,
     ModelFacts,

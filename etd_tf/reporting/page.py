@@ -45,7 +45,9 @@ def render(report: RunReport) -> str:
 
 
 def _subtitle(report: RunReport) -> str:
-    return f"{report.extraction.method}, {report.loss} loss \u00b7 {report.created.replace('T', ' ')}"
+    return (
+        f"{report.extraction.method}, {report.loss} loss \u00b7 {report.created.replace('T', ' ')}"
+    )
 
 
 def _headline(report: RunReport) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from etd_tf.evaluation.latency import LatencyComparison
+from etd_tf.export import Export
 
 SCHEMA_VERSION = 1
 
@@ -147,26 +148,6 @@ class Check:
     def passed(self) -> bool:
         """Whether the error is within the limit (never for a NaN)."""
         return self.value <= self.limit
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """One form of the student on disk.
-
-    Attributes:
-        format: `"huggingface"`, `"saved_model"`, `"keras_hub"`, `"google"`, `"litert"`.
-        path: Where it is.
-        bytes_on_disk: Size of all its files.
-        max_difference: Largest difference of its outputs from the student's, found when it
-            was loaded back; None where it was not compared.
-        note: What its user should know.
-    """
-
-    format: str
-    path: str
-    bytes_on_disk: int
-    max_difference: float | None = None
-    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,9 @@ from etd_tf.reporting import (
     RunReport,
 )
 
-TEACHER = ModelFacts("package:teacher", 6, 384, 12, 1536, 30522, 22713216, 10646784, 2869739520, 90852864)
+TEACHER = ModelFacts(
+    "package:teacher", 6, 384, 12, 1536, 30522, 22713216, 10646784, 2869739520, 90852864
+)
 STUDENT = ModelFacts("out/student", 3, 192, 12, 768, 30522, 7325376, 1334592, 371589120, 29301504)
 
 
