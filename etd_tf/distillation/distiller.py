@@ -4,19 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.distillation.arguments import (
+    as_losses,
+    as_selection_matrix,
+    as_weights,
+    unique_term_names,
+    unpack_batch,
+    validate_models,
+)
+from etd_tf.distillation.features import ENCODER_INPUTS, MASKED_LM_INPUTS, compute_features
 from etd_tf.errors import InputError
-from etd_tf.losses.base import FeatureLoss, Features, ModelSpec, weighted_sum
-from etd_tf.losses.masked_lm import check_mlm_head, masked_lm_loss
-from etd_tf.losses.minilm import MiniLM
+from etd_tf.losses.base import FeatureLoss, Features, weighted_sum
+from etd_tf.losses.masked_lm import masked_lm_loss
 from etd_tf.types import Tensor
-
-_INPUTS = ("token_ids", "segment_ids", "padding_mask")
-_MASKED_LM_INPUTS = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 
 
 class Distiller(keras.Model):
@@ -73,43 +77,24 @@ class Distiller(keras.Model):
     ) -> None:
         # The outer model's policy decides whether compile() adds loss scaling.
         super().__init__(name="distiller", dtype=student.encoder.dtype_policy, autocast=False)
-        losses = _as_losses(distillation_losses)
+        losses = as_losses(distillation_losses)
         self.distillation_losses = losses
-        self.distillation_loss_weights = _as_weights(distillation_loss_weights, len(losses))
+        self.distillation_loss_weights = as_weights(distillation_loss_weights, len(losses))
         self.student_loss_weight = student_loss_weight
-        self._validate(teacher, student)
+        validate_models(teacher, student, losses, student_loss_weight)
         self.teacher = teacher if teacher_dtype is None else teacher.astype(teacher_dtype)
         self.student = student
         self._track_student()
-        matrix = _selection_matrix(selection)
+        matrix = as_selection_matrix(selection)
         self.projections = {
             f"{index}_{name}": layer
             for index, loss in enumerate(losses)
             for name, layer in loss.projections(teacher.config, student.config, matrix).items()
         }
-        self._term_names = _unique_term_names(losses)
+        self._term_names = unique_term_names(losses)
         self._trackers = [keras.metrics.Mean(name=name) for name in self._log_names()]
         self._used: frozenset[int] | None = None
         self.built = True
-
-    def _validate(self, teacher: Checkpoint, student: Checkpoint) -> None:
-        if not 0.0 <= self.student_loss_weight < 1.0:
-            raise InputError(
-                f"student_loss_weight={self.student_loss_weight} is outside [0, 1). To train "
-                "without a teacher, use distillation_losses=etd_tf.losses.MaskedLM()."
-            )
-        sizes = (teacher.config.vocab_size, student.config.vocab_size)
-        if sizes[0] != sizes[1]:
-            raise InputError(
-                f"The teacher has {sizes[0]} tokens and the student {sizes[1]}, but both read "
-                "the same token ids. Use a student with the teacher's vocabulary."
-            )
-        specs = [ModelSpec(c.config, c.mlm_head is not None) for c in (teacher, student)]
-        if self.student_loss_weight > 0.0:
-            check_mlm_head(specs[1], "student", "student_loss_weight > 0")
-        for loss in self.distillation_losses:
-            loss.validate(*specs)
-        _check_strategy_scope(student)
 
     def _track_student(self) -> None:
         """Makes the student's layers sublayers; a Checkpoint alone is not a layer."""
@@ -163,14 +148,11 @@ class Distiller(keras.Model):
         Raises:
             InputError: The batch lacks an input.
         """
-        self._check_batch(batch)
-        inputs = {name: batch[name] for name in _INPUTS if name in batch}
         teacher = None
         if self._needs_teacher:
-            teacher = _features(self.teacher, inputs, batch, mlm=self._teacher_mlm)
-        student = _features(
+            teacher = compute_features(self.teacher, batch, mlm=self._teacher_mlm)
+        student = compute_features(
             self.student,
-            inputs,
             batch,
             mlm=self._needs_mlm,
             training=training,
@@ -203,15 +185,6 @@ class Distiller(keras.Model):
             logs["student_loss"] = own
         return total, logs
 
-    def _check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        needed = ["token_ids", *(_MASKED_LM_INPUTS if self._needs_mlm else ())]
-        if not isinstance(batch, Mapping) or any(name not in batch for name in needed):
-            got = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
-            raise InputError(
-                f"The Distiller needs batches that are dictionaries with {', '.join(needed)}; "
-                f"received {got}."
-            )
-
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """Trainable variables that the losses depend on.
@@ -226,7 +199,7 @@ class Distiller(keras.Model):
 
     def _find_used(self, variables: list[keras.Variable]) -> frozenset[int]:
         """Traces the loss once, without running it, to see which gradients exist."""
-        names = [*_INPUTS, *(_MASKED_LM_INPUTS if self._needs_mlm else ())]
+        names = [*ENCODER_INPUTS, *(MASKED_LM_INPUTS if self._needs_mlm else ())]
         specs = {name: tf.TensorSpec([1, 2], tf.int32) for name in names}
         used: list[int] = []
 
@@ -269,7 +242,7 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Runs one optimizer step on one replica's batch; Keras calls it."""
-        batch = _unpack(data)
+        batch = unpack_batch(data)
         variables = self.trainable_variables
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
@@ -283,7 +256,7 @@ class Distiller(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Evaluates one replica's batch; Keras calls it."""
-        batch = _unpack(data)
+        batch = unpack_batch(data)
         total, terms = self.distillation_loss(batch, training=False)
         return self._update_metrics(batch, total, terms)
 
@@ -316,97 +289,3 @@ class Distiller(keras.Model):
             "A saved Distiller holds no teacher. Build Distiller(teacher, student, ...) again "
             "and call load_weights() on the file."
         )
-
-
-def _features(
-    checkpoint: Checkpoint,
-    inputs: Mapping[str, Tensor],
-    batch: Mapping[str, Tensor],
-    *,
-    mlm: bool,
-    training: bool = False,
-    dropout_seed: Tensor | None = None,
-) -> Features:
-    """Runs an encoder and, if asked, its masked-LM head at the masked positions."""
-    trace = checkpoint.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-    if not mlm or checkpoint.mlm_head is None:
-        return Features(trace)
-    states = _gather(trace.sequence_output, batch["masked_lm_positions"])
-    logits = checkpoint.mlm_head(states, checkpoint.encoder.embeddings.token)
-    return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
-
-
-def _gather(states: Tensor, positions: Tensor) -> Tensor:
-    """Picks `[B, P, H]` out of `[B, T, H]` at `[B, P]` positions, as one flat lookup."""
-    batch, length = ops.shape(states)[:2]
-    positions = ops.cast(positions, "int32")
-    rows = ops.expand_dims(ops.multiply(ops.arange(batch, dtype="int32"), length), 1)
-    flat = ops.reshape(states, (-1, states.shape[-1]))
-    return ops.take(flat, ops.add(positions, rows), axis=0)
-
-
-def _as_losses(losses: FeatureLoss | Sequence[FeatureLoss] | None) -> list[FeatureLoss]:
-    if losses is None:
-        return [MiniLM()]
-    found: list[Any] = list(losses) if isinstance(losses, list | tuple) else [losses]
-    wrong = [type(loss).__name__ for loss in found if not isinstance(loss, FeatureLoss)]
-    if wrong or not found:
-        raise InputError(
-            f"distillation_losses has {', '.join(wrong) or 'no loss'}; expected losses of "
-            "etd_tf.losses, such as etd_tf.losses.MiniLM()."
-        )
-    return found
-
-
-def _as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    if weights is None:
-        return [1.0] * count
-    found = [float(weight) for weight in np.ravel(np.asarray(weights))]
-    if len(found) != count or not all(np.isfinite(w) and w >= 0.0 for w in found):
-        raise InputError(
-            f"distillation_loss_weights={found} does not give each of the {count} losses a "
-            "finite weight that is not negative."
-        )
-    return found
-
-
-def _selection_matrix(selection: Any) -> np.ndarray | None:
-    if selection is None:
-        return None
-    matrix = selection.selection_matrix() if hasattr(selection, "selection_matrix") else selection
-    return np.asarray(matrix, np.float32)
-
-
-def _unique_term_names(losses: Sequence[FeatureLoss]) -> list[dict[str, str]]:
-    """Log name of each loss's terms; a name that comes again gets a number."""
-    seen: dict[str, int] = {}
-    names: list[dict[str, str]] = []
-    for loss in losses:
-        found = {}
-        for term in loss.term_weights:
-            seen[term] = seen.get(term, 0) + 1
-            found[term] = term if seen[term] == 1 else f"{term}_{seen[term]}"
-        names.append(found)
-    return names
-
-
-def _check_strategy_scope(student: Checkpoint) -> None:
-    if not tf.distribute.has_strategy():
-        return
-    extended = tf.distribute.get_strategy().extended
-    if not extended.variable_created_in_scope(student.encoder.embeddings.token.value):
-        raise InputError(
-            "The student's variables were created outside of this tf.distribute strategy. Load "
-            "or extract the student inside the same `with strategy.scope():` block."
-        )
-
-
-def _unpack(data: Any) -> Mapping[str, Tensor]:
-    batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is not None or weights is not None:
-        raise InputError(
-            "The Distiller takes no labels and no sample weights: yield only the dictionary of "
-            "inputs. Masked-LM labels go into it as masked_lm_positions, masked_lm_ids and "
-            "masked_lm_weights."
-        )
-    return batch

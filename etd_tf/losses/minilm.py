@@ -85,7 +85,7 @@ def relation_scores(x: Tensor) -> Tensor:
     """
     x = to_float32(x)
     scaled = ops.multiply(x, x.shape[-1] ** -0.5)
-    return ops.matmul(scaled, ops.swapaxes(x, -1, -2))
+    return ops.matmul(scaled, ops.transpose(x, (0, 1, 3, 2)))
 
 
 def split_relation_heads(x: Tensor, relation_heads: int) -> Tensor:
@@ -111,9 +111,9 @@ def split_relation_heads(x: Tensor, relation_heads: int) -> Tensor:
             f"relation_heads={relation_heads} does not divide the attention width {heads * size}."
         )
     batch, length = ops.shape(x)[0], ops.shape(x)[2]
-    joined = ops.swapaxes(x, 1, 2)
+    joined = ops.transpose(x, (0, 2, 1, 3))
     split = (batch, length, relation_heads, heads * size // relation_heads)
-    return ops.swapaxes(ops.reshape(joined, split), 1, 2)
+    return ops.transpose(ops.reshape(joined, split), (0, 2, 1, 3))
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
