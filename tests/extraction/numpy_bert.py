@@ -1,11 +1,12 @@
-"""A second BERT, in float64 NumPy and without Keras: the expected values of these tests."""
+"""A gated BERT in float64 NumPy, without Keras: the expected values of these tests."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+from tests.modeling.numpy_bert import ACTIVATIONS, softmax
+from tests.modeling.numpy_bert import layer_norm as _layer_norm
 
 
 class Gates(NamedTuple):
@@ -27,18 +28,8 @@ def ones(config, batch_size):
     )
 
 
-def gelu(x, name="gelu"):
-    if name == "relu":
-        return np.maximum(x, 0.0)
-    if name == "gelu_new":
-        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))
-
-
 def layer_norm(p, name, x, epsilon):
-    x = x - x.mean(-1, keepdims=True)
-    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon)
-    return x * p[f"{name}.gamma"] + p[f"{name}.beta"]
+    return _layer_norm(x, p[f"{name}.gamma"], p[f"{name}.beta"], epsilon)
 
 
 def dense(p, name, x):
@@ -77,8 +68,7 @@ def _layer(p, config, name, x, mask, gates):
     q, k, v = split("query"), split("key"), split("value")
     scores = np.einsum("bnqd,bnkd,bnd->bnqk", q, k, query_key) / math.sqrt(config.head_size)
     scores = np.where(mask[:, None, None, :] > 0, scores, -1e30)
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    context = (scores / scores.sum(-1, keepdims=True)) @ v * value[:, :, None]
+    context = softmax(scores) @ v * value[:, :, None]
     context = context.transpose(0, 2, 1, 3).reshape(x.shape)
     epsilon = config.layer_norm_epsilon
     x = layer_norm(
@@ -87,7 +77,7 @@ def _layer(p, config, name, x, mask, gates):
         x + dense(p, f"{name}.attention.output", context),
         epsilon,
     )
-    inner = gelu(dense(p, f"{name}.intermediate", x), config.hidden_act) * ffn[:, None]
+    inner = ACTIVATIONS[config.hidden_act](dense(p, f"{name}.intermediate", x)) * ffn[:, None]
     return layer_norm(
         p, f"{name}.output_layer_norm", x + dense(p, f"{name}.output", inner), epsilon
     )
@@ -97,7 +87,7 @@ def mlm_losses(parameters, config, x, positions, labels, weights):
     """Mean cross-entropy over each example's own masked positions, `[B]`."""
     p = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
     picked = x[np.arange(len(x))[:, None], positions]
-    y = gelu(dense(p, "mlm.dense", picked), config.hidden_act)
+    y = ACTIVATIONS[config.hidden_act](dense(p, "mlm.dense", picked))
     y = layer_norm(p, "mlm.layer_norm", y, config.layer_norm_epsilon)
     logits = y @ p["embeddings.token"].T + p["mlm.output_bias"]
     logits = logits - logits.max(-1, keepdims=True)

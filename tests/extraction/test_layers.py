@@ -35,7 +35,7 @@ def test_uniform_is_increasing_and_ends_with_the_last_layer(data):
     layers = layer_map(teacher, student)
     assert len(layers) == student
     assert list(layers) == sorted(set(layers))
-    assert 1 <= layers[0]
+    assert layers[0] >= 1
     assert layers[-1] == teacher
     for rule in ("uniform", "top", "bottom"):
         assert layer_map(teacher, teacher, rule) == tuple(range(1, teacher + 1))

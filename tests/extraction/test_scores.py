@@ -79,6 +79,14 @@ def test_every_truncation_is_refused_with_the_file_name(tmp_path):
             UnitScores.load(cut)
 
 
+def _refusal(path):
+    try:
+        UnitScores.load(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def test_a_flipped_byte_is_refused_or_harmless(tmp_path):
     scores = _scores()
     scores.save(tmp_path / "s.npz")
@@ -88,11 +96,12 @@ def test_a_flipped_byte_is_refused_or_harmless(tmp_path):
         damaged = bytearray(content)
         damaged[place] ^= 0xFF
         (tmp_path / "d.npz").write_bytes(damaged)
-        try:
-            assert _is_equal(UnitScores.load(tmp_path / "d.npz"), scores)
-        except InputError as error:
+        message = _refusal(tmp_path / "d.npz")
+        if message:
             refused += 1
-            assert "d.npz" in str(error)
+            assert "d.npz" in message
+        else:
+            assert _is_equal(UnitScores.load(tmp_path / "d.npz"), scores)
     assert refused > 20
 
 
