@@ -65,7 +65,8 @@ def is_record_path(path: str | Path) -> bool:
     """Whether a path means records rather than text."""
     path = Path(path).expanduser()
     if path.is_dir():
-        return (path / MANIFEST).is_file() or bool(_record_files(path))
+        ours = (path / MANIFEST, path / PARTIAL_MANIFEST)
+        return any(file.is_file() for file in ours) or bool(_record_files(path))
     return ".tfrecord" in path.name
 
 

@@ -84,7 +84,12 @@ def cached_records(
     options = options or RecordOptions()
     cache = Path(cache_dir).expanduser()
     names = [corpus] if isinstance(corpus, str) else list(corpus)
-    if len(names) == 1 and is_record_path(names[0]):
+    if any(map(is_record_path, names)):
+        if len(names) > 1:
+            raise InputError(
+                f"Corpus {', '.join(names)} mixes records with something else. Give text only, "
+                "or one directory or glob of records."
+            )
         length = options.sequence_length
         records = open_records(names[0], sequence_length=length, cache_dir=cache)
         records.check_tokenizer(tokenizer.fingerprint())

@@ -111,11 +111,16 @@ class RecordSet:
         Raises:
             InputError: There is no such split.
         """
-        return int(self._boundaries(split)[-1])
+        self._split(split)
+        return int(self._boundaries[split][-1])
 
-    def _boundaries(self, split: str) -> IntArray:
-        """Index of each shard's first example, and the total."""
-        return np.cumsum([0, *(shard.num_records for shard in self._split(split))])
+    @functools.cached_property
+    def _boundaries(self) -> dict[str, IntArray]:
+        """By split: index of each shard's first example, and the total."""
+        return {
+            split: np.cumsum([0, *(shard.num_records for shard in shards)])
+            for split, shards in self.shards.items()
+        }
 
     def _split(self, split: str) -> Sequence[Shard]:
         if not self.shards.get(split):
@@ -141,7 +146,7 @@ class RecordSet:
         Raises:
             InputError: A file is damaged, or an example has another length.
         """
-        shards, boundaries = self._split(split), self._boundaries(split)
+        shards, boundaries = self._split(split), self._boundaries[split]
         which = np.searchsorted(boundaries, indices, side="right") - 1
         records: list[bytes] = [b""] * len(indices)
         for number in np.unique(which):
