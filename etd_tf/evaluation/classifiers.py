@@ -1,0 +1,202 @@
+"""Task models: the encoder with one dense layer on top."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.encoder import BertEncoder
+from etd_tf.modeling.layers import Dense, SeedStream, dropout
+from etd_tf.modeling.parameters import get_parameters, set_parameters
+from etd_tf.types import Parameters, Tensor
+
+_KERNEL_STDDEV = 0.02  # BERT's initializer_range
+# Far beyond the seeds that the dropouts of any encoder use up in one call.
+_HEAD_SEED_OFFSET = 1 << 20
+
+
+class TaskModel(keras.Model):
+    """An encoder and a dense layer, built at construction."""
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        outputs: int,
+        *,
+        pooler: bool,
+        dtype: Any,
+        name: str,
+    ) -> None:
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        if not isinstance(config, BertConfig):
+            config = BertConfig(**config)
+        self.config = config
+        self.encoder = BertEncoder(config, pooler=pooler, dtype=self.dtype_policy)
+        self.output_dense = Dense(
+            config.hidden_size, outputs, dtype=self.dtype_policy, name=self.head_name
+        )
+        self.built = True
+
+    head_name = "classifier"
+    """Name of the dense layer, as Hugging Face calls it."""
+
+    def get_parameters(self) -> Parameters:
+        """Copies all weights: the encoder's canonical names, `head.kernel`, `head.bias`."""
+        head = {"head.kernel": self.output_dense.kernel, "head.bias": self.output_dense.bias}
+        values = {name: np.array(ops.convert_to_numpy(v), np.float32) for name, v in head.items()}
+        return {**get_parameters(self.encoder), **values}
+
+    def set_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """Assigns all weights.
+
+        Args:
+            parameters: Arrays by the names of `get_parameters`.
+
+        Raises:
+            InputError: An encoder weight is missing, left over or of another shape.
+        """
+        encoder = {k: v for k, v in parameters.items() if not k.startswith("head.")}
+        set_parameters(encoder, self.encoder)
+        self.output_dense.kernel.assign(parameters["head.kernel"])
+        self.output_dense.bias.assign(parameters["head.bias"])
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "config": self.config.to_dict(),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "name": self.name,
+        }
+
+
+@keras.saving.register_keras_serializable(package="etd_tf")
+class SequenceClassifier(TaskModel):
+    """Pooled output, dropout and a dense layer: one vector of logits a sequence.
+
+    Args:
+        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
+        num_labels: C, the number of classes; 1 for regression.
+        dtype: Keras dtype policy; logits are float32 in any case.
+        name: Model name.
+
+    Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.1.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        num_labels: int,
+        *,
+        dtype: Any = None,
+        name: str = "sequence_classifier",
+    ) -> None:
+        super().__init__(config, num_labels, pooler=True, dtype=dtype, name=name)
+        self.num_labels = num_labels
+
+    def call(
+        self,
+        inputs: Mapping[str, Tensor],
+        training: bool = False,
+        dropout_seed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Classifies a batch.
+
+        Args:
+            inputs: As for `BertEncoder`.
+            training: Apply dropout.
+            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
+
+        Returns:
+            `logits`, float32 `[B, C]`.
+        """
+        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
+        pooled = trace.pooled_output
+        if training:
+            seed = self.encoder.seed_generator
+            if dropout_seed is not None:
+                seed = SeedStream(ops.add(dropout_seed, [0, _HEAD_SEED_OFFSET]))
+            pooled = dropout(pooled, self.config.hidden_dropout, seed)
+        return {"logits": ops.cast(self.output_dense(pooled), "float32")}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: sizes and policy, no weights."""
+        return {**self._config(), "num_labels": self.num_labels}
+
+
+@keras.saving.register_keras_serializable(package="etd_tf")
+class SpanClassifier(TaskModel):
+    """A dense layer on every token: logits of being an answer's first or last token.
+
+    Args:
+        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
+        dtype: Keras dtype policy; logits are float32 in any case.
+        name: Model name.
+
+    Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.2.
+    """
+
+    head_name = "qa_outputs"
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        *,
+        dtype: Any = None,
+        name: str = "span_classifier",
+    ) -> None:
+        super().__init__(config, 2, pooler=False, dtype=dtype, name=name)
+
+    def call(
+        self,
+        inputs: Mapping[str, Tensor],
+        training: bool = False,
+        dropout_seed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Scores every token of a batch.
+
+        Args:
+            inputs: As for `BertEncoder`.
+            training: Apply dropout.
+            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
+
+        Returns:
+            `start_logits` and `end_logits`, float32 `[B, T]`; padding is not masked.
+        """
+        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
+        logits = ops.cast(self.output_dense(trace.sequence_output), "float32")
+        return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: sizes and policy, no weights."""
+        return self._config()
+
+
+def initial_parameters(checkpoint: Checkpoint, model: TaskModel, seed: int) -> Parameters:
+    """Weights to start fine-tuning from: the checkpoint's, with a fresh head.
+
+    A checkpoint without a pooler gets a fresh one where the model needs it; the
+    masked-LM head, and a pooler that the model does not use, are left out.
+
+    Args:
+        checkpoint: The pre-trained encoder.
+        model: The task model of the same configuration.
+        seed: Seed of the fresh weights, which are normal with deviation 0.02.
+
+    Returns:
+        Arrays for `model.set_parameters`.
+    """
+    generator = np.random.default_rng(seed)
+    known = checkpoint.parameters()
+    parameters: Parameters = {}
+    for name, value in model.get_parameters().items():
+        if name in known:
+            parameters[name] = known[name]
+        elif name.endswith("kernel"):
+            fresh = generator.normal(0.0, _KERNEL_STDDEV, value.shape)
+            parameters[name] = fresh.astype(np.float32)
+        else:
+            parameters[name] = np.zeros_like(value)
+    return parameters

@@ -1,0 +1,285 @@
+"""Fine-tuned models on disk: Hugging Face directories and SavedModels."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from keras import ops
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.loading import load_checkpoint
+from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
+from etd_tf.checkpoints.safetensors_file import SafetensorsFile
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.errors import InputError
+from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
+from etd_tf.export.serving import ServingSpec, write_serving_model
+from etd_tf.files import atomic_directory, write_atomically
+from etd_tf.modeling.config import read_json_object
+from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.types import Parameters, Tensor
+
+_ARCHITECTURES = {
+    "classifier": "BertForSequenceClassification",
+    "qa_outputs": "BertForQuestionAnswering",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetunedModel:
+    """A task model with what is needed to use it.
+
+    Attributes:
+        model: The model.
+        checkpoint: Its encoder and tokenizer.
+        label_names: Class names in the order of the logits; empty for regression and
+            for answer spans.
+    """
+
+    model: TaskModel
+    checkpoint: Checkpoint
+    label_names: tuple[str, ...]
+
+
+def save_finetuned(
+    model: TaskModel,
+    directory: str | Path,
+    *,
+    tokenizer: Tokenizer | None,
+    label_names: Sequence[str] = (),
+    task: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Writes `BertForSequenceClassification` or `BertForQuestionAnswering`.
+
+    Args:
+        model: A `SequenceClassifier` or `SpanClassifier`.
+        directory: The directory to create.
+        tokenizer: Its tokenizer, if any.
+        label_names: Class names in the order of the logits; empty for regression.
+        task: Name of the task, kept in the configuration.
+        overwrite: Replace an existing directory.
+
+    Raises:
+        InputError: The directory exists, or the number of names is not that of classes.
+    """
+    outputs = int(model.output_dense.kernel.shape[1])
+    if label_names and len(label_names) != outputs:
+        raise InputError(
+            f"{len(label_names)} label names for {outputs} classes: {', '.join(label_names)}. "
+            "Name every class once."
+        )
+    values = {
+        **model.config.to_huggingface(),
+        "architectures": [_ARCHITECTURES[model.head_name]],
+        "finetuning_task": task,
+    }
+    if model.head_name == "classifier":
+        names = label_names or [f"LABEL_{index}" for index in range(outputs)]
+        values["id2label"] = {str(index): name for index, name in enumerate(names)}
+        values["label2id"] = {name: index for index, name in enumerate(names)}
+        values["problem_type"] = "regression" if outputs == 1 else "single_label_classification"
+    with atomic_directory(directory, overwrite=overwrite) as scratch:
+        (scratch / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        safetensors.numpy.save_file(
+            _tensors(model), scratch / "model.safetensors", metadata={"format": "pt"}
+        )
+        if tokenizer is not None:
+            tokenizer.save(scratch)
+
+
+def _tensors(model: TaskModel) -> Parameters:
+    """All weights under Hugging Face's names, dense kernels `[output, input]`."""
+    parameters = model.get_parameters()
+    tensors = {
+        f"bert.{row.theirs}": parameters[row.canonical].T
+        if row.transposed
+        else parameters[row.canonical]
+        for row in expand(HUGGINGFACE_BERT, model.config.num_layers)
+        if row.canonical in parameters
+    }
+    tensors[f"{model.head_name}.weight"] = parameters["head.kernel"].T
+    tensors[f"{model.head_name}.bias"] = parameters["head.bias"]
+    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+
+
+def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedModel:
+    """Reads a fine-tuned Hugging Face BERT.
+
+    Args:
+        directory: Holds `config.json`, `model.safetensors` and a tokenizer.
+        dtype: Keras dtype policy.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: The directory is not a fine-tuned classifier or question answerer.
+    """
+    directory = Path(directory)
+    tensors = SafetensorsFile(directory / "model.safetensors")
+    heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
+    if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
+        raise InputError(
+            f"{directory} has no classifier.weight and no qa_outputs.weight: it is not fine-tuned. "
+            "Leave out --nofinetune to fine-tune it."
+        )
+    checkpoint = load_checkpoint(directory, dtype=dtype)
+    kernel, bias = tensors[f"{heads[0]}.weight"], tensors[f"{heads[0]}.bias"]
+    outputs = len(bias)
+    model: TaskModel = (
+        SequenceClassifier(checkpoint.config, outputs, dtype=dtype)
+        if heads[0] == "classifier"
+        else SpanClassifier(checkpoint.config, dtype=dtype)
+    )
+    expected = (tuple(model.output_dense.kernel.shape)[::-1], tuple(model.output_dense.bias.shape))
+    if (kernel.shape, bias.shape) != expected:
+        raise InputError(
+            f"{directory}: the head has shapes {kernel.shape} and {bias.shape}, expected "
+            f"{expected[0]} and {expected[1]}."
+        )
+    known = checkpoint.parameters()
+    wanted = [name for name in model.get_parameters() if not name.startswith("head.")]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise InputError(f"{directory} lacks {', '.join(missing)}. Save the whole model again.")
+    model.set_parameters(
+        {**{name: known[name] for name in wanted}, "head.kernel": kernel.T, "head.bias": bias}
+    )
+    names = _label_names(directory, outputs) if heads[0] == "classifier" else ()
+    return FinetunedModel(model, checkpoint, names)
+
+
+def _label_names(directory: Path, outputs: int) -> tuple[str, ...]:
+    """Class names from `id2label`; empty for regression."""
+    if outputs == 1:
+        return ()
+    names = read_json_object(directory / "config.json").get("id2label")
+    keys = [str(index) for index in range(outputs)]
+    if not isinstance(names, dict) or sorted(names) != sorted(keys):
+        raise InputError(
+            f"{directory / 'config.json'} has no id2label with the {outputs} classes of the model. "
+            'Add it, e.g. "id2label": {"0": "negative", "1": "positive"}.'
+        )
+    return tuple(str(names[key]) for key in keys)
+
+
+def match_labels(model_names: Sequence[str], task_names: Sequence[str]) -> list[int]:
+    """Finds the model's class for each of the task's, by name and never by position.
+
+    Args:
+        model_names: Class names in the order of the model's logits.
+        task_names: Class names in the task's order.
+
+    Returns:
+        For each task class, its position among the logits.
+
+    Raises:
+        InputError: The names differ.
+    """
+    names = [name.casefold() for name in model_names]
+    if sorted(names) != sorted(name.casefold() for name in task_names):
+        raise InputError(
+            f"The model's labels are {', '.join(model_names) or 'none'}; the task's are "
+            f"{', '.join(task_names) or 'none'}. Put the task's names into id2label of the "
+            "model's config.json, in the order of its logits."
+        )
+    return [names.index(name.casefold()) for name in task_names]
+
+
+def export_classifier(
+    model: SequenceClassifier,
+    directory: str | Path,
+    *,
+    tokenizer: Tokenizer | None,
+    label_names: Sequence[str],
+    text_inputs: tuple[str, ...] = ("text",),
+    max_length: int = 128,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a SavedModel from text to label probabilities.
+
+    Signatures: `serving_default` takes strings `[B]` and `serve_ids` token ids; both
+    return float32 `logits` `[B, C]` and `probabilities` `[B, C]` (regression: `score`
+    `[B]`). The label names are in `assets.extra/labels.txt`, one a line.
+
+    Args:
+        model: The fine-tuned model.
+        directory: The served model's directory.
+        tokenizer: Its tokenizer.
+        label_names: Class names in the order of the logits; empty for regression.
+        text_inputs: Names of the one or two text inputs.
+        max_length: Tokens that texts are cut to.
+        overwrite: Replace an existing directory.
+
+    Returns:
+        The SavedModel's directory, `DIRECTORY/1`.
+
+    Raises:
+        InputError: The directory exists or `max_length` does not fit the model.
+    """
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits = model(inputs)["logits"]
+        if model.num_labels == 1:
+            return {"score": logits[:, 0]}
+        return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
+
+    spec = _serving_spec(model, tokenizer, text_inputs, max_length)
+    version = write_serving_model(directory, predict, spec, overwrite=overwrite).path
+    extra = version / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    write_atomically(extra / "labels.txt", "".join(f"{name}\n" for name in label_names))
+    return version
+
+
+def export_question_answerer(
+    model: SpanClassifier,
+    directory: str | Path,
+    *,
+    tokenizer: Tokenizer | None,
+    max_length: int = 384,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a SavedModel from question and context to start and end logits.
+
+    Args:
+        model: The fine-tuned model.
+        directory: The served model's directory.
+        tokenizer: Its tokenizer.
+        max_length: Tokens that question and context are cut to together.
+        overwrite: Replace an existing directory.
+
+    Returns:
+        The SavedModel's directory, `DIRECTORY/1`. Outputs: `start_logits` and
+        `end_logits` `[B, T]`, `token_ids` and `padding_mask` `[B, T]`.
+
+    Raises:
+        InputError: The directory exists or `max_length` does not fit the model.
+    """
+    spec = _serving_spec(model, tokenizer, ("question", "context"), max_length)
+    spec = dataclasses.replace(spec, return_tokens=True)
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = model(inputs)
+        return outputs
+
+    return write_serving_model(directory, predict, spec, overwrite=overwrite).path
+
+
+def _serving_spec(
+    model: TaskModel, tokenizer: Tokenizer | None, text_inputs: tuple[str, ...], max_length: int
+) -> ServingSpec:
+    head = [model.output_dense.kernel, model.output_dense.bias]
+    return ServingSpec(
+        variables=[*parameter_variables(model.encoder).values(), *head],
+        max_length=max_length,
+        max_positions=model.config.max_positions,
+        num_segments=model.config.type_vocab_size,
+        tokenizer=tokenizer,
+        text_inputs=text_inputs,
+    )

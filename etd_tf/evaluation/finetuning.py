@@ -1,0 +1,255 @@
+"""Fine-tuning over learning rates and seeds, resumable after every training."""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.errors import DivergenceError, InputError
+from etd_tf.evaluation.classifiers import TaskModel, initial_parameters
+from etd_tf.evaluation.experiment import Experiment, Scores
+from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION, Cell, RunRecord
+from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
+from etd_tf.types import IntArray
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneOptions:
+    """Settings of a fine-tuning run.
+
+    With several learning rates, each is first trained on nine tenths of the training
+    data and scored on the rest; the one with the best mean is then trained on all of
+    it. The dev set decides nothing, so that its scores can be compared.
+
+    Attributes:
+        learning_rates: Peak learning rates to choose from.
+        seeds: One training each; results are means over them.
+        epochs: Passes over the training data.
+        batch_size: Examples a step.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+        weight_decay: Decoupled decay.
+        precision: Keras dtype policy: `"float32"` or `"mixed_bfloat16"`.
+        saved_model: Also export the first seed's model as a SavedModel.
+
+    Raises:
+        InputError: A list is empty or repeats itself, or a value is out of range.
+    """
+
+    learning_rates: tuple[float, ...] = (1e-4,)
+    seeds: tuple[int, ...] = (0,)
+    epochs: int = 3
+    batch_size: int = 32
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.01
+    precision: str = "float32"
+    saved_model: bool = False
+
+    @property
+    def num_trainings(self) -> int:
+        """Trainings of the whole run."""
+        rates = len(self.learning_rates)
+        return len(self.seeds) * (rates + 1 if rates > 1 else 1)
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rates", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values) or min(values) < 0:
+                raise InputError(
+                    f"{name}={','.join(map(str, values))}: expected at least one value, none "
+                    "negative and none twice."
+                )
+        if self.epochs < 1 or self.batch_size < 1 or not 0.0 <= self.warmup_ratio <= 1.0:
+            raise InputError(
+                f"epochs={self.epochs}, batch_size={self.batch_size}, "
+                f"warmup_ratio={self.warmup_ratio}: epochs and batch_size must be at least 1, "
+                "warmup_ratio from 0 to 1."
+            )
+        if self.precision not in ("float32", "mixed_bfloat16"):
+            raise InputError(
+                f"precision={self.precision!r} is not supported here. Use float32 or "
+                "mixed_bfloat16."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneResult:
+    """What a run found out.
+
+    Attributes:
+        learning_rate: The chosen one.
+        cells: All trainings.
+        summary: By split and metric: `mean`, `std` (None for one seed) and `values`
+            over the seeds at the chosen learning rate.
+    """
+
+    learning_rate: float
+    cells: tuple[Cell, ...]
+    summary: dict[str, dict[str, dict[str, Any]]]
+
+
+def finetune(
+    checkpoint: Checkpoint,
+    experiment: Experiment,
+    options: FinetuneOptions,
+    *,
+    output_dir: str | Path | None = None,
+    overwrite: bool = False,
+) -> FinetuneResult:
+    """Fine-tunes a model on a task and scores it.
+
+    Args:
+        checkpoint: The pre-trained encoder.
+        experiment: The task.
+        options: Settings.
+        output_dir: Gets `results.json`, and of the first seed `model/` (a Hugging Face
+            directory), `predictions/` and `saved_model/`. An interrupted run continues.
+        overwrite: Start anew where `output_dir` holds a finished or another run.
+
+    Returns:
+        The result.
+
+    Raises:
+        InputError: `output_dir` holds a finished or another run.
+        DivergenceError: No learning rate trains without diverging.
+    """
+    settings = {
+        "task": experiment.name,
+        "model": checkpoint.source,
+        "fingerprint": checkpoint.fingerprint(),
+        **experiment.settings(),
+        **dataclasses.asdict(options),
+    }
+    record = RunRecord.open(output_dir, settings, overwrite=overwrite)
+    trainings = _Trainings(checkpoint, experiment, options, record)
+    rate = trainings.choose_learning_rate()
+    for seed in options.seeds:
+        trainings.final(rate, seed)
+    result = FinetuneResult(
+        rate,
+        tuple(record.cells),
+        summarize([cell.scores for cell in record.cells if cell.phase == FINAL]),
+    )
+    record.finish({"learning_rate": rate, "summary": result.summary})
+    return result
+
+
+class _Trainings:
+    """Runs the trainings that a record does not have yet, with one compiled model."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        experiment: Experiment,
+        options: FinetuneOptions,
+        record: RunRecord,
+    ) -> None:
+        self._checkpoint, self._experiment = checkpoint, experiment
+        self._options, self._record = options, record
+        self._tuner: FineTuner | None = None
+
+    def choose_learning_rate(self) -> float:
+        """Picks the rate with the best mean score on held-out training examples."""
+        rates = self._options.learning_rates
+        if len(rates) == 1:
+            return rates[0]
+        train, held_out = self._experiment.held_out_split()
+        for rate in rates:
+            for seed in self._options.seeds:
+                if self._record.find(SELECTION, rate, seed) is None:
+                    self._selection(rate, seed, train, held_out)
+        means = {rate: self._mean_score(rate) for rate in rates}
+        best = max(rates, key=lambda rate: means[rate])
+        if means[best] == -math.inf:
+            raise DivergenceError(
+                f"Every learning rate of {', '.join(f'{rate:g}' for rate in rates)} diverged. "
+                "Pass lower ones."
+            )
+        return best
+
+    def _mean_score(self, rate: float) -> float:
+        """Mean held-out score of a rate; minus infinity where a seed diverged."""
+        cells = [self._record.find(SELECTION, rate, seed) for seed in self._options.seeds]
+        scores = [cell.scores[HELD_OUT] for cell in cells if cell and cell.scores]
+        if len(scores) < len(cells):
+            return -math.inf
+        return statistics.fmean(score[self._experiment.metric] for score in scores)
+
+    def _selection(self, rate: float, seed: int, train: IntArray, held_out: IntArray) -> None:
+        started = time.monotonic()
+        data = self._experiment.training_set().take(train)
+        loss, scores = None, {}
+        try:
+            loss = self._train(data, rate, seed, "Choosing, ")
+            model = self._tuner_model()
+            scores = {HELD_OUT: self._experiment.evaluate_training_rows(model, held_out)}
+        except DivergenceError as error:
+            logging.warning("%s", error)
+        self._record.add(Cell(SELECTION, rate, seed, loss, time.monotonic() - started, scores))
+
+    def final(self, rate: float, seed: int) -> None:
+        """Trains on all data and scores on dev; the first seed's model is kept."""
+        if self._record.find(FINAL, rate, seed) is not None:
+            return
+        started = time.monotonic()
+        loss = self._train(self._experiment.training_set(), rate, seed, "")
+        model = self._tuner_model()
+        scores = self._experiment.evaluate(model)
+        directory = self._record.directory
+        if directory is not None and seed == self._options.seeds[0]:
+            self._experiment.write_predictions(model, directory / "predictions")
+            self._experiment.save_model(model, directory / "model", overwrite=True)
+            if self._options.saved_model:
+                self._experiment.export_saved_model(
+                    model, directory / "saved_model", overwrite=True
+                )
+        self._record.add(Cell(FINAL, rate, seed, loss, time.monotonic() - started, scores))
+
+    def _train(self, data: TrainingSet, rate: float, seed: int, prefix: str) -> float:
+        options = self._options
+        if self._tuner is None:
+            dtype = None if options.precision == "float32" else options.precision
+            self._tuner = FineTuner(
+                self._experiment.make_model(self._checkpoint, dtype),
+                self._experiment.loss,
+                weight_decay=options.weight_decay,
+            )
+        model = self._tuner_model()
+        model.set_parameters(initial_parameters(self._checkpoint, model, seed))
+        schedule = Schedule(rate, seed, options.epochs, options.batch_size, options.warmup_ratio)
+        done = len(self._record.cells)
+        what = f"{prefix}training {done + 1} of {options.num_trainings}: rate {rate:g}, seed {seed}"
+        return self._tuner.fit(data, schedule, description=what[0].upper() + what[1:])
+
+    def _tuner_model(self) -> TaskModel:
+        if self._tuner is None:
+            raise RuntimeError("The model is built by the first training.")
+        return self._tuner.model
+
+
+def summarize(scores: Sequence[dict[str, Scores]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Averages scores over seeds.
+
+    Args:
+        scores: Of each seed: metric values by split and metric.
+
+    Returns:
+        By split and metric: `mean`, sample standard deviation `std` (None for one
+        seed), and `values`.
+    """
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
+    for split, metrics in scores[0].items():
+        summary[split] = {}
+        for metric in metrics:
+            values = [score[split][metric] for score in scores]
+            summary[split][metric] = {
+                "mean": statistics.fmean(values),
+                "std": statistics.stdev(values) if len(values) > 1 else None,
+                "values": values,
+            }
+    return summary

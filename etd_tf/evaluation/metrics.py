@@ -1,0 +1,85 @@
+"""GLUE's metrics.
+
+A metric of constant predictions is undefined for correlations; GLUE counts it as 0.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from etd_tf.errors import InputError
+from etd_tf.types import Array
+
+
+def accuracy(predictions: Array, labels: Array) -> float:
+    """Share of equal entries; arguments are class numbers `[n]`."""
+    return float(np.mean(predictions == labels))
+
+
+def f1(predictions: Array, labels: Array) -> float:
+    """F1 of class 1, 0 where it is neither predicted nor present; class numbers `[n]`."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0))
+
+
+def matthews(predictions: Array, labels: Array) -> float:
+    """Matthews correlation, 0 where one side is constant; class numbers `[n]`."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, predictions))
+
+
+def pearson(predictions: Array, labels: Array) -> float:
+    """Pearson correlation of real numbers `[n]`, 0 where one side is constant."""
+    from scipy.stats import pearsonr
+
+    if _constant(predictions) or _constant(labels):
+        return 0.0
+    return float(pearsonr(predictions.astype(np.float64), labels.astype(np.float64)).statistic)
+
+
+def spearman(predictions: Array, labels: Array) -> float:
+    """Spearman correlation of real numbers `[n]`, 0 where one side is constant."""
+    from scipy.stats import spearmanr
+
+    if _constant(predictions) or _constant(labels):
+        return 0.0
+    return float(spearmanr(predictions, labels).statistic)
+
+
+def _constant(values: Array) -> bool:
+    return bool(np.all(values == values[0]))
+
+
+METRICS: dict[str, Callable[[Array, Array], float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+
+
+def compute_metrics(names: Sequence[str], predictions: Array, labels: Array) -> dict[str, float]:
+    """Computes several metrics.
+
+    Args:
+        names: Keys of `METRICS`.
+        predictions: `[n]`, class numbers or scores.
+        labels: `[n]`, the same.
+
+    Returns:
+        Value by name.
+
+    Raises:
+        InputError: The arrays are empty, differ in shape or are not finite.
+    """
+    if predictions.shape != labels.shape or predictions.ndim != 1 or not len(labels):
+        raise InputError(
+            f"Metrics need as many predictions as labels, at least one; received shapes "
+            f"{predictions.shape} and {labels.shape}."
+        )
+    if not np.all(np.isfinite(predictions)):
+        raise InputError("Some predictions are not finite; the model has diverged.")
+    return {name: METRICS[name](predictions, labels) for name in names}

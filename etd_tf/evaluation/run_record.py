@@ -1,0 +1,138 @@
+"""The results file of a fine-tuning run, written after every training."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from etd_tf.errors import InputError
+from etd_tf.evaluation.experiment import Scores
+from etd_tf.files import write_atomically
+from etd_tf.modeling.config import read_json_object
+
+RESULTS_FILE = "results.json"
+SELECTION, FINAL = "selection", "final"
+HELD_OUT = "held_out"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training of the grid.
+
+    Attributes:
+        phase: `SELECTION` (part of the training data) or `FINAL` (all of it).
+        learning_rate: Its peak.
+        seed: Its seed.
+        training_loss: Mean of the last epoch; None where the loss diverged.
+        seconds: Training and evaluation.
+        scores: Metrics by split; empty where the loss diverged.
+    """
+
+    phase: str
+    learning_rate: float
+    seed: int
+    training_loss: float | None
+    seconds: float
+    scores: dict[str, Scores]
+
+
+class RunRecord:
+    """What is done of a run, in memory and in `results.json`.
+
+    Args:
+        directory: The run's directory; None keeps the record in memory.
+        settings: What defines the run.
+        cells: Trainings already done.
+
+    Attributes:
+        directory: As given.
+        cells: Trainings done, in order.
+    """
+
+    def __init__(
+        self, directory: Path | None, settings: Mapping[str, Any], cells: list[Cell]
+    ) -> None:
+        self.directory, self.cells = directory, cells
+        self._settings = settings
+
+    @classmethod
+    def open(
+        cls, directory: str | Path | None, settings: Mapping[str, Any], *, overwrite: bool
+    ) -> "RunRecord":
+        """Opens a directory for a run, continuing what an interrupted one left.
+
+        Args:
+            directory: The directory, or None.
+            settings: What defines the run; an earlier one must have the same.
+            overwrite: Forget an earlier run.
+
+        Returns:
+            The record.
+
+        Raises:
+            InputError: The directory cannot be written or holds a finished or other run.
+        """
+        settings = json.loads(json.dumps(settings))  # as it will be read back
+        if directory is None:
+            return cls(None, settings, [])
+        directory = Path(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
+        path = directory / RESULTS_FILE
+        if overwrite or not path.exists():
+            return cls(directory, settings, [])
+        return cls(directory, settings, _read_cells(path, settings))
+
+    def find(self, phase: str, learning_rate: float, seed: int) -> Cell | None:
+        """Returns a training that is done, or None."""
+        wanted = (phase, learning_rate, seed)
+        return next((c for c in self.cells if (c.phase, c.learning_rate, c.seed) == wanted), None)
+
+    def add(self, cell: Cell) -> None:
+        """Records a training and saves the file."""
+        self.cells.append(cell)
+        self._save(finished=False, outcome={})
+
+    def finish(self, outcome: Mapping[str, Any]) -> None:
+        """Saves the outcome and marks the run as finished."""
+        self._save(finished=True, outcome=outcome)
+
+    def _save(self, *, finished: bool, outcome: Mapping[str, Any]) -> None:
+        if self.directory is None:
+            return
+        values = {
+            **outcome,
+            "settings": self._settings,
+            "cells": [dataclasses.asdict(cell) for cell in self.cells],
+            "finished": finished,
+        }
+        write_atomically(
+            self.directory / RESULTS_FILE, json.dumps(values, indent=2, allow_nan=False) + "\n"
+        )
+
+
+def _read_cells(path: Path, settings: Mapping[str, Any]) -> list[Cell]:
+    state = read_json_object(path)
+    if state.get("finished"):
+        raise InputError(
+            f"{path} holds a finished run. Choose another directory or pass --overwrite."
+        )
+    found = state.get("settings")
+    if found != settings:
+        known = found if isinstance(found, dict) else {}
+        changed = sorted(k for k in {*settings, *known} if settings.get(k) != known.get(k))
+        raise InputError(
+            f"{path} is of an unfinished run with another {', '.join(changed)}. Repeat its "
+            "settings to continue it, choose another directory or pass --overwrite."
+        )
+    try:
+        cells = [Cell(**cell) for cell in state["cells"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}). Pass --overwrite to start anew.") from error
+    logging.info("Continuing %s: %d trainings are done.", path, len(cells))
+    return cells

@@ -1,0 +1,221 @@
+"""The fine-tuning loop: AdamW over batches of similar length."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from etd_tf.distillation.optimization import WarmupLinearDecay, make_optimizer
+from etd_tf.errors import DivergenceError
+from etd_tf.evaluation.encoding import Sequences
+from etd_tf.progress import track
+from etd_tf.types import Array, IntArray, Tensor
+
+Loss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+"""Maps the model's outputs and a batch (inputs and labels) to a scalar."""
+
+_POOL_BATCHES = 50  # batches sorted by length together
+_CHECK_EVERY = 20  # steps between looks at the loss
+_SEEDS_PER_STEP = 4096  # more than the dropouts of one forward pass
+_MAX_SEED = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """Labelled sequences.
+
+    Attributes:
+        sequences: n sequences.
+        labels: Arrays `[n]` by name.
+    """
+
+    sequences: Sequences
+    labels: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def take(self, rows: IntArray) -> "TrainingSet":
+        """Returns the examples at the given positions, in that order."""
+        return TrainingSet(
+            self.sequences.take(rows), {name: value[rows] for name, value in self.labels.items()}
+        )
+
+    def batch(self, rows: IntArray) -> dict[str, Array]:
+        """Pads some examples; inputs `[B, T]` and labels `[B]` in one dictionary."""
+        labels = {name: value[rows] for name, value in self.labels.items()}
+        return {**self.sequences.batch(rows), **labels}
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Length and step size of one training.
+
+    Attributes:
+        learning_rate: Its peak.
+        seed: Seed of batches and dropout.
+        epochs: Passes over the data.
+        batch_size: Examples a step.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+    """
+
+    learning_rate: float
+    seed: int
+    epochs: int = 3
+    batch_size: int = 32
+    warmup_ratio: float = 0.1
+
+    def learning_rates(self, steps: int) -> Array:
+        """Learning rate of each step, `[steps]`: linear warm-up, then linear decay."""
+        warmup = math.ceil(self.warmup_ratio * steps)
+        schedule = WarmupLinearDecay(self.learning_rate, steps, warmup)
+        return np.asarray(ops.convert_to_numpy(schedule(np.arange(steps))), np.float32)
+
+
+def shuffled_batches(lengths: IntArray, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+    """Cuts one epoch into batches of similar length, in random order.
+
+    Examples are shuffled, sorted by length within pools of 50 batches, and cut; the
+    batches are then shuffled. Every example occurs once.
+
+    Args:
+        lengths: Tokens of each example, `[n]`.
+        batch_size: B; the last batch may be smaller.
+        seed: Seed of the run.
+        epoch: Number of the epoch; the order is a function of both.
+
+    Returns:
+        Positions `[B]` of each batch.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(lengths))
+    pool = batch_size * _POOL_BATCHES
+    batches = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[place] for place in generator.permutation(len(batches))]
+
+
+class FineTuner:
+    """Trains one model again and again from given weights, compiled once.
+
+    Args:
+        model: Called with `(inputs, training=True, dropout_seed=...)`.
+        loss: The training loss.
+        weight_decay: Decoupled decay of everything but biases and LayerNorm weights.
+        clip_norm: Largest global gradient norm.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: Loss,
+        *,
+        weight_decay: float = 0.01,
+        clip_norm: float = 1.0,
+    ) -> None:
+        self.model = model
+        self._loss = loss
+        self._clip_norm = clip_norm
+        self._variables = list(model.trainable_variables)
+        self._optimizer = make_optimizer(0.0, weight_decay=weight_decay, variables=self._variables)
+        self._step = tf.function(self._run_step, reduce_retracing=True)
+
+    def _run_step(self, batch: Mapping[str, Tensor], seed: Tensor, learning_rate: Tensor) -> Tensor:
+        with tf.GradientTape() as tape:
+            outputs = self.model(batch, training=True, dropout_seed=seed)
+            loss = self._loss(outputs, batch)
+        gradients = tape.gradient(loss, [variable.value for variable in self._variables])
+        # Dense, because the norm of row slices counts a repeated token's rows one by one.
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        clipped, _ = tf.clip_by_global_norm(dense, self._clip_norm)
+        self._optimizer.learning_rate.assign(learning_rate)
+        self._optimizer.apply(clipped, self._variables)
+        return loss
+
+    def fit(self, data: TrainingSet, schedule: Schedule, *, description: str) -> float:
+        """Trains the model from its present weights with a fresh optimizer.
+
+        Args:
+            data: The examples.
+            schedule: Length and step size.
+            description: Text of the progress line.
+
+        Returns:
+            Mean training loss of the last epoch.
+
+        Raises:
+            DivergenceError: The loss is not finite.
+        """
+        for variable in self._optimizer.variables:
+            variable.assign(ops.zeros_like(variable))
+        per_epoch = -(-len(data) // schedule.batch_size)
+        rates = schedule.learning_rates(per_epoch * schedule.epochs)
+        losses: list[Tensor] = []
+        with track(description, len(rates), "steps") as tracker:
+            for step, rows in enumerate(self._batches(data, schedule)):
+                seed = np.asarray([schedule.seed, step * _SEEDS_PER_STEP % _MAX_SEED], np.int32)
+                losses.append(self._step(data.batch(rows), seed, rates[step]))
+                if step % _CHECK_EVERY == 0 or step + 1 == len(rates):
+                    self._check(float(losses[-1]), step, schedule)
+                tracker.advance(
+                    1, f"loss {float(losses[-1]):.4f}" if step % _CHECK_EVERY == 0 else ""
+                )
+        return float(np.mean([float(loss) for loss in losses[-per_epoch:]]))
+
+    @staticmethod
+    def _batches(data: TrainingSet, schedule: Schedule) -> Iterator[IntArray]:
+        lengths = data.sequences.lengths
+        for epoch in range(schedule.epochs):
+            yield from shuffled_batches(lengths, schedule.batch_size, schedule.seed, epoch)
+
+    @staticmethod
+    def _check(loss: float, step: int, schedule: Schedule) -> None:
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"The loss is {loss} at step {step + 1} with learning rate "
+                f"{schedule.learning_rate:g}, seed {schedule.seed}. Choose a lower learning rate."
+            )
+
+
+def classification_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean cross-entropy of `logits` `[B, C]` against int `labels` `[B]`."""
+    losses = ops.sparse_categorical_crossentropy(
+        batch["labels"], outputs["logits"], from_logits=True
+    )
+    return ops.mean(losses)
+
+
+def regression_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean squared error of `logits` `[B, 1]` against float `labels` `[B]`."""
+    return ops.mean(ops.square(ops.subtract(outputs["logits"][:, 0], batch["labels"])))
+
+
+def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean cross-entropy of first and last answer token over all real tokens.
+
+    Args:
+        outputs: `start_logits` and `end_logits` `[B, T]`.
+        batch: `padding_mask` `[B, T]`, int `start_positions` and `end_positions` `[B]`.
+
+    Returns:
+        The scalar, the mean of both halves.
+    """
+    bias = ops.multiply(ops.subtract(1.0, ops.cast(batch["padding_mask"], "float32")), -1e9)
+    halves = [
+        ops.mean(
+            ops.sparse_categorical_crossentropy(
+                batch[f"{side}_positions"],
+                ops.add(outputs[f"{side}_logits"], bias),
+                from_logits=True,
+            )
+        )
+        for side in ("start", "end")
+    ]
+    return ops.divide(ops.add(*halves), 2.0)
