@@ -1,6 +1,7 @@
 """The frame of every command: flags, help, errors and exit status."""
 
 import dataclasses
+import importlib
 import os
 import signal
 import sys
@@ -114,7 +115,6 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     if any(argument in _HELP_FLAGS for argument in arguments):
         sys.stdout.write(help_text(command, flag_set))
         return 0
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         rest = flag_set.values([command.name, *arguments])[1:]
         if rest:
@@ -123,6 +123,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
                 f"{command.name} --help lists them."
             )
         with _terminable():
+            _import_tensorflow()
             command.run(flag_set.values)
     except flags.Error as error:
         return _fail(command, f"{error}\n{command.name} --help lists all flags.")
@@ -133,6 +134,20 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")
         return 128 + int(signum)
     return 0
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without its start-up lines, which no Python setting silences."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _fail(command: Command, message: str) -> int:
@@ -165,21 +180,23 @@ def help_text(command: Command, flag_set: FlagSet) -> str:
 
 def _flag_help(flag_set: FlagSet, name: str) -> Iterator[str]:
     flag = flag_set.values[name]
-    kind = flag.flag_type()
-    value = (
-        ""
-        if kind == "bool"
-        else "="
-        + {"string enum": "|".join(getattr(flag.parser, "enum_values", []))}.get(
-            kind, kind.split()[-1].upper()
-        )
-    )
     default = "" if flag.default in (None, [], "") else f" [default: {_default(flag)}]"
-    switch = f"--[no]{name}" if kind == "bool" else f"--{name}{value}"
-    yield f"  {switch}"
+    text = flag.help.removeprefix(f"<{_choices(flag)}>: ")  # absl repeats the choices
+    yield f"  --[no]{name}" if flag.boolean else f"  --{name}={_placeholder(flag)}"
     yield from textwrap.wrap(
-        f"{flag.help}{default}", _HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+        f"{text}{default}", _HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
     )
+
+
+def _choices(flag: Any) -> str:
+    return "|".join(getattr(flag.parser, "enum_values", []))
+
+
+def _placeholder(flag: Any) -> str:
+    if _choices(flag):
+        return _choices(flag)
+    kinds = {"int": "N", "float": "X", "string": "TEXT"}
+    return kinds.get(flag.flag_type(), "A,B,...")
 
 
 def _default(flag: Any) -> str:

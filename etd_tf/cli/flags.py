@@ -1,8 +1,19 @@
 """Flags that several commands share, with one name and one meaning everywhere."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from absl import flags
 
 from etd_tf.cli.app import FlagSet
+
+if TYPE_CHECKING:
+    from etd_tf.jobs.options import (
+        CorpusOptions,
+        ExtractionOptions,
+        HardwareOptions,
+        StudentSize,
+    )
 
 DEFAULT_CACHE = "~/.cache/etd_tf"
 
@@ -96,3 +107,75 @@ def split_layer_selection(values: flags.FlagValues) -> str | tuple[int, ...]:
     if text and all(part.strip().isdigit() for part in text.split(",")):
         return tuple(int(part) for part in text.split(","))
     return text
+
+
+def student_size(values: flags.FlagValues) -> "StudentSize":
+    """Collects the `--student_*` flags."""
+    from etd_tf.jobs.options import StudentSize
+
+    return StudentSize(
+        layers=values.student_layers,
+        hidden=values.student_hidden,
+        heads=values.student_heads,
+        intermediate=values.student_intermediate,
+    )
+
+
+def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
+    """Collects the extraction flags.
+
+    Raises:
+        InputError: `--scores` is missing on disk or not usable with `--extraction`.
+    """
+    from etd_tf.jobs.options import ExtractionOptions
+
+    return ExtractionOptions(
+        extraction=values.extraction,
+        head_mode=values.head_mode,
+        layer_selection=split_layer_selection(values),
+        importance_metric=values.importance_metric,
+        importance_loss=values.importance_loss,
+        importance_examples=values.importance_examples,
+        scores=Path(values.scores) if values.scores else None,
+    )
+
+
+def corpus_options(values: flags.FlagValues) -> "CorpusOptions":
+    """Collects the corpus flags.
+
+    Raises:
+        InputError: `--corpus` is empty.
+    """
+    from etd_tf.jobs.options import CorpusOptions
+
+    return CorpusOptions(
+        corpus=tuple(values.corpus),
+        validation_corpus=tuple(values.validation_corpus),
+        tokenizer=values.tokenizer,
+        sequence_length=values.sequence_length,
+        cache_dir=Path(values.cache_dir).expanduser(),
+    )
+
+
+def hardware_options(values: flags.FlagValues) -> "HardwareOptions":
+    """Collects the hardware flags."""
+    from etd_tf.jobs.options import HardwareOptions
+
+    return HardwareOptions(
+        strategy=values.strategy,
+        precision=values.precision,
+        teacher_precision=values.teacher_precision,
+    )
+
+
+def settings(values: flags.FlagValues) -> dict[str, str]:
+    """Every flag's value as text, in the form a flagfile takes; unset flags are left out."""
+    found = {}
+    for name in values:
+        value = values[name].value
+        if value is None or name in ("flagfile", "undefok"):
+            continue
+        if isinstance(value, bool):
+            value = str(value).lower()
+        found[name] = ",".join(value) if isinstance(value, list) else str(value)
+    return found

@@ -1,0 +1,110 @@
+"""Settings of jobs, one field a flag; checked before anything slow happens."""
+
+import dataclasses
+from pathlib import Path
+
+from etd_tf.errors import InputError
+from etd_tf.modeling.config import BertConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentSize:
+    """Sizes of the student; None means the teacher's.
+
+    Attributes:
+        layers: Transformer layers.
+        hidden: Width of the residual stream.
+        heads: Attention heads.
+        intermediate: Feed-forward inner width.
+    """
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
+
+    def config(self, teacher: BertConfig) -> BertConfig:
+        """Returns the student's configuration; `plan_extraction` checks it further.
+
+        Raises:
+            InputError: The sizes do not fit together.
+        """
+        sizes = {
+            "num_layers": self.layers,
+            "hidden_size": self.hidden,
+            "num_heads": self.heads,
+            "intermediate_size": self.intermediate,
+        }
+        return teacher.replace(**{name: size for name, size in sizes.items() if size})
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractionOptions:
+    """How the student is taken out of the teacher.
+
+    Attributes:
+        extraction: `"impt"`, `"rand"` or `"none"`.
+        head_mode: `"neurons"` or `"heads"`.
+        layer_selection: `"uniform"`, `"top"`, `"bottom"` or teacher layers from 1.
+        importance_metric: Score of ETD-Impt.
+        importance_loss: Loss behind the taylor score.
+        importance_examples: Sequences used for scoring.
+        scores: File of saved scores to reuse.
+    """
+
+    extraction: str = "impt"
+    head_mode: str = "neurons"
+    layer_selection: str | tuple[int, ...] = "uniform"
+    importance_metric: str = "taylor"
+    importance_loss: str = "auto"
+    importance_examples: int = 512
+    scores: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.scores is not None and not self.scores.is_file():
+            raise InputError(f"--scores={self.scores} does not exist; give a scores.npz.")
+        if self.scores is not None and self.extraction != "impt":
+            raise InputError(
+                f"--scores is used with --extraction=impt only, not with {self.extraction}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusOptions:
+    """The text that a job reads.
+
+    Attributes:
+        corpus: Files, globs, `tfds:`, `stdlib:pydoc`, or one directory of records.
+        validation_corpus: Held-out text; empty to hold out a share of the documents.
+        tokenizer: Directory of the tokenizer; None for the teacher's.
+        sequence_length: Tokens a sequence.
+        cache_dir: Where prepared corpora are kept.
+    """
+
+    corpus: tuple[str, ...]
+    validation_corpus: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    sequence_length: int = 128
+    cache_dir: Path = Path("~/.cache/etd_tf")
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise InputError(
+                "--corpus is empty. Give text files or globs, tfds:NAME, or stdlib:pydoc for a try."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class HardwareOptions:
+    """Where and in which precision the training step runs.
+
+    Attributes:
+        strategy: See `etd_tf.distillation.strategy.make_strategy`.
+        precision: Keras dtype policy of the student.
+        teacher_precision: Policy of the teacher's forward pass; `"auto"` is bfloat16
+            products wherever `precision` is mixed.
+    """
+
+    strategy: str = "auto"
+    precision: str = "float32"
+    teacher_precision: str = "auto"

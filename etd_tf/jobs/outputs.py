@@ -1,0 +1,154 @@
+"""What a finished distillation leaves behind: student, exports, report."""
+
+import datetime
+import shlex
+from pathlib import Path
+
+from etd_tf import __version__
+from etd_tf.checkpoints import save_checkpoint
+from etd_tf.data.records import TRAIN, VALIDATION, RecordSet
+from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.evaluation.latency import LatencyComparison, compare_latency
+from etd_tf.export import export_saved_model
+from etd_tf.jobs.distill_types import DistillOptions, DistillResult
+from etd_tf.jobs.student import InitialStudent
+from etd_tf.reporting import (
+    Cost,
+    Export,
+    ExtractionFacts,
+    RunReport,
+    describe_machine,
+    make_curves,
+    model_facts,
+    scoring_flops,
+    training_flops,
+    write_report,
+)
+
+STUDENT, SAVED_MODEL, EXPORTS = "student", "saved_model", "exports"
+_METHODS = {"impt": "ETD-Impt", "rand": "ETD-Rand", "none": "random initialisation"}
+_LATENCY_BATCHES = (1, 32)
+
+
+def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
+    """Saves the student in every format asked for, measures it and writes the report.
+
+    The report comes last: its presence marks a finished run.
+
+    Args:
+        options: The job's settings.
+        result: What the job made.
+
+    Returns:
+        The report.
+    """
+    exports = tuple(
+        _export(result, form, result.run_dir) for form in ("huggingface", *options.exports)
+    )
+    report = make_report(options, result, exports)
+    write_report(result.run_dir, report)
+    return report
+
+
+def _export(result: DistillResult, form: str, run_dir: Path) -> Export:
+    named = {"huggingface": run_dir / STUDENT, "saved_model": run_dir / SAVED_MODEL}
+    target = named.get(form, run_dir / EXPORTS / form)
+    if form == "saved_model":
+        export_saved_model(result.student, target, overwrite=True)
+        return Export(form, str(target), _size(target))
+    report = save_checkpoint(result.student, target, format=form, overwrite=True)
+    return Export(form, str(target), _size(target), note=" ".join(report.notes))
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def make_report(
+    options: DistillOptions, result: DistillResult, exports: tuple[Export, ...]
+) -> RunReport:
+    """Collects the facts of a run.
+
+    Args:
+        options: The job's settings.
+        result: What the job made.
+        exports: Forms of the student on disk.
+
+    Returns:
+        The report.
+    """
+    length = result.records.sequence_length
+    student = model_facts(
+        result.student, sequence_length=length, source=str(result.run_dir / STUDENT)
+    )
+    flags = [f"--{name}={value}" for name, value in sorted(options.settings.items())]
+    return RunReport(
+        title=f"{Path(options.teacher).name}: {student.num_layers} layers of {student.hidden_size}",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["etd_distill", *flags]),
+        sequence_length=length,
+        teacher=model_facts(result.teacher, sequence_length=length),
+        student=student,
+        extraction=_extraction_facts(options, result.initial),
+        loss=options.loss,
+        latency=_latency(result, length),
+        curves=make_curves(read_metrics(result.run_dir / "metrics.jsonl")),
+        cost=_cost(options, result),
+        machine=describe_machine(),
+        data=_data_facts(options, result.records),
+        exports=exports,
+        flags={**options.settings, "etd_tf version": __version__},
+    )
+
+
+def _extraction_facts(options: DistillOptions, initial: InitialStudent) -> ExtractionFacts:
+    method = _METHODS[options.extraction.extraction]
+    if initial.plan is None:
+        return ExtractionFacts(method)
+    scores = initial.scores
+    return ExtractionFacts(
+        method,
+        teacher_layers=initial.plan.layers,
+        head_mode=initial.plan.head_mode,
+        scores=f"{scores.metric}, {scores.loss} loss" if scores else "",
+        scored_sequences=scores.num_examples if scores else 0,
+    )
+
+
+def _cost(options: DistillOptions, result: DistillResult) -> Cost:
+    length, steps = result.records.sequence_length, result.training.steps
+    sequences = steps * options.trainer.batch_size
+    scores = result.initial.scores
+    scored = scores.num_examples * scores.probes if scores else 0
+    teacher = result.teacher.config
+    return Cost(
+        scoring_flops=scoring_flops(teacher, sequences=scored, sequence_length=length),
+        training_flops=training_flops(
+            teacher, result.student.config, sequences=sequences, sequence_length=length
+        ),
+        scoring_seconds=result.initial.scoring_seconds,
+        training_seconds=result.training.seconds,
+        training_steps=steps,
+        training_sequences=sequences,
+        tokens_per_second=result.training.tokens_per_second,
+    )
+
+
+def _data_facts(options: DistillOptions, records: RecordSet) -> dict[str, str | int | float]:
+    facts: dict[str, str | int | float] = {
+        "corpus": ", ".join(options.corpus.corpus),
+        "sequence length": records.sequence_length,
+        "training sequences": records.num_examples(TRAIN),
+    }
+    if records.shards.get(VALIDATION):
+        facts["held-out sequences"] = records.num_examples(VALIDATION)
+    return facts
+
+
+def _latency(result: DistillResult, length: int) -> tuple[LatencyComparison, ...]:
+    return tuple(
+        compare_latency(
+            result.teacher, result.student, batch_size=batch, sequence_length=length, repeats=10
+        )
+        for batch in _LATENCY_BATCHES
+    )

@@ -1,0 +1,126 @@
+"""The student before distillation: scored, planned, cut out; each kept in the run directory."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+from absl import logging
+
+from etd_tf.checkpoints import Checkpoint
+from etd_tf.data.batches import load_examples
+from etd_tf.data.records import RecordSet
+from etd_tf.errors import InputError
+from etd_tf.extraction import (
+    ExtractionPlan,
+    UnitScores,
+    extract,
+    initial_student,
+    plan_extraction,
+    score_units,
+)
+from etd_tf.jobs.options import ExtractionOptions
+from etd_tf.modeling.config import BertConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialStudent:
+    """The student that distillation starts from.
+
+    Attributes:
+        checkpoint: The student.
+        plan: Where its weights come from; None for random initialisation.
+        scores: The scores behind the plan, if any.
+        scoring_seconds: Time spent on scoring just now; 0 for reused scores.
+    """
+
+    checkpoint: Checkpoint
+    plan: ExtractionPlan | None = None
+    scores: UnitScores | None = None
+    scoring_seconds: float = 0.0
+
+
+def make_initial_student(
+    teacher: Checkpoint,
+    config: BertConfig,
+    records: RecordSet,
+    options: ExtractionOptions,
+    run_dir: Path,
+    *,
+    seed: int,
+) -> InitialStudent:
+    """Scores the teacher's units, plans and extracts; reuses what an earlier sitting made.
+
+    Args:
+        teacher: The teacher.
+        config: The student's sizes.
+        records: Text for scoring.
+        options: How to extract.
+        run_dir: Where `scores.npz` and `plan.json` are kept.
+        seed: Seed of sampling, probes, ETD-Rand and random initialisation.
+
+    Returns:
+        The initial student.
+
+    Raises:
+        InputError: Sizes, scores or plan do not fit the teacher.
+    """
+    if options.extraction == "none":
+        return InitialStudent(initial_student(teacher, config, seed=seed))
+    scores, seconds = None, 0.0
+    if options.extraction == "impt":
+        scores, seconds = _scores(teacher, records, options, run_dir, seed=seed)
+    plan_path = run_dir / "plan.json"
+    if plan_path.exists():
+        plan = ExtractionPlan.load(plan_path)
+    else:
+        plan = plan_extraction(
+            teacher.config,
+            config,
+            scores,
+            seed=seed if scores is None else None,
+            head_mode=options.head_mode,
+            layer_selection=options.layer_selection,
+        )
+        plan.save(plan_path)
+    return InitialStudent(extract(teacher, plan), plan, scores, seconds)
+
+
+def _scores(
+    teacher: Checkpoint,
+    records: RecordSet,
+    options: ExtractionOptions,
+    run_dir: Path,
+    *,
+    seed: int,
+) -> tuple[UnitScores, float]:
+    path = run_dir / "scores.npz"
+    if path.exists():
+        return UnitScores.load(path), 0.0
+    if options.scores is not None:
+        scores = UnitScores.load(options.scores)
+        if scores.teacher_fingerprint not in (None, teacher.fingerprint()):
+            raise InputError(
+                f"--scores={options.scores} was made from another teacher than {teacher.source}. "
+                "Leave --scores out to score this one."
+            )
+        scores.save(path)
+        return scores, 0.0
+    available = records.num_examples()
+    if available < options.importance_examples:
+        logging.warning(
+            "The corpus has %d sequences; scoring uses them all instead of %d.",
+            available,
+            options.importance_examples,
+        )
+    examples = load_examples(records, min(available, options.importance_examples), seed=seed)
+    started = time.monotonic()
+    scores = score_units(
+        teacher,
+        examples,
+        metric=options.importance_metric,
+        loss=options.importance_loss,
+        seed=seed,
+    )
+    seconds = time.monotonic() - started
+    scores.save(path)
+    return scores, seconds
