@@ -66,6 +66,9 @@ class CodePointTables:
     expansion_values: Array
 
 
+_cache: dict[tuple[bytes, bytes], CodePointTables] = {}  # building takes seconds
+
+
 def build_tables(normalizer: Any, pre_tokenizer: Any) -> CodePointTables:
     """Reads a tokenizer's character rules off its own behaviour.
 
@@ -79,6 +82,17 @@ def build_tables(normalizer: Any, pre_tokenizer: Any) -> CodePointTables:
     Raises:
         InputError: The normaliser is not a map of single characters.
     """
+    key = (_state(normalizer), _state(pre_tokenizer))
+    if key not in _cache:
+        _cache[key] = _build(normalizer, pre_tokenizer)
+    return _cache[key]
+
+
+def _state(component: Any) -> bytes:
+    return b"" if component is None else bytes(component.__getstate__())
+
+
+def _build(normalizer: Any, pre_tokenizer: Any) -> CodePointTables:
     rules = np.zeros(_COUNT, np.int64)
     expansions: dict[str, int] = {}
     for point, output in _normalized(normalizer).items():
@@ -127,13 +141,17 @@ def _normalized(normalizer: Any) -> dict[int, str]:
 
 def _classes(pre_tokenizer: Any) -> Array:
     """Classifies every character by how it splits `xCx`."""
-    points = _characters()
+    points = np.array(_characters())
     text = _PROBE + "".join(chr(point) + _PROBE for point in points)
+    spans = np.array([span for _, span in pre_tokenizer.pre_tokenize_str(text)])
+    starts, ends = spans[:, 0], spans[:, 1]
+    edges = np.zeros(len(text) + 1, np.int32)
+    np.add.at(edges, starts, 1)
+    np.add.at(edges, ends, -1)
+    found = np.where(np.cumsum(edges[:-1]) > 0, ORDINARY, SPACE)  # space is left out of words
+    found[starts[ends - starts == 1]] = ISOLATED
     classes = np.full(_COUNT, SPACE, np.int32)
-    for _, (start, end) in pre_tokenizer.pre_tokenize_str(text):
-        # Characters stand at odd offsets of the text; a dropped one is white space.
-        inside = np.arange(start + (start % 2 == 0), end, 2) // 2
-        classes[[points[index] for index in inside]] = ISOLATED if end - start == 1 else ORDINARY
+    classes[points] = found[1::2]  # the characters stand between the probes
     classes[ord(_SEPARATOR)] = ISOLATED
     if classes[ord(_PROBE)] != ORDINARY or classes[ord(" ")] != SPACE:
         raise EtdError("The tokenizer's pre-tokenizer does not split at white space.")
