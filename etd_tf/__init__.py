@@ -30,7 +30,7 @@ _HOMES = {
 }
 _MODULES = ("data", "errors", "evaluation", "export", "losses", "modeling", "reporting")
 
-__all__ = [*_HOMES, *_MODULES, "__version__"]
+__all__ = [*_HOMES, *_MODULES, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -5,16 +5,14 @@ import shlex
 from pathlib import Path
 
 from etd_tf import __version__
-from etd_tf.checkpoints import save_checkpoint
 from etd_tf.data.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
-from etd_tf.export import export_saved_model
+from etd_tf.export import Export, export_checkpoint
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.student import InitialStudent
 from etd_tf.reporting import (
     Cost,
-    Export,
     ExtractionFacts,
     RunReport,
     describe_machine,
@@ -42,26 +40,16 @@ def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
     Returns:
         The report.
     """
-    exports = tuple(
-        _export(result, form, result.run_dir) for form in ("huggingface", *options.exports)
-    )
+    exports = tuple(_export(result, form) for form in ("huggingface", *options.exports))
     report = make_report(options, result, exports)
     write_report(result.run_dir, report)
     return report
 
 
-def _export(result: DistillResult, form: str, run_dir: Path) -> Export:
-    named = {"huggingface": run_dir / STUDENT, "saved_model": run_dir / SAVED_MODEL}
-    target = named.get(form, run_dir / EXPORTS / form)
-    if form == "saved_model":
-        export_saved_model(result.student, target, overwrite=True)
-        return Export(form, str(target), _size(target))
-    report = save_checkpoint(result.student, target, format=form, overwrite=True)
-    return Export(form, str(target), _size(target), note=" ".join(report.notes))
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def _export(result: DistillResult, form: str) -> Export:
+    named = {"huggingface": result.run_dir / STUDENT, "saved_model": result.run_dir / SAVED_MODEL}
+    target = named.get(form, result.run_dir / EXPORTS / form)
+    return export_checkpoint(result.student, target, form, overwrite=True)
 
 
 def make_report(
