@@ -91,7 +91,8 @@ def random_batch(
     generator = np.random.default_rng(seed)
     shape = (batch_size, length)
     real = np.arange(length)[None, :] < np.maximum(length - np.arange(batch_size), 1)[:, None]
-    token_ids = generator.integers(1, config.vocab_size, shape)
+    token_ids = generator.integers(0, config.vocab_size - 1, shape)
+    token_ids += token_ids >= config.pad_token_id  # any token but the padding
     segment_ids = np.sort(generator.integers(0, config.type_vocab_size, shape), axis=1)
     return {
         "token_ids": np.where(real, token_ids, config.pad_token_id).astype(np.int32),

@@ -40,6 +40,10 @@ class AttentionGates(NamedTuple):
     value: Tensor | None
 
 
+NO_GATES = AttentionGates(None, None)
+"""Every unit as it is."""
+
+
 class SelfAttention(keras.layers.Layer):
     """BERT self-attention; kernels are `[H, N*D]`, column n*D + j is dim j of head n.
 
@@ -82,7 +86,7 @@ class SelfAttention(keras.layers.Layer):
         self,
         x: Tensor,
         mask_bias: Tensor | None,
-        gates: AttentionGates = AttentionGates(None, None),
+        gates: AttentionGates = NO_GATES,
         seed: keras.random.SeedGenerator | None = None,
     ) -> AttentionTrace:
         """Runs the block.

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from etd_tf.errors import InputError
-from etd_tf.modeling.attention import AttentionGates, AttentionTrace, SelfAttention
+from etd_tf.modeling.attention import NO_GATES, AttentionGates, AttentionTrace, SelfAttention
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.layers import Dense, Embeddings, LayerNorm, SeedStream, activation, dropout
 from etd_tf.types import Tensor
@@ -89,7 +89,7 @@ class EncoderLayer(keras.layers.Layer):
         self,
         x: Tensor,
         mask_bias: Tensor | None,
-        attention_gates: AttentionGates = AttentionGates(None, None),
+        attention_gates: AttentionGates = NO_GATES,
         intermediate_gate: Tensor | None = None,
         seed: keras.random.SeedGenerator | None = None,
     ) -> tuple[Tensor, AttentionTrace]:
@@ -193,7 +193,7 @@ class BertEncoder(keras.Model):
         x = _gated(self.embeddings(token_ids, segment_ids, seed=seed), gates, 0)
         embedding_output, states, attentions = x, [], []
         for index, layer in enumerate(self.encoder_layers):
-            attention_gates, intermediate = AttentionGates(None, None), None
+            attention_gates, intermediate = NO_GATES, None
             if gates is not None:
                 attention_gates = AttentionGates(gates.query_key[index], gates.value[index])
                 intermediate = gates.intermediate[index]

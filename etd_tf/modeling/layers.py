@@ -65,13 +65,16 @@ class SeedStream(keras.random.SeedGenerator):
     """
 
     def __init__(self, seed: Tensor) -> None:  # deliberately without super(): no variable
-        self._seed = ops.cast(seed, "int32")
+        # JAX keys are uint32; TensorFlow's stateless functions take signed integers only.
+        self._dtype = "uint32" if keras.backend.backend() == "jax" else "int32"
+        self._seed = ops.cast(seed, self._dtype)
+        self._initial_seed = 0  # Keras' torch backend asks whether it is None
         self._drawn = 0
 
     def next(self, ordered: bool = True) -> Tensor:
-        """Returns the next seed, an int32 tensor `[2]`."""
+        """Returns the next seed, an integer tensor `[2]`."""
         del ordered
-        offset = ops.convert_to_tensor([0, self._drawn], dtype="int32")
+        offset = ops.convert_to_tensor([0, self._drawn], dtype=self._dtype)
         self._drawn += 1
         return ops.add(self._seed, offset)
 
