@@ -1,5 +1,6 @@
 """Scoring the units of a teacher: which channels, neurons and head dims matter."""
 
+import math
 from collections.abc import Mapping
 
 import keras
@@ -21,6 +22,7 @@ from etd_tf.progress import track
 from etd_tf.types import Array
 
 METRICS = ("taylor", "magnitude", "activation", "dynabert")
+_STEPS_FOR_XLA = 8  # fewer batches take less time than compiling for them
 
 
 def score_units(
@@ -66,7 +68,8 @@ def score_units(
         values = weight_magnitude(teacher.parameters(), teacher.config)
     else:
         rounds = probes if objective else 1
-        scorer = _make_scorer(teacher, metric, objective)
+        steps = rounds * math.ceil(inputs.num_examples / batch_size)
+        scorer = _make_scorer(teacher, metric, objective, jit_compile=steps >= _STEPS_FOR_XLA)
         values = _run(scorer, inputs, objective, batch_size=batch_size, rounds=rounds)
     return UnitScores(
         **values._asdict(),
@@ -98,10 +101,13 @@ def _check_settings(metric: str, batch_size: int, probes: int, seed: int) -> Non
         )
 
 
-def _make_scorer(teacher: Checkpoint, metric: str, objective: Objective | None) -> UnitScorer:
+def _make_scorer(
+    teacher: Checkpoint, metric: str, objective: Objective | None, *, jit_compile: bool
+) -> UnitScorer:
     if objective is None:
-        return activation_scorer(teacher)
-    return (taylor_scorer if metric == "taylor" else dynabert_scorer)(teacher, objective)
+        return activation_scorer(teacher, jit_compile=jit_compile)
+    make = taylor_scorer if metric == "taylor" else dynabert_scorer
+    return make(teacher, objective, jit_compile=jit_compile)
 
 
 def _run(

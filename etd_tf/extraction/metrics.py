@@ -29,14 +29,19 @@ class UnitScorer:
     """Adds up a metric over batches, in float64.
 
     Args:
-        step: The batch's share; compiled once.
+        step: The batch's share.
         finish: Turns the sum into scores; default: the hidden sites are added up.
+        jit_compile: Compile the step with XLA.
     """
 
     def __init__(
-        self, step: Step, finish: Callable[[UnitValues], UnitValues] | None = None
+        self,
+        step: Step,
+        finish: Callable[[UnitValues], UnitValues] | None = None,
+        *,
+        jit_compile: bool = False,
     ) -> None:
-        self._step = tf.function(step, jit_compile=True)
+        self._step = tf.function(step, jit_compile=jit_compile)
         self._finish = finish or _add_sites
         self._total: UnitValues | None = None
 
@@ -69,7 +74,9 @@ def _add_sites(total: UnitValues) -> UnitValues:
     return total._replace(hidden=total.hidden.sum(axis=0))
 
 
-def taylor_scorer(teacher: Checkpoint, objective: Objective) -> UnitScorer:
+def taylor_scorer(
+    teacher: Checkpoint, objective: Objective, *, jit_compile: bool = False
+) -> UnitScorer:
     """Per-example first-order Taylor scores through gates.
 
     The sign is removed in each example, before the sum, so that the score does not depend
@@ -78,6 +85,7 @@ def taylor_scorer(teacher: Checkpoint, objective: Objective) -> UnitScorer:
     Args:
         teacher: The checkpoint to score.
         objective: The loss; absolute values for `mlm`, squares for `reconstruction`.
+        jit_compile: Compile the step with XLA.
 
     Returns:
         The scorer.
@@ -93,10 +101,12 @@ def taylor_scorer(teacher: Checkpoint, objective: Objective) -> UnitScorer:
         )
         return UnitValues(*(_weighted_sum(size(part), weights) for part in gradients))
 
-    return UnitScorer(step)
+    return UnitScorer(step, jit_compile=jit_compile)
 
 
-def dynabert_scorer(teacher: Checkpoint, objective: Objective) -> UnitScorer:
+def dynabert_scorer(
+    teacher: Checkpoint, objective: Objective, *, jit_compile: bool = False
+) -> UnitScorer:
     """Per-batch scores as in DynaBERT, with gradients cleared between batches.
 
     A neuron's score is abs(Σ W1⊙dW1 + b1·db1) + abs(Σ W2⊙dW2) over its own weights. The
@@ -106,6 +116,7 @@ def dynabert_scorer(teacher: Checkpoint, objective: Objective) -> UnitScorer:
     Args:
         teacher: The checkpoint to score.
         objective: The loss.
+        jit_compile: Compile the step with XLA.
 
     Returns:
         The scorer.
@@ -133,10 +144,10 @@ def dynabert_scorer(teacher: Checkpoint, objective: Objective) -> UnitScorer:
         scores = UnitValues(*(tf.abs(tf.reduce_sum(part, axis=0)) for part in gradients))
         return scores._replace(ffn=scores.ffn + tf.abs(into))
 
-    return UnitScorer(step)
+    return UnitScorer(step, jit_compile=jit_compile)
 
 
-def activation_scorer(teacher: Checkpoint) -> UnitScorer:
+def activation_scorer(teacher: Checkpoint, *, jit_compile: bool = False) -> UnitScorer:
     """Forward-only scores as in Minitron: L2 over examples, mean over positions.
 
     Channels are read after every LayerNorm (summed over sites), neurons before the
@@ -146,6 +157,7 @@ def activation_scorer(teacher: Checkpoint) -> UnitScorer:
 
     Args:
         teacher: The checkpoint to score.
+        jit_compile: Compile the step with XLA.
 
     Returns:
         The scorer.
@@ -161,7 +173,7 @@ def activation_scorer(teacher: Checkpoint) -> UnitScorer:
     def finish(total: UnitValues) -> UnitValues:
         return _add_sites(UnitValues(*(np.sqrt(part) for part in total)))
 
-    return UnitScorer(step, finish)
+    return UnitScorer(step, finish, jit_compile=jit_compile)
 
 
 def _mean_activations(sites: list[LayerSites], real: Tensor) -> UnitValues:
