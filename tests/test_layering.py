@@ -1,0 +1,147 @@
+"""Imports point one way, and the light parts of the library start no heavy ones."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+PACKAGE = REPOSITORY / "etd_tf"
+
+BASE = {"errors", "files", "progress", "types"}
+STAGES = {"data", "checkpoints", "extraction", "losses"}
+USES = {"distillation", "export", "evaluation", "reporting"}
+
+# What each part may import; nothing that is not listed. Parts of one row know each other
+# only where a reason stands behind the line.
+ALLOWED = {
+    "errors": set(),
+    "types": set(),
+    "files": {"errors"},
+    "progress": {"errors"},
+    "modeling": BASE,
+    "data": BASE | {"modeling"},
+    "losses": BASE | {"modeling"},
+    "checkpoints": BASE | {"modeling", "data"},  # a checkpoint holds its tokenizer
+    "extraction": BASE | {"modeling", "data", "checkpoints"},  # checkpoints in and out
+    "distillation": BASE | {"modeling"} | STAGES,
+    "export": BASE | {"modeling"} | STAGES,
+    "evaluation": BASE | {"modeling"} | STAGES | {"distillation", "export"},  # fine-tunes, serves
+    "reporting": BASE | {"modeling"} | STAGES | {"evaluation", "export"},  # tabulates results
+    "jobs": BASE | {"modeling"} | STAGES | USES,
+    "cli": BASE | {"modeling"} | STAGES | USES | {"jobs"},
+}
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Every imported module with its line, imports inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            names = [f".{alias.name}" for alias in node.names] if module == "etd_tf" else [""]
+            yield from ((node.lineno, module + name) for name in names)
+
+
+def test_every_part_has_a_place():
+    assert {part_of(path) for path in sources()} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("part", sorted(ALLOWED))
+def test_imports_point_one_way(part):
+    wrong = []
+    for path in sources():
+        if part_of(path) != part:
+            continue
+        for line, module in imported(path):
+            head, _, rest = module.partition(".")
+            target = rest.partition(".")[0]
+            if module.startswith("."):
+                wrong.append(f"{path.relative_to(REPOSITORY)}:{line}: name the module in full")
+            elif head == "etd_tf" and target not in {part, "__version__"} | ALLOWED[part]:
+                wrong.append(f"{path.relative_to(REPOSITORY)}:{line}: {part} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_order_has_no_circle():
+    ranks: dict[str, int] = {}
+
+    def rank(part: str, above: tuple[str, ...] = ()) -> int:
+        assert part not in above, f"circle: {' -> '.join((*above, part))}"
+        if part not in ranks:
+            below = (rank(other, (*above, part)) for other in ALLOWED[part])
+            ranks[part] = 1 + max(below, default=0)
+        return ranks[part]
+
+    assert max(rank(part) for part in ALLOWED) == rank("cli")
+
+
+FORBIDDEN = {
+    "": {"torch", "transformers", "pickle", "cPickle", "dill", "joblib", "marshal", "shelve"},
+    "modeling": {"tensorflow", "jax"},
+    "losses": {"tensorflow", "jax"},
+    "cli": {"keras", "tensorflow"},
+}
+
+
+def test_forbidden_imports():
+    wrong = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {module}"
+        for path in sources()
+        for line, module in imported(path)
+        if module.partition(".")[0] in FORBIDDEN[""] | FORBIDDEN.get(part_of(path), set())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def heavy_modules_after(code: str, **environment: str) -> list[str]:
+    """Runs code in a fresh interpreter and names the heavy modules that it loaded."""
+    report = "import sys; print([m for m in ('keras', 'tensorflow', 'torch') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        check=True,
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    return ast.literal_eval(done.stdout.strip().splitlines()[-1])
+
+
+def test_the_package_starts_nothing_heavy():
+    assert heavy_modules_after("import etd_tf; dir(etd_tf); etd_tf.InputError") == []
+
+
+def test_the_commands_start_nothing_heavy():
+    modules = [f"etd_tf.cli.{path.stem}" for path in sorted((PACKAGE / "cli").glob("[!_]*.py"))]
+    assert modules
+    assert heavy_modules_after(f"import {', '.join(modules)}") == []
+
+
+def test_every_public_name_exists():
+    code = "import etd_tf\nfor name in etd_tf.__all__: getattr(etd_tf, name)"
+    assert heavy_modules_after(code, KERAS_BACKEND="tensorflow") == ["keras", "tensorflow"]
+
+
+def test_encoder_and_losses_need_no_tensorflow():
+    pytest.importorskip("torch")
+    code = "import etd_tf.modeling, etd_tf.losses"
+    assert heavy_modules_after(code, KERAS_BACKEND="torch") == ["keras", "torch"]
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
