@@ -221,12 +221,13 @@ def _dataset(
         for key, width in layout.widths.items()
     }
 
+    def read_in_order(step: IntArray) -> list[Array]:
+        batch = read(step)
+        return [batch[key] for key in shapes]
+
     def load(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = tf.numpy_function(
-            lambda number: [batch[key] for batch in [read(number)] for key in shapes],
-            [step],
-            [dtype for dtype, _ in shapes.values()],
-        )
+        dtypes = [dtype for dtype, _ in shapes.values()]
+        values = tf.numpy_function(read_in_order, [step], dtypes)
         return {
             key: tf.ensure_shape(value, shapes[key][1])
             for key, value in zip(shapes, values, strict=True)

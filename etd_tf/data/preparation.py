@@ -93,6 +93,12 @@ class Preparation:
         with track("Preparing records", total // 1000, "kB") as progress:
             for split in splits:
                 self._write_split(split, encoder, journal, progress)
+        for split in splits:
+            if not sum(journal.finished[name].records for name in self._shard_names(split)):
+                raise InputError(
+                    f"The {split.name} split of corpus {self.corpus.description} gives no token. "
+                    "Check that the tokenizer fits the text."
+                )
         journal.finish(
             {
                 "description": self.corpus.description,

@@ -218,7 +218,7 @@ def _parse(records: Sequence[bytes], layout: FeatureLayout, source: str) -> dict
         spec[name] = tf.io.FixedLenFeature([predictions], kind)
     try:
         with tf.device("cpu"):
-            parsed = tf.io.parse_example(list(records), spec)
+            parsed = tf.io.parse_example(tf.constant(list(records), tf.string), spec)
     except tf.errors.InvalidArgumentError as error:
         name = layout.names["token_ids"]
         found = sorted({feature_lengths(record).get(name, 0) for record in records})
