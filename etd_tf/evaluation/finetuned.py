@@ -44,6 +44,23 @@ class FinetunedModel:
     checkpoint: Checkpoint
     label_names: tuple[str, ...]
 
+    def check_task(self, task: str) -> None:
+        """Checks that the head is of the kind that a task needs.
+
+        Args:
+            task: `glue/NAME` or `squad/VERSION`.
+
+        Raises:
+            InputError: A classifier is used on SQuAD or a span classifier on GLUE.
+        """
+        wanted = "qa_outputs" if task.startswith("squad/") else "classifier"
+        if self.model.head_name != wanted:
+            raise InputError(
+                f"{self.checkpoint.source or 'The model'} has a head called "
+                f"{self.model.head_name}; {task} needs {wanted}. Choose a model that was "
+                "fine-tuned on it."
+            )
+
 
 def save_finetuned(
     model: TaskModel,

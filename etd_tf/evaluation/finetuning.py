@@ -18,6 +18,8 @@ from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION, Cell, RunRe
 from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
 from etd_tf.types import IntArray
 
+_MAX_SEED = 2**31 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneOptions:
@@ -57,13 +59,17 @@ class FinetuneOptions:
         return len(self.seeds) * (rates + 1 if rates > 1 else 1)
 
     def __post_init__(self) -> None:
-        for name in ("learning_rates", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values) or min(values) < 0:
-                raise InputError(
-                    f"{name}={','.join(map(str, values))}: expected at least one value, none "
-                    "negative and none twice."
-                )
+        rates, seeds = self.learning_rates, self.seeds
+        if not rates or len(set(rates)) != len(rates) or not all(0 < r < math.inf for r in rates):
+            raise InputError(
+                f"learning_rates={','.join(map(str, rates))}: expected one or more positive "
+                "numbers, none twice, e.g. 1e-4,3e-4."
+            )
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) > _MAX_SEED:
+            raise InputError(
+                f"seeds={','.join(map(str, seeds))}: expected one or more whole numbers from 0 to "
+                f"{_MAX_SEED}, none twice, e.g. 0,1,2."
+            )
         if self.epochs < 1 or self.batch_size < 1 or not 0.0 <= self.warmup_ratio <= 1.0:
             raise InputError(
                 f"epochs={self.epochs}, batch_size={self.batch_size}, "

@@ -1,0 +1,201 @@
+"""`bin/etd_evaluate`: fine-tuning with official metrics, similarity probe, benchmark."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from absl import flags
+
+from etd_tf.cli.app import Command, FlagSet, run_command
+from etd_tf.cli.export import model_source
+from etd_tf.errors import InputError
+
+if TYPE_CHECKING:
+    from etd_tf.evaluation.finetuning import FinetuneOptions
+    from etd_tf.jobs.evaluate import EvaluationOptions
+
+Number = TypeVar("Number", int, float)
+
+_GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+TASKS = ("sts-probe", *(f"glue/{name}" for name in _GLUE), "squad/v1.1", "squad/v2.0")
+
+SUMMARY = """measures what a model is worth.
+
+Examples:
+  etd_evaluate --model=out --teacher=bert_dir --task=sts-probe --glue_dir=glue
+  etd_evaluate --model=out --task=glue/sst2 --glue_dir=glue --output_dir=sst2 \\
+    --learning_rates=1e-4,3e-4 --seeds=0,1,2
+  etd_evaluate --model=sst2/model --task=glue/sst2 --glue_dir=glue --nofinetune
+  etd_evaluate --model=out --teacher=bert_dir --benchmark
+
+Fine-tuning reports official metrics on dev. Of several learning rates the best is chosen on a
+held-out tenth of train, never on dev. Run the same command again to continue an interrupted run."""
+
+
+def define_flags(flag_set: FlagSet) -> None:
+    """Defines every flag of the command."""
+    flag_set.group("Model")
+    flag_set.strings(
+        "model",
+        [],
+        "A directory made by etd_distill or etd_extract, or anything that etd_distill takes as "
+        "--teacher. sts-probe and --benchmark take several, with commas.",
+    )
+    flag_set.string("teacher", None, "sts-probe, --benchmark: a model to compare with.")
+    flag_set.group("Task")
+    flag_set.string("task", "", f"One of: {', '.join(TASKS)}. AX comes with glue/mnli.")
+    flag_set.string(
+        "glue_dir",
+        None,
+        "Directory with GLUE's own layout (SST-2/train.tsv, ...), or tfds for TensorFlow Datasets.",
+    )
+    flag_set.string(
+        "squad_dir", None, "Directory with SQuAD's own files (train-v1.1.json, ...), or tfds."
+    )
+    flag_set.integer(
+        "max_length",
+        None,
+        "Tokens of an example; default: 128, SQuAD 384, at most the model's positions.",
+        minimum=5,
+    )
+    flag_set.integer("doc_stride", 128, "squad: tokens between windows of a paragraph.", minimum=1)
+    flag_set.number(
+        "null_threshold", 0.0, "squad/v2.0: no answer where its score is ahead by more than this."
+    )
+    flag_set.boolean(
+        "benchmark",
+        False,
+        "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, batch 1 and 32.",
+    )
+    _define_finetuning(flag_set)
+    flag_set.group("Run")
+    flag_set.string(
+        "output_dir",
+        None,
+        "Gets results.json, and from fine-tuning predictions in the benchmark's format and the "
+        "first seed's model.",
+    )
+    flag_set.boolean("overwrite", False, "Replace a finished run in --output_dir.")
+
+
+def _define_finetuning(flag_set: FlagSet) -> None:
+    flag_set.group("Fine-tuning")
+    flag_set.boolean("finetune", True, "--nofinetune scores a model that is fine-tuned already.")
+    flag_set.strings("learning_rates", ["1e-4"], "Peak learning rates to choose from.")
+    flag_set.strings("seeds", ["0"], "One training each; results are means over them.")
+    flag_set.integer("epochs", 3, "Passes over the training data.", minimum=1)
+    flag_set.integer("batch_size", 32, "Examples a step.", minimum=1)
+    flag_set.number("warmup_ratio", 0.1, "Share of the steps with a rising learning rate.")
+    flag_set.number("weight_decay", 0.01, "AdamW decay; biases and LayerNorms are spared.")
+    flag_set.choice(
+        "precision", "float32", ["float32", "mixed_bfloat16"], "Precision of matrix products."
+    )
+    flag_set.boolean("saved_model", False, "Also write a SavedModel: text to label probabilities.")
+
+
+_FINETUNING_FLAGS = (
+    "learning_rates",
+    "seeds",
+    "epochs",
+    "batch_size",
+    "warmup_ratio",
+    "weight_decay",
+    "precision",
+    "saved_model",
+)
+
+
+def read_options(values: flags.FlagValues) -> "EvaluationOptions":
+    """Turns parsed flags into the job's settings.
+
+    Raises:
+        InputError: Two flags contradict each other, or a value is out of range.
+    """
+    task: str = values.task
+    if not values.model:
+        raise InputError("--model is missing. Pass --model=DIR, the model to evaluate.")
+    if task and task not in TASKS:
+        raise InputError(f"--task={task} is unknown; choose from {', '.join(TASKS)}.")
+    _refuse_idle_flags(values)
+    from etd_tf.jobs.evaluate import EvaluationOptions
+
+    models = [model_source(model) for model in values.model]
+    data_dir = values.squad_dir if task.startswith("squad/") else values.glue_dir
+    return EvaluationOptions(
+        models=tuple(([values.teacher] if values.teacher else []) + models),
+        task=task,
+        data_dir=data_dir or "",
+        finetune=_finetune_options(values) if values.finetune else None,
+        max_length=values.max_length,
+        doc_stride=values.doc_stride,
+        null_threshold=values.null_threshold,
+        benchmark=values.benchmark,
+        output_dir=Path(values.output_dir).expanduser() if values.output_dir else None,
+        overwrite=values.overwrite,
+    )
+
+
+def _refuse_idle_flags(values: flags.FlagValues) -> None:
+    """A flag that the task does not read would silently do nothing."""
+    family = values.task.partition("/")[0]
+    trained = family in ("glue", "squad")
+    readers = {
+        "glue_dir": ("--task=glue/... and sts-probe", family in ("glue", "sts-probe")),
+        "squad_dir": ("--task=squad/...", family == "squad"),
+        "max_length": ("--task", bool(family)),
+        "doc_stride": ("--task=squad/...", family == "squad"),
+        "null_threshold": ("--task=squad/v2.0", values.task == "squad/v2.0"),
+        "finetune": ("--task=glue/... and squad/...", trained),
+        "teacher": ("sts-probe and --benchmark alone", not trained),
+        **dict.fromkeys(_FINETUNING_FLAGS, ("fine-tuning", trained and values.finetune)),
+    }
+    for name, (reader, is_read) in readers.items():
+        flag = values[name]
+        if flag.present and flag.value != flag.default and not is_read:
+            raise InputError(f"--{name} has an effect on {reader} only. Leave it out.")
+
+
+def _finetune_options(values: flags.FlagValues) -> "FinetuneOptions":
+    from etd_tf.evaluation.finetuning import FinetuneOptions
+
+    return FinetuneOptions(
+        learning_rates=tuple(_numbers(values.learning_rates, "learning_rates", float)),
+        seeds=tuple(_numbers(values.seeds, "seeds", int)),
+        epochs=values.epochs,
+        batch_size=values.batch_size,
+        warmup_ratio=values.warmup_ratio,
+        weight_decay=values.weight_decay,
+        precision=values.precision,
+        saved_model=values.saved_model,
+    )
+
+
+def _numbers(texts: list[str], name: str, kind: Callable[[str], Number]) -> list[Number]:
+    try:
+        return [kind(text) for text in texts]
+    except ValueError as error:
+        raise InputError(
+            f"--{name}={','.join(texts)} is not a comma-separated list of numbers."
+        ) from error
+
+
+def run(values: flags.FlagValues) -> None:
+    """Runs the evaluation that the flags describe and prints its tables."""
+    options = read_options(values)
+    from etd_tf.jobs.evaluate import run_evaluation
+    from etd_tf.jobs.evaluation_summary import describe_evaluation
+
+    sys.stdout.write(describe_evaluation(run_evaluation(options)))
+
+
+COMMAND = Command("etd_evaluate", SUMMARY, define_flags, run)
+
+
+def main() -> None:
+    """Entry point of `etd_evaluate`."""
+    sys.exit(run_command(COMMAND))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Results of `etd_evaluate` as tables."""
+
+from collections.abc import Sequence
+
+from etd_tf.evaluation.benchmark import ModelCost
+from etd_tf.evaluation.experiment import Scores
+from etd_tf.evaluation.finetuning import FinetuneResult
+from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION
+from etd_tf.jobs.evaluate import EvaluationResult
+
+
+def describe_evaluation(result: EvaluationResult) -> str:
+    """Formats everything that an evaluation found out.
+
+    Args:
+        result: The result.
+
+    Returns:
+        Text of several lines.
+    """
+    blocks = []
+    if result.probe is not None:
+        blocks.append(_probe(result.probe))
+    if result.finetuned is not None:
+        blocks.append(_finetuned(result.task, result.finetuned))
+    if result.scores is not None:
+        blocks.append(_scores(result.task, result.scores))
+    if result.costs is not None:
+        blocks.append(_costs(result.costs))
+    return "\n".join(blocks)
+
+
+def _probe(values: dict[str, float]) -> str:
+    rows = [(name, f"{value:.4f}") for name, value in values.items()]
+    return _table(("zero-shot STS-B dev", "Spearman"), rows)
+
+
+def _finetuned(task: str, result: FinetuneResult) -> str:
+    finals = [cell for cell in result.cells if cell.phase == FINAL]
+    rows = []
+    for split, metrics in result.summary.items():
+        for metric, value in metrics.items():
+            spread = "" if value["std"] is None else f"{value['std']:.4f}"
+            seeds = " ".join(f"{v:.4f}" for v in value["values"])
+            rows.append((split, metric, f"{value['mean']:.4f}", spread, seeds))
+    text = _table((task, "metric", "mean", "std", "by seed"), rows)
+    text += f"learning rate {result.learning_rate:g}, {len(finals)} seed(s)\n"
+    selection = [cell for cell in result.cells if cell.phase == SELECTION]
+    if not selection:
+        return text
+    chosen = [
+        (
+            f"{cell.learning_rate:g}",
+            str(cell.seed),
+            " ".join(f"{name} {value:.4f}" for name, value in cell.scores[HELD_OUT].items())
+            if cell.scores
+            else "diverged",
+        )
+        for cell in selection
+    ]
+    return text + "\n" + _table(("learning rate", "seed", "held-out part of train"), chosen)
+
+
+def _scores(task: str, scores: dict[str, Scores]) -> str:
+    rows = [
+        (split, metric, f"{value:.4f}")
+        for split, metrics in scores.items()
+        for metric, value in metrics.items()
+    ]
+    return _table((task, "metric", "value"), rows)
+
+
+def _costs(costs: dict[str, ModelCost]) -> str:
+    reference = next(iter(costs.values()))
+    batches = [stats.batch_size for stats in reference.latency]
+    header = (
+        f"{reference.sequence_length} tokens a sequence",
+        "parameters",
+        "GFLOPs",
+        "MB on disk",
+        *(f"ms, batch {size}" for size in batches),
+        *(f"speedup, batch {size}" for size in batches),
+    )
+    rows = [
+        (
+            name,
+            f"{cost.parameters / 1e6:.2f} M",
+            f"{cost.flops / 1e9:.3f}",
+            f"{cost.bytes_on_disk / 1e6:.1f}",
+            *(f"{stats.median_ms:.1f}" for stats in cost.latency),
+            *(
+                f"{base.median_ms / stats.median_ms:.2f}"
+                for base, stats in zip(reference.latency, cost.latency, strict=True)
+            ),
+        )
+        for name, cost in costs.items()
+    ]
+    return _table(header, rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width, two spaces apart."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in lines
+    )
