@@ -73,15 +73,15 @@ def as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     """Returns one weight a loss; None stands for ones.
 
     Raises:
-        InputError: Their number is not `count`, or one is negative or not finite.
+        InputError: Their number is not `count`, or one is not positive and finite.
     """
     if weights is None:
         return [1.0] * count
     found = [float(weight) for weight in np.ravel(np.asarray(weights))]
-    if len(found) != count or not all(np.isfinite(w) and w >= 0.0 for w in found):
+    if len(found) != count or not all(np.isfinite(w) and w > 0.0 for w in found):
         raise InputError(
             f"distillation_loss_weights={found} does not give each of the {count} losses a "
-            "finite weight that is not negative."
+            "positive, finite weight."
         )
     return found
 

@@ -213,8 +213,17 @@ class Distiller(keras.Model):
             used.extend(id(variable) for variable, gradient in pairs if gradient is not None)
             return loss
 
-        # Not under tf.init_scope(), which would switch the tape's recording off.
-        tf.function(gradients, autograph=False).get_concrete_function(specs)
+        # Never under tf.init_scope(), which would switch the tape's recording off.
+        if tf.distribute.has_strategy() and tf.distribute.in_replica_context():
+            tf.function(gradients, autograph=False).get_concrete_function(specs)
+            return frozenset(used)
+        strategy = self.distribute_strategy
+
+        def on_replicas(batch: Mapping[str, Tensor]) -> Tensor:
+            return strategy.run(gradients, args=(batch,))
+
+        with strategy.scope():  # mirrored variables can be read only inside of replicas
+            tf.function(on_replicas, autograph=False).get_concrete_function(specs)
         return frozenset(used)
 
     def compile(
@@ -238,6 +247,7 @@ class Distiller(keras.Model):
                 "labels. Losses go to Distiller(distillation_losses=...); the student's own "
                 "masked-LM loss is turned on by student_loss_weight."
             )
+        self._used = None  # layers may have been frozen or freed since
         super().compile(optimizer=optimizer, loss=None, **options)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:

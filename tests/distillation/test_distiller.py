@@ -1,0 +1,446 @@
+"""Tests of the Distiller."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import etd_tf.losses
+from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
+from etd_tf.distillation.distiller import Distiller
+from etd_tf.errors import InputError
+from etd_tf.losses import Features, LogitsDistillation, MaskedLM, MiniLM, TinyBERT
+from tests.helpers import REPOSITORY, random_batch, tiny_checkpoint
+
+TEACHER_TERMS = {"attention_relation_loss", "value_relation_loss"}
+
+
+def _teacher(**changes):
+    return tiny_checkpoint(0, **{"mlm_head": True, "num_layers": 2, **changes})
+
+
+def _student(dtype=None, **changes):
+    sizes = {"num_layers": 1, "hidden_size": 9, "intermediate_size": 8, "hidden_dropout": 0.0}
+    student = tiny_checkpoint(1, **{"mlm_head": True, "attention_dropout": 0.0, **sizes, **changes})
+    return student if dtype is None else student.astype(dtype)
+
+
+def _batch(size=4, seed=0):
+    batch = random_batch(_teacher().config, batch_size=size, seed=seed)
+    generator = np.random.default_rng(seed)
+    batch["masked_lm_positions"] = np.tile(np.int32([0, 2]), (size, 1))
+    batch["masked_lm_ids"] = generator.integers(0, 80, (size, 2)).astype(np.int32)
+    batch["masked_lm_weights"] = np.tile(np.float32([1, 0]), (size, 1))
+    return batch
+
+
+def _dataset(batches=4, size=4):
+    parts = [_batch(size, seed) for seed in range(batches)]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return tf.data.Dataset.from_tensor_slices(whole).batch(size)
+
+
+def _features(checkpoint, batch):
+    trace = checkpoint.encoder.trace(batch)
+    states = np.take_along_axis(
+        trace.sequence_output.numpy(), batch["masked_lm_positions"][:, :, None], axis=1
+    )
+    logits = checkpoint.mlm_head(states, checkpoint.encoder.embeddings.token)
+    return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
+
+
+def _compiled(distiller, rate=0.01, **options):
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.1)
+    distiller.compile(optimizer=optimizer, jit_compile=options.pop("jit_compile", False), **options)
+    return distiller
+
+
+def _names(distiller):
+    from etd_tf.modeling.parameters import parameter_variables
+
+    student = distiller.student
+    named = parameter_variables(student.encoder, student.mlm_head)
+    used = {id(variable) for variable in distiller.trainable_variables}
+    return {name for name, variable in named.items() if id(variable) in used}
+
+
+@pytest.mark.parametrize(
+    "losses", [TinyBERT("all"), [MiniLM(), MaskedLM(), LogitsDistillation(temperature=2.0)]]
+)
+def test_fit_lowers_the_loss_and_logs_every_term(losses):
+    distiller = _compiled(Distiller(_teacher(), _student(), losses))
+    data = _dataset()
+
+    history = distiller.fit(data, epochs=2, validation_data=data, verbose=0).history
+
+    kinds = losses if isinstance(losses, list) else [losses]
+    terms = {name for loss in kinds for name in loss.term_weights}
+    expected = {"loss", "distillation_loss", *terms}
+    assert set(history) == expected | {f"val_{name}" for name in expected}
+    assert history["loss"][1] < 0.95 * history["loss"][0]
+    evaluated = distiller.evaluate(data, verbose=0, return_dict=True)
+    assert evaluated["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
+
+
+def test_the_total_is_the_weighted_sum_of_keras_distiller():
+    teacher, student, batch = _teacher(), _student(), _batch()
+    losses = [MiniLM(value_weight=0.5), LogitsDistillation(temperature=2.0)]
+    distiller = Distiller(
+        teacher, student, losses, distillation_loss_weights=[3.0, 0.25], student_loss_weight=0.2
+    )
+
+    total, logs = distiller.distillation_loss(batch, training=False)
+
+    features = _features(teacher, batch), _features(student, batch)
+    distillation = 3.0 * losses[0].compute_loss(*features) + 0.25 * losses[1].compute_loss(
+        *features
+    )
+    own = MaskedLM().compute_loss(None, features[1])
+    assert float(logs["distillation_loss"]) == pytest.approx(float(distillation), rel=1e-5)
+    assert float(logs["student_loss"]) == pytest.approx(float(own), rel=1e-5)
+    assert float(total) == pytest.approx(float(0.8 * distillation + 0.2 * own), rel=1e-5)
+
+
+def test_two_losses_with_equal_terms_are_told_apart():
+    distiller = Distiller(_teacher(), _student(), [MiniLM(), MiniLM(teacher_layer=1)])
+
+    _, logs = distiller.distillation_loss(_batch(), training=False)
+
+    again = {f"{name}_2" for name in TEACHER_TERMS}
+    assert set(logs) == {"distillation_loss"} | TEACHER_TERMS | again
+    assert float(logs["value_relation_loss"]) != float(logs["value_relation_loss_2"])
+
+
+def test_call_returns_the_students_outputs():
+    student, batch = _student(), _batch()
+
+    found = Distiller(_teacher(), student)(batch)
+
+    assert set(found) == {"sequence_output", "pooled_output"}
+    expected = student.encoder(batch)["sequence_output"]
+    np.testing.assert_array_equal(found["sequence_output"], expected)
+
+
+def test_only_variables_that_matter_are_trained():
+    last = "layers.1."
+    attention_output = {f"{last}attention.output.{x}" for x in ("kernel", "bias")}
+
+    def names(loss):
+        return _names(Distiller(_teacher(), _student(num_layers=2), loss))
+
+    minilm, tinybert, masked = names(MiniLM()), names(TinyBERT()), names(MaskedLM())
+
+    parts = {"query", "key", "value"}
+    assert {n for n in minilm if n.startswith(last)} == {
+        f"{last}attention.{part}.{x}" for part in parts for x in ("kernel", "bias")
+    }
+    assert not any(name.startswith(("pooler", "mlm")) for name in minilm | tinybert)
+    assert attention_output <= tinybert
+    assert f"{last}output.kernel" in tinybert
+    assert {"mlm.dense.kernel", "mlm.output_bias", "embeddings.token"} <= masked
+
+
+def test_training_leaves_the_teacher_and_unused_weights_alone():
+    teacher, student = _teacher(), _student()
+    before, start = teacher.parameters(), student.parameters()
+    distiller = _compiled(Distiller(teacher, student, MiniLM()))
+
+    distiller.fit(_dataset(), verbose=0)
+
+    for name, value in teacher.parameters().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    used = _names(distiller)
+    for name, value in student.parameters().items():
+        assert np.array_equal(value, start[name]) == (name not in used), name
+
+
+def test_freezing_is_respected_after_compiling_again():
+    student = _student()
+    distiller = Distiller(_teacher(), student)
+    student.encoder.embeddings.trainable = False
+    _compiled(distiller)
+    assert "embeddings.token" not in _names(distiller)
+
+    student.encoder.embeddings.trainable = True
+    _compiled(distiller)
+    assert "embeddings.token" in _names(distiller)
+
+
+def _ancestors(tensor):
+    found, todo = set(), [tensor.op]
+    while todo:
+        op = todo.pop()
+        if op.name not in found:
+            found.add(op.name)
+            todo += [x.op for x in op.inputs]
+    return found
+
+
+@pytest.mark.parametrize(("losses", "reads"), [(MiniLM(), False), (TinyBERT(), True)])
+def test_a_compiled_step_leaves_out_what_no_loss_reads(losses, reads):
+    distiller = Distiller(_teacher(), _student(), losses)
+    batch = {name: tf.constant(value) for name, value in _batch().items()}
+    function = tf.function(lambda x: distiller.distillation_loss(x, training=False)[0])
+
+    graph = function.get_concrete_function(batch).graph
+
+    ancestors = _ancestors(graph.outputs[0])
+    layer = distiller.teacher.encoder.encoder_layers[-1]
+    for part, expected in ((layer.attention.query, True), (layer.output_dense, reads)):
+        handles = [inner for outer, inner in graph.captures if outer is part.kernel.value.handle]
+        assert (handles[0].op.name in ancestors) == expected
+
+
+def test_selection_starts_the_projection():
+    class Plan:
+        def selection_matrix(self):
+            return np.eye(15)[:9]
+
+    for selection in (Plan(), np.eye(15)[:9]):
+        distiller = Distiller(_teacher(), _student(), TinyBERT(), selection=selection)
+        (projection,) = distiller.projections.values()
+        np.testing.assert_array_equal(projection.kernel, np.eye(15)[:9])
+
+
+def test_the_student_is_saved_alone(tmp_path):
+    distiller = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
+    distiller.fit(_dataset(), verbose=0)
+
+    save_checkpoint(distiller.student, tmp_path / "student")
+
+    loaded = load_checkpoint(tmp_path / "student").parameters()
+    assert loaded.keys() == distiller.student.parameters().keys()
+    for name, value in distiller.student.parameters().items():
+        np.testing.assert_array_equal(loaded[name], value)
+
+
+def _stored_sizes(path):
+    sizes = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, x: sizes.append(x.shape) if isinstance(x, h5py.Dataset) else None)
+    return sizes
+
+
+def test_saved_weights_hold_student_and_projections_but_no_teacher(tmp_path):
+    path = tmp_path / "distiller.weights.h5"
+    trained = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
+    trained.fit(_dataset(), verbose=0)
+    trained.save_weights(path)
+
+    fresh = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
+    fresh.load_weights(path)
+
+    assert all(86 not in shape or 15 not in shape for shape in _stored_sizes(path))
+    for ours, theirs in zip(fresh.trainable_variables, trained.trainable_variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_saved_distiller_holds_no_teacher_and_says_so(tmp_path):
+    path = tmp_path / "distiller.keras"
+    trained = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
+    trained.fit(_dataset(), verbose=0)
+    trained.save(path)
+
+    with zipfile.ZipFile(path) as archive:
+        archive.extract("model.weights.h5", tmp_path)
+    assert all(86 not in x or 15 not in x for x in _stored_sizes(tmp_path / "model.weights.h5"))
+    with pytest.raises(InputError, match="load_weights"):
+        keras.models.load_model(path, custom_objects={"Distiller": Distiller})
+    fresh = Distiller(_teacher(), _student(), TinyBERT())
+    fresh.load_weights(path)
+    np.testing.assert_array_equal(
+        fresh.student.parameters()["embeddings.token"],
+        trained.student.parameters()["embeddings.token"],
+    )
+
+
+def _trained(**options):
+    distiller = Distiller(_teacher(), _student(), TinyBERT("all"), selection=np.eye(15)[:9])
+    data = _dataset(batches=3)
+    history = _compiled(distiller, **options).fit(data, epochs=2, shuffle=False, verbose=0)
+    return history.history["loss"], distiller.student.parameters()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return _trained()
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps_per_execution": 2}, {"jit_compile": True}, {"run_eagerly": True}], ids=str
+)
+def test_ways_of_execution_agree(options, trained):
+    loss, found = _trained(**options)
+
+    np.testing.assert_allclose(loss, trained[0], rtol=1e-4)
+    for name, value in found.items():
+        # Key biases have no gradient but rounding errors, which Adam blows up.
+        if not name.endswith("key.bias"):
+            np.testing.assert_allclose(value, trained[1][name], atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    teacher = _teacher()
+    distiller = Distiller(teacher, _student(policy), TinyBERT(), teacher_dtype="mixed_bfloat16")
+    exact, _ = Distiller(teacher, _student(), TinyBERT()).distillation_loss(
+        _batch(), training=False
+    )
+
+    total, _ = distiller.distillation_loss(_batch(), training=False)
+    history = _compiled(distiller).fit(_dataset(), epochs=2, verbose=0).history
+
+    scaled = isinstance(distiller.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    assert total.dtype == tf.float32
+    assert distiller.teacher is not teacher
+    assert distiller.teacher.encoder.compute_dtype == "bfloat16"
+    assert all(v.dtype == "float32" for v in distiller.trainable_variables)
+    assert float(total) == pytest.approx(float(exact), rel=0.3)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_dropout_follows_its_seed():
+    distiller = Distiller(_teacher(), _student(hidden_dropout=0.3), MiniLM())
+
+    def loss(**options):
+        return float(distiller.distillation_loss(_batch(), **options)[0])
+
+    assert loss(training=True, dropout_seed=[3, 5]) == loss(training=True, dropout_seed=[3, 5])
+    assert loss(training=True, dropout_seed=[3, 5]) != loss(training=True, dropout_seed=[3, 6])
+    assert loss(training=True) != loss(training=True)
+    assert loss(training=False) == loss(training=False)
+
+
+def test_a_teacher_with_dropout_runs_in_inference_mode():
+    teacher = _teacher(hidden_dropout=0.5, attention_dropout=0.5)
+    distiller = Distiller(teacher, _student())
+
+    losses = {float(distiller.distillation_loss(_batch(), training=True)[0]) for _ in range(3)}
+
+    assert len(losses) == 1
+
+
+def test_metrics_average_over_examples_not_batches():
+    distiller = _compiled(Distiller(_teacher(), _student()))
+    whole, part = _batch(6), {name: value[4:] for name, value in _batch(6).items()}
+
+    found = distiller.evaluate(
+        tf.data.Dataset.from_tensor_slices(whole).batch(4), verbose=0, return_dict=True
+    )
+
+    expected = float(distiller.distillation_loss(whole, training=False)[0])
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+    assert float(distiller.distillation_loss(part, training=False)[0]) != pytest.approx(expected)
+
+
+_TWO_REPLICAS = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+from etd_tf.distillation.distiller import Distiller
+from etd_tf.losses import MiniLM, TinyBERT
+from tests.distillation import test_distiller as t
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = {
+    "one": tf.distribute.get_strategy,
+    "two": lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+}[sys.argv[1]]()
+outside = t._student()
+with strategy.scope():
+    if strategy.num_replicas_in_sync == 2:
+        try:
+            Distiller(t._teacher(), outside)
+        except ValueError as error:
+            assert "strategy.scope()" in str(error)
+    distiller = Distiller(
+        t._teacher(), t._student(), [TinyBERT(), MiniLM()], selection=np.eye(15)[:9]
+    )
+assert distiller.trainable_variables  # outside of the scope
+with strategy.scope():
+    distiller.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
+history = distiller.fit(t._dataset(), epochs=2, shuffle=False, verbose=0).history
+evaluated = distiller.evaluate(t._dataset(), verbose=0, return_dict=True)
+np.savez(sys.argv[2], **history, **{"e_" + k: v for k, v in evaluated.items()},
+         **distiller.student.parameters())
+"""
+
+
+def test_two_replicas_train_like_one_device(tmp_path):
+    results = []
+    for kind in ("one", "two"):
+        path = tmp_path / f"{kind}.npz"
+        run = subprocess.run(
+            [sys.executable, "-c", _TWO_REPLICAS, kind, str(path)],
+            cwd=REPOSITORY,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+        results.append(dict(np.load(path)))
+
+    assert {"e_loss", "hidden_loss", "value_relation_loss"} <= set(results[0])
+    assert results[0].keys() == results[1].keys()
+    for name, value in results[0].items():
+        np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"distillation_losses": []}, r"such as etd_tf\.losses\.MiniLM"),
+        ({"distillation_losses": keras.distillation.LogitsDistillation()}, "LogitsDistillation"),
+        ({"distillation_loss_weights": [1.0, 2.0]}, "each of the 1 losses"),
+        ({"distillation_loss_weights": [-1.0]}, "positive"),
+        ({"student_loss_weight": 1.0}, "MaskedLM"),
+        ({"distillation_losses": TinyBERT(), "selection": np.eye(15)}, "Pass the plan"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Distiller(_teacher(), _student(), **arguments)
+
+
+def test_models_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="Use a student with the teacher's vocabulary"):
+        Distiller(_teacher(), _student(vocab_size=90))
+    with pytest.raises(InputError, match="minilmv2"):
+        Distiller(_teacher(), _student(hidden_size=10, num_heads=2))
+    with pytest.raises(InputError, match="student has none"):
+        Distiller(_teacher(), _student(mlm_head=False), student_loss_weight=0.5)
+
+
+def test_labels_losses_and_metrics_are_refused_in_words():
+    distiller = Distiller(_teacher(), _student())
+
+    with pytest.raises(InputError, match="student_loss_weight"):
+        distiller.compile(loss="mse")
+    with pytest.raises(InputError, match="no metrics"):
+        distiller.compile(metrics=["accuracy"])
+    _compiled(distiller, run_eagerly=True)
+    with pytest.raises(InputError, match="masked_lm_positions"):
+        distiller.fit(_batch(), np.zeros(4), verbose=0)
+
+
+def test_a_batch_without_masked_lm_inputs_is_refused():
+    distiller = Distiller(_teacher(), _student(), etd_tf.losses.MaskedLM())
+    batch = random_batch(_teacher().config)
+
+    with pytest.raises(InputError, match=r"masked_lm_positions.*received \['padding_mask'"):
+        distiller.distillation_loss(batch, training=False)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
