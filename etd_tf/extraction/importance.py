@@ -27,7 +27,7 @@ _STEPS_FOR_XLA = 8  # fewer batches take less time than compiling for them
 
 def score_units(
     teacher: Checkpoint,
-    examples: Mapping[str, Array],
+    examples: Mapping[str, Array] | None,
     *,
     metric: str = "taylor",
     loss: str = "auto",
@@ -43,7 +43,8 @@ def score_units(
     Args:
         teacher: The model to score; it is not changed.
         examples: Integers `[n, T]`: `token_ids`, and optionally `segment_ids` (default 0)
-            and `padding_mask` (default: the tokens that are not padding).
+            and `padding_mask` (default: the tokens that are not padding). None for
+            `magnitude`, which reads no text.
         metric: `"taylor"` (ETD-Impt's gate gradients), `"magnitude"`, `"activation"`
             (Minitron) or `"dynabert"`.
         loss: Of the gradient metrics: `"mlm"`, `"reconstruction"`, or `"auto"`, which is
@@ -61,12 +62,14 @@ def score_units(
             masked-LM score is asked of a teacher without masked-LM head or tokenizer.
     """
     _check_settings(metric, batch_size, probes, seed)
-    inputs = ScoringInputs.from_examples(examples, teacher.config)
     by_gradient = metric in ("taylor", "dynabert")
     objective = make_objective(teacher, loss, seed=seed) if by_gradient else None
+    num_examples = 0
     if metric == "magnitude":
         values = weight_magnitude(teacher.parameters(), teacher.config)
     else:
+        inputs = ScoringInputs.from_examples(examples, teacher.config)
+        num_examples = inputs.num_examples
         rounds = probes if objective else 1
         steps = rounds * math.ceil(inputs.num_examples / batch_size)
         scorer = _make_scorer(teacher, metric, objective, jit_compile=steps >= _STEPS_FOR_XLA)
@@ -75,7 +78,7 @@ def score_units(
         **values._asdict(),
         metric=metric,
         loss=objective.name if objective else "none",
-        num_examples=inputs.num_examples,
+        num_examples=num_examples,
         probes=probes,
         seed=seed,
         teacher_fingerprint=teacher.fingerprint(),

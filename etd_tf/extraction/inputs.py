@@ -49,7 +49,9 @@ class ScoringInputs:
     padding_mask: Array
 
     @classmethod
-    def from_examples(cls, examples: Mapping[str, Array], config: BertConfig) -> "ScoringInputs":
+    def from_examples(
+        cls, examples: Mapping[str, Array] | None, config: BertConfig
+    ) -> "ScoringInputs":
         """Checks examples and sorts them.
 
         Args:

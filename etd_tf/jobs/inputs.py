@@ -6,9 +6,8 @@ import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.data.batches import Worker, make_batches
-from etd_tf.data.cache import cached_records
 from etd_tf.data.masking import Masking, mask_tokens
-from etd_tf.data.prepare import RecordOptions
+from etd_tf.data.prepare import RecordOptions, cached_records
 from etd_tf.data.records import RecordSet
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError

@@ -20,6 +20,7 @@ from etd_tf.extraction import (
 )
 from etd_tf.jobs.options import ExtractionOptions
 from etd_tf.modeling.config import BertConfig
+from etd_tf.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class InitialStudent:
 def make_initial_student(
     teacher: Checkpoint,
     config: BertConfig,
-    records: RecordSet,
+    records: RecordSet | None,
     options: ExtractionOptions,
     run_dir: Path,
     *,
@@ -53,7 +54,7 @@ def make_initial_student(
     Args:
         teacher: The teacher.
         config: The student's sizes.
-        records: Text for scoring.
+        records: Text for scoring; None where nothing is scored on text.
         options: How to extract.
         run_dir: Where `scores.npz` and `plan.json` are kept.
         seed: Seed of sampling, probes, ETD-Rand and random initialisation.
@@ -62,7 +63,8 @@ def make_initial_student(
         The initial student.
 
     Raises:
-        InputError: Sizes, scores or plan do not fit the teacher.
+        InputError: Sizes, scores or plan do not fit the teacher, or there is no text to
+            score on.
     """
     if options.extraction == "none":
         return InitialStudent(initial_student(teacher, config, seed=seed))
@@ -87,7 +89,7 @@ def make_initial_student(
 
 def _scores(
     teacher: Checkpoint,
-    records: RecordSet,
+    records: RecordSet | None,
     options: ExtractionOptions,
     run_dir: Path,
     *,
@@ -105,14 +107,7 @@ def _scores(
             )
         scores.save(path)
         return scores, 0.0
-    available = records.num_examples()
-    if available < options.importance_examples:
-        logging.warning(
-            "The corpus has %d sequences; scoring uses them all instead of %d.",
-            available,
-            options.importance_examples,
-        )
-    examples = load_examples(records, min(available, options.importance_examples), seed=seed)
+    examples = _scoring_examples(records, options, seed=seed)
     started = time.monotonic()
     scores = score_units(
         teacher,
@@ -124,3 +119,24 @@ def _scores(
     seconds = time.monotonic() - started
     scores.save(path)
     return scores, seconds
+
+
+def _scoring_examples(
+    records: RecordSet | None, options: ExtractionOptions, *, seed: int
+) -> dict[str, Array] | None:
+    if options.importance_metric == "magnitude":
+        return None
+    if records is None:
+        raise InputError(
+            f"--importance_metric={options.importance_metric} scores units on text. Name it with "
+            "--corpus, or use --scores of an earlier run, --importance_metric=magnitude or "
+            "--extraction=rand."
+        )
+    available = records.num_examples()
+    if available < options.importance_examples:
+        logging.warning(
+            "The corpus has %d sequences; scoring uses them all instead of %d.",
+            available,
+            options.importance_examples,
+        )
+    return load_examples(records, min(available, options.importance_examples), seed=seed)

@@ -31,7 +31,7 @@ def test_every_metric_scores_every_unit(metric):
     teacher = _teacher()
     scores = score_units(teacher, _examples(teacher), metric=metric)
     scores.check_teacher(teacher.config)
-    assert (scores.metric, scores.num_examples) == (metric, 5)
+    assert (scores.metric, scores.num_examples) == (metric, 0 if metric == "magnitude" else 5)
     assert scores.loss == ("mlm" if metric in ("taylor", "dynabert") else "none")
     assert scores.teacher_fingerprint == teacher.fingerprint()
     assert all(getattr(scores, name).max() > 0 for name in ARRAYS)
@@ -144,6 +144,13 @@ def test_refusals_name_the_fix(settings_, fix):
     teacher = _teacher()
     with pytest.raises(InputError, match=fix):
         score_units(teacher, _examples(teacher), **settings_)
+
+
+def test_only_magnitude_needs_no_text():
+    teacher = _teacher()
+    assert score_units(teacher, None, metric="magnitude").num_examples == 0
+    with pytest.raises(InputError, match="Examples must be a dictionary"):
+        score_units(teacher, None)
 
 
 def test_masked_lm_score_needs_a_head():

@@ -1,0 +1,175 @@
+"""Extraction alone: a teacher goes in, an undistilled student comes out in seconds."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from etd_tf.data.records import RecordSet
+from etd_tf.errors import InputError
+from etd_tf.extraction import plan_extraction
+from etd_tf.files import atomic_directory
+from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
+from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.jobs.student import InitialStudent, make_initial_student
+from etd_tf.modeling.config import BertConfig
+
+STUDENT_DIRECTORY = "student"
+_CONTENT = {STUDENT_DIRECTORY, "plan.json", "scores.npz", "flags.txt"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractOptions:
+    """Settings of an extraction job.
+
+    Attributes:
+        teacher: Where the teacher is; anything `load_checkpoint` takes.
+        output_dir: The directory to make.
+        student: Sizes of the student.
+        extraction: How it is cut out.
+        corpus: Text for scoring; None where no text is needed.
+        tokenizer: Directory of the tokenizer; None for the teacher's own.
+        seed: Seed of every random choice.
+        overwrite: Replace what an earlier extraction made.
+        settings: The flags behind all this, kept in `flags.txt`.
+    """
+
+    teacher: str
+    output_dir: Path
+    student: StudentSize
+    extraction: ExtractionOptions
+    corpus: CorpusOptions | None = None
+    tokenizer: str | None = None
+    seed: int = 0
+    overwrite: bool = False
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether units have to be scored on text."""
+        extraction = self.extraction
+        return (
+            extraction.extraction == "impt"
+            and extraction.scores is None
+            and extraction.importance_metric != "magnitude"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractResult:
+    """What an extraction job made.
+
+    Attributes:
+        directory: The directory, with `student/` in Hugging Face format.
+        teacher: The teacher.
+        initial: The student, its plan and scores.
+    """
+
+    directory: Path
+    teacher: Checkpoint
+    initial: InitialStudent
+
+
+def run_extraction(options: ExtractOptions) -> ExtractResult:
+    """Scores, plans, extracts and saves; an interrupted run leaves nothing behind.
+
+    Args:
+        options: The settings.
+
+    Returns:
+        What was made.
+
+    Raises:
+        InputError: The student does not fit the teacher, text is needed but missing, or
+            the directory is in use for something else.
+    """
+    directory = options.output_dir.expanduser()
+    _check_directory(directory, overwrite=options.overwrite)
+    if options.needs_text and options.corpus is None:
+        raise InputError(
+            "Scoring units needs text. Name it with --corpus (stdlib:pydoc for a try), or use "
+            "--scores of an earlier run, --importance_metric=magnitude or --extraction=rand."
+        )
+    teacher, config = _load(options)
+    records: RecordSet | None = None
+    if options.corpus is not None and options.needs_text:
+        records = prepare_corpus(options.corpus, teacher, seed=options.seed)
+    with atomic_directory(directory, overwrite=options.overwrite) as scratch:
+        initial = make_initial_student(
+            teacher, config, records, options.extraction, scratch, seed=options.seed
+        )
+        save_checkpoint(initial.checkpoint, scratch / STUDENT_DIRECTORY)
+        lines = [f"--{name}={value}\n" for name, value in sorted(options.settings.items())]
+        (scratch / "flags.txt").write_text("".join(lines), encoding="utf-8")
+    return ExtractResult(directory, teacher, initial)
+
+
+def _check_directory(directory: Path, *, overwrite: bool) -> None:
+    """Refuses early, and never lets `--overwrite` remove files that no extraction made."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise InputError(f"--output_dir={directory} is a file; choose a directory.")
+    found = {entry.name for entry in directory.iterdir()}
+    foreign = sorted(found - _CONTENT)
+    if foreign:
+        raise InputError(
+            f"--output_dir={directory} holds other files ({', '.join(foreign[:3])}). Choose an "
+            "empty or new directory."
+        )
+    if found and not overwrite:
+        raise InputError(
+            f"--output_dir={directory} holds an extracted student. Choose another directory, or "
+            "pass --overwrite to replace it."
+        )
+
+
+def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:
+    teacher = load_checkpoint(options.teacher)
+    if options.tokenizer is not None or options.needs_text:
+        teacher = with_tokenizer(teacher, options.tokenizer)
+    config = options.student.config(teacher.config)
+    if options.extraction.extraction != "none":
+        plan_extraction(  # only for its checks, before any scoring
+            teacher.config,
+            config,
+            seed=0,
+            head_mode=options.extraction.head_mode,
+            layer_selection=options.extraction.layer_selection,
+        )
+    return teacher, config
+
+
+def describe_extraction(result: ExtractResult) -> str:
+    """Tells what was made and how to go on.
+
+    Args:
+        result: The finished job.
+
+    Returns:
+        Text of several lines.
+    """
+    teacher, initial = result.teacher, result.initial
+    student, plan = initial.checkpoint, initial.plan
+    rows = {"teacher": _sizes(teacher), "student": _sizes(student)}
+    if plan is not None:
+        rows["layers"] = ", ".join(map(str, plan.layers)) + f" of {teacher.config.num_layers}"
+    if initial.scores is not None:
+        scores = initial.scores
+        rows["scores"] = f"{scores.metric}, {scores.num_examples} examples"
+        if initial.scoring_seconds:
+            rows["scores"] += f", {initial.scoring_seconds:,.1f} s"
+    path = result.directory / STUDENT_DIRECTORY
+    lines = [f"  {name:<10} {value}\n" for name, value in rows.items()]
+    lines.append(
+        f"\nWritten to {path}\n\nimport etd_tf\nstudent = etd_tf.load_checkpoint({str(path)!r})\n"
+    )
+    return "".join(lines)
+
+
+def _sizes(checkpoint: Checkpoint) -> str:
+    config = checkpoint.config
+    return (
+        f"{config.num_layers} layers x {config.hidden_size}, {config.num_heads} heads, "
+        f"{config.intermediate_size} inner, {checkpoint.num_parameters() / 1e6:.1f} M parameters"
+    )
