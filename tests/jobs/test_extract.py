@@ -1,0 +1,106 @@
+"""Tests of the extraction job."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+from etd_tf.checkpoints import load_checkpoint, save_checkpoint
+from etd_tf.errors import InputError
+from etd_tf.extraction import ExtractionPlan, UnitScores, extract
+from etd_tf.jobs.extract import ExtractOptions, describe_extraction, run_extraction
+from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from tests.helpers import tiny_checkpoint
+
+_SIZE = StudentSize(layers=2, hidden=9, intermediate=4)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    save_checkpoint(tiny_checkpoint(), tmp_path / "teacher")
+    return str(tmp_path / "teacher")
+
+
+def _options(teacher, tmp_path, **changes):
+    extraction = changes.pop("extraction", ExtractionOptions(extraction="rand"))
+    settings = {"settings": {"student_layers": "2"}, "seed": 3}
+    return ExtractOptions(teacher, tmp_path / "out", _SIZE, extraction, **(settings | changes))
+
+
+def test_random_extraction_writes_student_plan_and_flags(teacher, tmp_path):
+    result = run_extraction(_options(teacher, tmp_path))
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["flags.txt", "plan.json", "student"]
+    assert (out / "flags.txt").read_text() == "--student_layers=2\n"
+    plan = ExtractionPlan.load(out / "plan.json")
+    assert (plan.extraction, plan.seed) == ("rand", 3)
+    saved = load_checkpoint(out / "student").parameters()
+    for name, value in extract(load_checkpoint(teacher), plan).parameters().items():
+        np.testing.assert_array_equal(saved[name], value)
+    text = describe_extraction(result)
+    assert "layers     2, 3 of 3" in text
+    assert f"load_checkpoint('{out}/student')" in text
+
+
+def test_scoring_on_text_and_reusing_the_scores(teacher, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"the cat sat on the mat and ran {i}." * 3 for i in range(40)))
+    corpus = CorpusOptions((str(text),), sequence_length=16, cache_dir=tmp_path / "cache")
+    options = _options(
+        teacher, tmp_path, corpus=corpus, extraction=ExtractionOptions(importance_examples=8)
+    )
+    first = run_extraction(options)
+    scores = UnitScores.load(tmp_path / "out" / "scores.npz")
+    assert (scores.num_examples, scores.loss, scores.seed) == (8, "reconstruction", 3)
+    assert "scores     taylor, 8 examples" in describe_extraction(first)
+
+    reuse = ExtractionOptions(scores=tmp_path / "out" / "scores.npz")
+    again = dataclasses.replace(options, output_dir=tmp_path / "two", corpus=None, extraction=reuse)
+    second = run_extraction(again)
+    assert second.initial.plan == first.initial.plan
+    assert second.initial.checkpoint.fingerprint() == first.initial.checkpoint.fingerprint()
+
+
+def test_weight_magnitude_and_no_extraction_need_no_text(teacher, tmp_path):
+    by_weight = ExtractionOptions(importance_metric="magnitude")
+    result = run_extraction(_options(teacher, tmp_path, extraction=by_weight))
+    assert result.initial.plan.extraction == "impt"
+    none = _options(
+        teacher, tmp_path, extraction=ExtractionOptions(extraction="none"), overwrite=True
+    )
+    assert run_extraction(none).initial.plan is None
+    assert not (tmp_path / "out" / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"extraction": ExtractionOptions()}, "Name it with --corpus"),
+        ({"teacher": "no/such/directory"}, "no/such/directory"),
+        ({"student": StudentSize(layers=4)}, "--student_layers=3 or less"),
+        ({"student": StudentSize(hidden=10)}, "hidden_size=10 is not a multiple"),
+        ({"extraction": ExtractionOptions("rand", "heads")}, "--head_mode=neurons"),
+    ],
+)
+def test_refusals_name_the_fix_and_leave_nothing(teacher, tmp_path, changes, fix):
+    options = dataclasses.replace(_options(teacher, tmp_path), **changes)
+    with pytest.raises(InputError, match=fix):
+        run_extraction(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+
+
+def test_overwriting_replaces_an_extraction_and_nothing_else(teacher, tmp_path):
+    options = _options(teacher, tmp_path)
+    run_extraction(options)
+    with pytest.raises(InputError, match="pass --overwrite"):
+        run_extraction(options)
+    run_extraction(dataclasses.replace(options, overwrite=True, seed=4))
+    assert ExtractionPlan.load(tmp_path / "out" / "plan.json").seed == 4
+    (tmp_path / "out" / "notes.txt").write_text("keep me")
+    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
+        run_extraction(dataclasses.replace(options, overwrite=True))
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
