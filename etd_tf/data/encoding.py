@@ -8,12 +8,15 @@ tokenizer's work. Other tokenizers are called on whole texts.
 import itertools
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.types import IntArray
+
+Encoded: TypeAlias = tuple[IntArray, IntArray]
+"""Int64 token ids of all texts in a row, and int64 `[texts]`: how many each text has."""
 
 _MAX_WORDS = 1 << 19  # about 150 MB
 _KEPT_WORDS = 1 << 17  # when the cache is full; the earliest words are the common ones
@@ -33,14 +36,14 @@ class Encoder:
         self._ids: IntArray = np.zeros(0, np.int64)
         self._starts = np.zeros(2, np.int64)  # of word i: _ids[_starts[i] : _starts[i + 1]]
 
-    def encode(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
+    def encode(self, texts: Sequence[str]) -> Encoded:
         """Tokenises texts without special tokens.
 
         Args:
             texts: Raw texts; line breaks are white space.
 
         Returns:
-            Int64 ids of all texts in a row, and int64 `[len(texts)]` numbers of ids.
+            The ids and the number of ids of each text.
         """
         if not self._by_word:
             return _flatten(self._tokenizer.encode_batch(texts))
@@ -76,7 +79,7 @@ class Encoder:
         self._ids = self._ids[: self._starts[-1]]
 
 
-def _flatten(encoded: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
+def _flatten(encoded: Sequence[Sequence[int]]) -> Encoded:
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     flat = itertools.chain.from_iterable(encoded)
     return np.fromiter(flat, np.int64, int(lengths.sum())), lengths

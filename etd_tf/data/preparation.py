@@ -1,11 +1,14 @@
 """One preparation: which documents go where, file by file."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from etd_tf.data.corpus import Corpus
-from etd_tf.data.encoding import Encoder
+from etd_tf.data.encoding import Encoded
+from etd_tf.data.encoding_pool import BlockEncoder, block_encoder
 from etd_tf.data.journal import Journal
 from etd_tf.data.opening import open_records
 from etd_tf.data.packing import Packer
@@ -18,6 +21,8 @@ from etd_tf.progress import Tracker, track
 
 _FORMAT = 1  # of the files; another one means another cache entry
 _SHARD_CHARACTERS = 32_000_000  # of text, unless a number of shards is given
+_BLOCK = 1 << 20  # characters encoded at once
+_CHARACTERS_A_WORKER = 8_000_000  # less is not worth starting a process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +70,14 @@ class Preparation:
         tokenizer: The tokenizer.
         options: Lengths, shards and the held-out share.
         validation: Text for the validation split, or None to hold documents out.
+        workers: Processes that tokenise.
     """
 
     corpus: Corpus
     tokenizer: Tokenizer
     options: RecordOptions
     validation: Corpus | None = None
+    workers: int = 1
 
     def identity(self) -> dict[str, Any]:
         """Everything that the bytes of the files depend on, as JSON values."""
@@ -88,11 +95,14 @@ class Preparation:
         journal.check_directory(overwrite=overwrite)
         splits = self._splits()  # reads everything once, so bad text is found before writing
         journal.begin()
-        encoder = Encoder(self.tokenizer)
         total = sum(split.num_characters for split in splits)
-        with track("Preparing records", total // 1000, "kB") as progress:
+        workers = min(self.workers, 1 + total // _CHARACTERS_A_WORKER)
+        with (
+            block_encoder(self.tokenizer, workers) as encode,
+            track("Preparing records", total // 1000, "kB") as progress,
+        ):
             for split in splits:
-                self._write_split(split, encoder, journal, progress)
+                self._write_split(split, encode, journal, progress)
         for split in splits:
             if not sum(journal.finished[name].records for name in self._shard_names(split)):
                 raise InputError(
@@ -125,23 +135,43 @@ class Preparation:
         return [f"{split.name}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
 
     def _write_split(
-        self, split: Split, encoder: Encoder, journal: Journal, progress: Tracker
+        self, split: Split, encode: BlockEncoder, journal: Journal, progress: Tracker
     ) -> None:
         names = self._shard_names(split)
         packer = Packer(self.tokenizer, self.options.sequence_length, self.options.packing)
         counter = _KiloCounter(progress)
-        for number, documents in split.shards(len(names)):
-            if names[number] in journal.finished:
+        finished = {i for i, name in enumerate(names) if name in journal.finished}
+        blocks = self._blocks(split, len(names), finished, counter)
+        encoded = ((shard, counter.passing(size, block)) for (shard, size), block in encode(blocks))
+        for shard, group in itertools.groupby(encoded, lambda pair: pair[0]):
+            path = journal.directory / names[shard]
+            journal.add(write_shard(path, (block for _, block in group), packer=packer))
+
+    def _blocks(
+        self, split: Split, num_shards: int, finished: set[int], counter: "_KiloCounter"
+    ) -> Iterator[tuple[tuple[int, int], list[str]]]:
+        """Yields (shard, characters) and texts; leaves out finished shards."""
+        for shard, documents in split.shards(num_shards):
+            if shard in finished:
                 counter.add(sum(map(len, documents)))
                 continue
-            summary = write_shard(
-                journal.directory / names[number],
-                documents,
-                encoder=encoder,
-                packer=packer,
-                on_progress=counter.add,
-            )
-            journal.add(summary)
+            for block in _grouped(documents):
+                lines = (line for text in block for line in text.split("\n"))
+                texts = block if self.options.packing else list(lines)
+                yield (shard, sum(map(len, block))), texts
+
+
+def _grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    size = 0
+    for document in documents:
+        block.append(document)
+        size += len(document)
+        if size >= _BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 class _KiloCounter:
@@ -153,3 +183,8 @@ class _KiloCounter:
     def add(self, characters: int) -> None:
         whole, self._rest = divmod(self._rest + characters, 1000)
         self._progress.advance(whole)
+
+    def passing(self, characters: int, block: Encoded) -> Encoded:
+        """Counts a block on its way."""
+        self.add(characters)
+        return block

@@ -26,6 +26,7 @@ def prepare_records(
     options: RecordOptions | None = None,
     validation_corpus: str | Sequence[str] | None = None,
     overwrite: bool = False,
+    workers: int = 1,
 ) -> RecordSet:
     """Turns text into TFRecords of equally long examples.
 
@@ -40,6 +41,8 @@ def prepare_records(
         options: Lengths, shards and the held-out share.
         validation_corpus: Text for the validation split; then no document is held out.
         overwrite: Replace finished records, or an unfinished preparation of other text.
+        workers: Processes that tokenise; the files do not depend on it. A script that asks
+            for more than 1 must guard its main part by `if __name__ == "__main__":`.
 
     Returns:
         The records.
@@ -49,7 +52,7 @@ def prepare_records(
             some out; or `output_dir` holds something else.
     """
     held_out = open_corpus(validation_corpus) if validation_corpus else None
-    job = Preparation(open_corpus(corpus), tokenizer, options or RecordOptions(), held_out)
+    job = Preparation(open_corpus(corpus), tokenizer, options or RecordOptions(), held_out, workers)
     return job.run(Path(output_dir).expanduser(), overwrite=overwrite)
 
 
@@ -60,6 +63,7 @@ def cached_records(
     options: RecordOptions | None = None,
     validation_corpus: str | Sequence[str] | None = None,
     cache_dir: str | Path = "~/.cache/etd_tf",
+    workers: int = 1,
 ) -> RecordSet:
     """Prepares text once and finds the result again later.
 
@@ -73,6 +77,7 @@ def cached_records(
         options: Lengths, shards and the held-out share.
         validation_corpus: Text for the validation split.
         cache_dir: Directory of the cache.
+        workers: Processes that tokenise, see `prepare_records`.
 
     Returns:
         The records.
@@ -95,7 +100,7 @@ def cached_records(
         records.check_tokenizer(tokenizer.fingerprint())
         return records
     held_out = open_corpus(validation_corpus) if validation_corpus else None
-    preparation = Preparation(open_corpus(corpus), tokenizer, options, held_out)
+    preparation = Preparation(open_corpus(corpus), tokenizer, options, held_out, workers)
     identity = json.dumps(preparation.identity(), sort_keys=True)
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     directory = cache / "records" / key

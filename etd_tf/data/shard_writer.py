@@ -1,22 +1,20 @@
-"""One shard: documents in, a TFRecord file with its index out, whole or not at all."""
+"""One shard: encoded text in, a TFRecord file with its index out, whole or not at all."""
 
 import dataclasses
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from etd_tf.data.encoding import Encoder
+from etd_tf.data.encoding import Encoded
 from etd_tf.data.packing import Packer
 from etd_tf.data.records import index_path_of
 from etd_tf.data.tfrecord import frame_records, serialize_examples
 from etd_tf.files import write_atomically
 from etd_tf.types import Array, IntArray
-
-_BLOCK = 1 << 20  # characters encoded at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +36,13 @@ class ShardSummary:
     tokens: int
 
 
-def write_shard(
-    path: Path,
-    documents: Iterable[str],
-    *,
-    encoder: Encoder,
-    packer: Packer,
-    on_progress: Callable[[int], None],
-) -> ShardSummary:
-    """Encodes documents and writes them; on an error nothing is left at `path`.
+def write_shard(path: Path, blocks: Iterable[Encoded], *, packer: Packer) -> ShardSummary:
+    """Writes encoded texts as examples; on an error nothing is left at `path`.
 
     Args:
         path: The TFRecord file; the index goes beside it.
-        documents: The text.
-        encoder: Text to ids.
+        blocks: Encoded texts, see `Encoder.encode`.
         packer: Ids to rows; left empty.
-        on_progress: Called with the number of characters done.
 
     Returns:
         The summary.
@@ -63,7 +52,7 @@ def write_shard(
     sizes = [np.zeros(1, np.int64)]
     try:
         with open(scratch, "wb") as file:
-            for rows, lengths in _rows(documents, encoder, packer, on_progress):
+            for rows, lengths in _rows(blocks, packer):
                 frames = frame_records(serialize_examples(rows, lengths))
                 content = b"".join(frames)
                 file.write(content)
@@ -86,27 +75,7 @@ def _write_index(path: Path, offsets: IntArray) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _rows(
-    documents: Iterable[str],
-    encoder: Encoder,
-    packer: Packer,
-    on_progress: Callable[[int], None],
-) -> Iterator[tuple[Array, IntArray]]:
-    for block in _blocks(documents):
-        texts = block if packer.packing else [line for text in block for line in text.split("\n")]
-        yield packer.add(*encoder.encode(texts))
-        on_progress(sum(map(len, block)))
+def _rows(blocks: Iterable[Encoded], packer: Packer) -> Iterator[tuple[Array, IntArray]]:
+    for ids, lengths in blocks:
+        yield packer.add(ids, lengths)
     yield packer.finish()
-
-
-def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
-    block: list[str] = []
-    size = 0
-    for document in documents:
-        block.append(document)
-        size += len(document)
-        if size >= _BLOCK:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block

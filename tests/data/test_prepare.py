@@ -107,7 +107,7 @@ def test_unpacked_lines_start_their_own_examples(tmp_path):
 @pytest.mark.parametrize("block", [1, 50, 10**6])
 def test_bytes_do_not_depend_on_blocks_or_place(tmp_path, corpus, monkeypatch, block):
     prepare(corpus, tmp_path / "one")
-    monkeypatch.setattr(shard_writer, "_BLOCK", block)
+    monkeypatch.setattr(preparation, "_BLOCK", block)
     moved = tmp_path / "elsewhere.txt"
     moved.write_bytes(corpus.read_bytes())
     prepare(moved, tmp_path / "two")
