@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from etd_tf.data.opening import open_records
-from etd_tf.data.records import TRAIN, VALIDATION, RecordSet
+from etd_tf.data.records import MASKED_WEIGHTS, TRAIN, VALIDATION, RecordSet
 from etd_tf.data.shuffle import shuffled
 from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
@@ -77,8 +77,8 @@ def make_batches(
 
     Returns:
         Data set of int32 `[rows, T]` `token_ids, segment_ids, padding_mask`, shapes
-        static. Records with masked-LM targets add `mask_positions, mask_ids` (int32
-        `[rows, P]`) and `mask_weights` (float32). Reading errors surface as TensorFlow
+        static. Records with masked-LM targets add `masked_lm_positions, masked_lm_ids`
+        (int32 `[rows, P]`) and `masked_lm_weights` (float32). Reading errors surface as TensorFlow
         errors; iterate inside `input_errors()` to get them as `InputError`.
 
     Raises:
@@ -217,7 +217,7 @@ def _dataset(
     """Maps step numbers to batches, reading ahead in the background."""
     layout = records.layout
     shapes = {
-        key: (tf.float32 if key == "mask_weights" else tf.int32, [rows, width])
+        key: (tf.float32 if key == MASKED_WEIGHTS else tf.int32, [rows, width])
         for key, width in layout.widths.items()
     }
 

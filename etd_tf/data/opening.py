@@ -170,7 +170,7 @@ def _peek(shard: Shard) -> FeatureLayout:
     found = {name: lengths[name] for name in names.values()}
     if len(set(found.values())) != 1:
         raise InputError(f"{shard.path}: features of one example differ in length: {found}.")
-    masked = {name: lengths.get(name, 0) for name in MASKED_FEATURES.values()}
+    masked = {name: lengths.get(name, 0) for name in MASKED_FEATURES}
     predictions = set(masked.values())
     return FeatureLayout(
         found[names["token_ids"]], names, predictions.pop() if len(predictions) == 1 else 0

@@ -21,12 +21,9 @@ FEATURES = {
     "segment_ids": ("segment_ids", "input_type_ids"),
     "padding_mask": ("input_mask",),
 }
-# KerasHub's names for masked-LM targets.
-MASKED_FEATURES = {
-    "mask_positions": "masked_lm_positions",
-    "mask_ids": "masked_lm_ids",
-    "mask_weights": "masked_lm_weights",
-}
+# Masked-LM targets keep the names that they have in google-research/bert.
+MASKED_WEIGHTS = "masked_lm_weights"
+MASKED_FEATURES = ("masked_lm_positions", "masked_lm_ids", MASKED_WEIGHTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +137,8 @@ class RecordSet:
 
         Returns:
             Int32 `[k, T]` arrays `token_ids, segment_ids, padding_mask`; where the records
-            hold masked-LM targets also `mask_positions, mask_ids` (int32 `[k, P]`) and
-            `mask_weights` (float32 `[k, P]`).
+            hold masked-LM targets also `masked_lm_positions, masked_lm_ids` (int32 `[k, P]`)
+            and `masked_lm_weights` (float32 `[k, P]`).
 
         Raises:
             InputError: A file is damaged, or an example has another length.
@@ -212,9 +209,9 @@ def _parse(records: Sequence[bytes], layout: FeatureLayout, source: str) -> dict
     spec = {
         name: tf.io.FixedLenFeature([length], tf.int64) for name in sorted(layout.names.values())
     }
-    masked = MASKED_FEATURES if predictions else {}
-    for key, name in masked.items():
-        kind = tf.float32 if key == "mask_weights" else tf.int64
+    masked = MASKED_FEATURES if predictions else ()
+    for name in masked:
+        kind = tf.float32 if name == MASKED_WEIGHTS else tf.int64
         spec[name] = tf.io.FixedLenFeature([predictions], kind)
     try:
         with tf.device("cpu"):
@@ -227,7 +224,7 @@ def _parse(records: Sequence[bytes], layout: FeatureLayout, source: str) -> dict
             f"found lengths {found}. Keep files of one kind in one directory."
         ) from error
     batch = {key: parsed[name].numpy().astype(np.int32) for key, name in layout.names.items()}
-    for key, name in masked.items():
+    for name in masked:
         value = parsed[name].numpy()
-        batch[key] = value if key == "mask_weights" else value.astype(np.int32)
+        batch[name] = value if name == MASKED_WEIGHTS else value.astype(np.int32)
     return batch

@@ -124,9 +124,9 @@ def mask_dataset(
         return {
             **batch,
             "token_ids": masked.token_ids,
-            "mask_positions": masked.positions,
-            "mask_ids": masked.labels,
-            "mask_weights": masked.weights,
+            "masked_lm_positions": masked.positions,
+            "masked_lm_ids": masked.labels,
+            "masked_lm_weights": masked.weights,
         }
 
     return batches.enumerate(start_step).map(mask)

@@ -51,15 +51,15 @@ def test_reads_bert_and_tf_models_records(tmp_path, compression, names):
     np.testing.assert_array_equal(batch["token_ids"][:, 0], [7, 0, 4, 5])
     np.testing.assert_array_equal(batch["segment_ids"][0], [0, 1, 0, 1, 0, 1])
     np.testing.assert_array_equal(batch["padding_mask"][0], [1, 1, 1, 1, 1, 0])
-    np.testing.assert_array_equal(batch["mask_ids"][:2], [[14, 9, 0], [7, 9, 0]])
-    np.testing.assert_array_equal(batch["mask_positions"][0], [1, 3, 0])
+    np.testing.assert_array_equal(batch["masked_lm_ids"][:2], [[14, 9, 0], [7, 9, 0]])
+    np.testing.assert_array_equal(batch["masked_lm_positions"][0], [1, 3, 0])
     assert {key: (v.dtype, v.shape[1]) for key, v in batch.items()} == {
         "token_ids": (np.int32, 6),
         "segment_ids": (np.int32, 6),
         "padding_mask": (np.int32, 6),
-        "mask_positions": (np.int32, 3),
-        "mask_ids": (np.int32, 3),
-        "mask_weights": (np.float32, 3),
+        "masked_lm_positions": (np.int32, 3),
+        "masked_lm_ids": (np.int32, 3),
+        "masked_lm_weights": (np.float32, 3),
     }
 
 
