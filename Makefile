@@ -76,9 +76,12 @@ format: $(DEV)  ## Format the code and apply the fixes that are safe
 wheel: $(PROJECT)  ## Build the wheel into dist/
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
+# All of them: make bazel-test BAZEL_TARGETS=//...
+BAZEL_TARGETS ?= //tests:smoke
 .PHONY: bazel-test
-bazel-test: setup $(DEV)  ## Run the Bazel tests with .venv's Python
-	third_party/bazel/run test //...
+bazel-test: setup $(DEV)  ## Build everything and run the quick tests with Bazel
+	third_party/bazel/run build //...
+	third_party/bazel/run test $(BAZEL_TARGETS)
 
 # pip's own configuration is left out, so that the locks name PyPI's files alone. Pins of the
 # present locks stay where they still fit; delete a lock to renew it completely.

@@ -4,14 +4,11 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.helpers import REPOSITORY
-
-PACKAGE = REPOSITORY / "etd_tf"
+from tests.sources import PACKAGE, imported, part_of, sources
 
 BASE = {"errors", "files", "progress", "types"}
 STAGES = {"data", "checkpoints", "extraction", "losses"}
@@ -36,25 +33,6 @@ ALLOWED = {
     "jobs": BASE | {"modeling"} | STAGES | USES,
     "cli": BASE | {"modeling"} | STAGES | USES | {"jobs"},
 }
-
-
-def sources() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-
-
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Every imported module with its line, imports inside functions included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            names = [f".{alias.name}" for alias in node.names] if module == "etd_tf" else [""]
-            yield from ((node.lineno, module + name) for name in names)
 
 
 def test_every_part_has_a_place():
