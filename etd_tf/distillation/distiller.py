@@ -16,6 +16,7 @@ from etd_tf.distillation.arguments import (
     unpack_batch,
     validate_models,
 )
+from etd_tf.distillation.dependence import find_dependent
 from etd_tf.distillation.features import ENCODER_INPUTS, MASKED_LM_INPUTS, compute_features
 from etd_tf.errors import InputError
 from etd_tf.losses.base import FeatureLoss, Features, weighted_sum
@@ -198,33 +199,14 @@ class Distiller(keras.Model):
         return [variable for variable in variables if id(variable) in self._used]
 
     def _find_used(self, variables: list[keras.Variable]) -> frozenset[int]:
-        """Traces the loss once, without running it, to see which gradients exist."""
         names = [*ENCODER_INPUTS, *(MASKED_LM_INPUTS if self._needs_mlm else ())]
         specs = {name: tf.TensorSpec([1, 2], tf.int32) for name in names}
-        used: list[int] = []
 
-        def gradients(batch: Mapping[str, Tensor]) -> Tensor:
-            with tf.GradientTape() as tape:
-                loss, _ = self.distillation_loss(
-                    batch, training=True, dropout_seed=tf.zeros([2], tf.int32)
-                )
-            found = tape.gradient(loss, [variable.value for variable in variables])
-            pairs = zip(variables, found, strict=True)
-            used.extend(id(variable) for variable, gradient in pairs if gradient is not None)
-            return loss
+        def loss(batch: Mapping[str, Tensor]) -> Tensor:
+            seed = tf.zeros([2], tf.int32)
+            return self.distillation_loss(batch, training=True, dropout_seed=seed)[0]
 
-        # Never under tf.init_scope(), which would switch the tape's recording off.
-        if tf.distribute.has_strategy() and tf.distribute.in_replica_context():
-            tf.function(gradients, autograph=False).get_concrete_function(specs)
-            return frozenset(used)
-        strategy = self.distribute_strategy
-
-        def on_replicas(batch: Mapping[str, Tensor]) -> Tensor:
-            return strategy.run(gradients, args=(batch,))
-
-        with strategy.scope():  # mirrored variables can be read only inside of replicas
-            tf.function(on_replicas, autograph=False).get_concrete_function(specs)
-        return frozenset(used)
+        return find_dependent(loss, variables, specs, self.distribute_strategy)
 
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **options: Any
