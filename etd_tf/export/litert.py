@@ -77,7 +77,7 @@ def _convert(checkpoint: Checkpoint, *, quantize: bool) -> bytes:
     module = tf.Module()
     module.model_variables = raw_variables(parameter_variables(checkpoint.encoder).values())
     ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS_INPUTS]
-    function = tf.function(serve, input_signature=ids)
+    function = tf.function(serve, input_signature=ids, autograph=False)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         tf.saved_model.save(module, folder, signatures={"serving_default": function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)

@@ -179,12 +179,12 @@ class _Endpoints:
             )
 
         ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS_INPUTS]
-        return tf.function(serve, input_signature=ids)
+        return tf.function(serve, input_signature=ids, autograph=False)
 
     def _text_function(self) -> Any:
         names = self._spec.text_inputs
         specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
-        return tf.function(self.predict_texts, input_signature=specs)
+        return tf.function(self.predict_texts, input_signature=specs, autograph=False)
 
     def predict_texts(self, *texts: Tensor) -> dict[str, Tensor]:
         """What `serving_default` computes for text."""

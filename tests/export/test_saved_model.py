@@ -1,0 +1,233 @@
+"""The serving SavedModel of a checkpoint: signatures, numbers, and use without etd_tf."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.tools import saved_model_cli
+
+from etd_tf.errors import EtdError, InputError
+from etd_tf.export import export_saved_model
+from etd_tf.export.saved_model import masked_lm_function
+from tests.export.numbers import encode
+from tests.helpers import WORDPIECES, random_batch, relative_error, tiny_checkpoint
+
+TEXTS = ["The cat sat on the mat.", "", "na\u00efve \U0001f600 [MASK]", "dog " * 40]
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return tiny_checkpoint(mlm_head=True)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, tmp_path_factory):
+    return export_saved_model(checkpoint, tmp_path_factory.mktemp("served") / "student")
+
+
+def signature_table(path):
+    loaded = tf.saved_model.load(str(path))
+
+    def specs(structure):
+        return {name: (s.dtype.name, s.shape.as_list()) for name, s in structure.items()}
+
+    return {
+        name: (specs(f.structured_input_signature[1]), specs(f.structured_outputs))
+        for name, f in loaded.signatures.items()
+    }
+
+
+def test_golden_signatures(model):
+    ids = {name: ("int32", [None, None]) for name in ("token_ids", "segment_ids", "padding_mask")}
+    encoded = {
+        "sequence_output": ("float32", [None, None, 15]),
+        "pooled_output": ("float32", [None, 15]),
+    }
+    tokens = {name: ("int32", [None, None]) for name in ("token_ids", "padding_mask")}
+    assert signature_table(model.path) == {
+        "serving_default": ({"text": ("string", [None])}, {**encoded, **tokens}),
+        "serve_ids": (ids, encoded),
+        "masked_lm": (ids, {"mlm_logits": ("float32", [None, None, len(WORDPIECES)])}),
+    }
+
+
+def test_layout_is_that_of_tensorflow_serving(model):
+    assert model.path.name == "1"
+    assert model.ids_only is None
+    assert {entry.name for entry in model.path.parent.iterdir()} == {"1"}
+    assert (model.path / "saved_model.pb").is_file()
+    assert (model.path / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+    lines = (model.path / "assets" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == list(WORDPIECES)
+
+
+def test_every_signature_has_a_warmup_request(model):
+    path = model.path / "assets.extra" / "tf_serving_warmup_requests"
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    for name in (b"serving_default", b"serve_ids", b"masked_lm"):
+        assert sum(name in record for record in records) == 1
+    assert all(b"student" in record for record in records)
+
+
+def test_ids_signature_equals_the_encoder(model, checkpoint):
+    batch = random_batch(checkpoint.config)
+    expected = checkpoint.encoder(batch)
+    outputs = tf.saved_model.load(str(model.path)).signatures["serve_ids"](
+        **{name: tf.constant(value) for name, value in batch.items()}
+    )
+    for name in ("sequence_output", "pooled_output"):
+        assert relative_error(outputs[name], expected[name]) < 1e-5
+
+
+def test_masked_lm_signature_equals_encoder_and_head(model, checkpoint):
+    batch = random_batch(checkpoint.config)
+    hidden = checkpoint.encoder(batch)["sequence_output"]
+    expected = checkpoint.mlm_head(hidden, checkpoint.encoder.embeddings.token)
+    outputs = tf.saved_model.load(str(model.path)).signatures["masked_lm"](
+        **{name: tf.constant(value) for name, value in batch.items()}
+    )
+    assert relative_error(outputs["mlm_logits"], expected) < 1e-5
+
+
+_CONSUMER = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+outputs = serve(text=tf.constant(json.loads(sys.argv[2])))
+loaded = sorted(m for m in ("etd_tf", "keras_hub", "tokenizers") if m in sys.modules)
+values = {name: value.numpy().tolist() for name, value in outputs.items()}
+print(json.dumps({"modules": loaded, "outputs": values}))
+"""
+
+
+def test_text_in_a_fresh_process_with_tensorflow_alone(model, checkpoint, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(model.path, moved)  # nothing refers to where it was written
+    done = subprocess.run(
+        [sys.executable, "-c", _CONSUMER, str(moved), json.dumps(TEXTS)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    answer = json.loads(done.stdout)
+    assert answer["modules"] == []
+    outputs = {name: np.array(value) for name, value in answer["outputs"].items()}
+    batch = encode(checkpoint, TEXTS, max_length=checkpoint.config.max_positions)
+    for name in ("token_ids", "padding_mask"):
+        np.testing.assert_array_equal(outputs[name], batch[name])
+    expected = checkpoint.encoder(batch)
+    for name in ("sequence_output", "pooled_output"):
+        assert relative_error(outputs[name], expected[name]) < 1e-5
+
+
+def test_no_python_in_the_graph(model):
+    proto = saved_model_pb2.SavedModel.FromString((model.path / "saved_model.pb").read_bytes())
+    graph = proto.meta_graphs[0].graph_def
+    operations = {node.op for node in graph.node}
+    operations |= {node.op for function in graph.library.function for node in function.node_def}
+    assert "FastWordpieceTokenizeWithOffsets" in operations
+    assert not {name for name in operations if "PyFunc" in name}
+
+
+def test_saved_model_cli_shows_the_signatures(model, capsys):
+    saved_model_cli._show_inputs_outputs(str(model.path), "serve", "serving_default")
+    shown = capsys.readouterr().out
+    assert "inputs['text']" in shown
+    assert "outputs['sequence_output']" in shown
+
+
+def test_sequences_beyond_the_positions_are_refused_with_both_lengths(model):
+    ids = {
+        name: tf.ones([1, 24], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")
+    }
+    serve = tf.saved_model.load(str(model.path)).signatures["serve_ids"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="longer than 23 tokens"):
+        serve(**ids)
+
+
+def test_max_length_cuts_texts(tmp_path):
+    checkpoint = tiny_checkpoint(num_layers=1)
+    model = export_saved_model(checkpoint, tmp_path / "short", max_length=7)
+    serve = tf.saved_model.load(str(model.path)).signatures["serving_default"]
+    assert serve(text=tf.constant(["the " * 9]))["token_ids"].shape == (1, 7)
+
+
+def test_without_pooler_head_and_tokenizer(tmp_path):
+    checkpoint = tiny_checkpoint(pooler=False, vocab_size=11, num_layers=1)
+    model = export_saved_model(checkpoint, tmp_path / "bare")
+    assert model.ids_only == "the checkpoint has no tokenizer"
+    table = signature_table(model.path)
+    assert set(table) == {"serving_default", "serve_ids"}
+    assert table["serving_default"] == table["serve_ids"]
+    assert set(table["serving_default"][1]) == {"sequence_output"}
+
+
+def test_one_segment_model_takes_text(tmp_path):
+    export_saved_model(tiny_checkpoint(type_vocab_size=1, num_layers=1), tmp_path / "one")
+
+
+def test_mixed_precision_checkpoint_is_served_in_float32(tmp_path):
+    checkpoint = tiny_checkpoint(num_layers=1).astype("mixed_bfloat16")
+    mixed = export_saved_model(checkpoint, tmp_path / "mixed")
+    outputs = signature_table(mixed.path)["serve_ids"][1]
+    assert {dtype for dtype, _ in outputs.values()} == {"float32"}
+    assert mixed.max_difference < 1e-5
+
+
+def test_refusals(checkpoint, model, tmp_path):
+    with pytest.raises(InputError, match="--overwrite"):
+        export_saved_model(checkpoint, model.path.parent)
+    with pytest.raises(InputError, match="from 5 to 23"):
+        export_saved_model(checkpoint, tmp_path / "long", max_length=24)
+    with pytest.raises(InputError, match="Expected a Checkpoint"):
+        export_saved_model(checkpoint.encoder, tmp_path / "wrong")
+    with pytest.raises(InputError, match="no masked-LM head"):
+        masked_lm_function(tiny_checkpoint())
+    assert not list(tmp_path.iterdir())
+
+
+def test_overwrite_replaces_and_a_failed_export_keeps_the_old_one(tmp_path):
+    directory = tmp_path / "model"
+    checkpoint, other = (tiny_checkpoint(seed, num_layers=1) for seed in (0, 1))
+    first = export_saved_model(checkpoint, directory)
+    second = export_saved_model(other, directory, overwrite=True)
+    assert second.path == first.path
+    with pytest.raises(EtdError):
+        export_saved_model(_Drifting.of(checkpoint), directory, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+    batch = random_batch(other.config)
+    outputs = tf.saved_model.load(str(second.path)).signatures["serve_ids"](
+        **{name: tf.constant(value) for name, value in batch.items()}
+    )
+    expected = other.encoder(batch)["sequence_output"]
+    assert relative_error(outputs["sequence_output"], expected) < 1e-5
+
+
+class _Drifting:
+    """An encoder that gives other numbers each time Python runs it."""
+
+    def __init__(self, encoder):
+        self._encoder, self._calls = encoder, 0
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def __call__(self, inputs, training=False):
+        self._calls += 1
+        outputs = self._encoder(inputs, training=training)
+        return {name: value + 0.1 * self._calls for name, value in outputs.items()}
+
+    @classmethod
+    def of(cls, checkpoint):
+        return dataclasses.replace(checkpoint, encoder=cls(checkpoint.encoder))
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
