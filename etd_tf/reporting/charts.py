@@ -101,7 +101,7 @@ def ticks(low: float, high: float, number: int) -> list[float]:
     Returns:
         Ascending multiples of 1, 2 or 5 times a power of ten, at least two.
     """
-    if high <= low:
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-280):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     raw = (high - low) / number

@@ -44,10 +44,10 @@ def significant(value: float, digits: int = 4) -> str:
         return str(value)
     if value == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(value)))
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    exponent = int(power)  # of the rounded value
     if not -4 <= exponent < 7:
-        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
-        return f"{mantissa}e{int(power)}"
+        return f"{mantissa}e{exponent}"
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
 
 
