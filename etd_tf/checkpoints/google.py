@@ -32,7 +32,7 @@ class _Variables(Mapping[str, Array]):
         import tensorflow as tf
 
         self._prefix = prefix
-        self._errors = (tf.errors.OpError, ValueError, RuntimeError)
+        self._errors = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
         try:
             self._reader: Any = tf.train.load_checkpoint(str(prefix))
             self._names = set(self._reader.get_variable_to_shape_map())

@@ -73,8 +73,7 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{index} has no weight_map; it is not the index of a sharded model.")
-    suffix = index.name.removesuffix(".index.json")[-len(".bin") :]
-    suffix = ".bin" if suffix == ".bin" else ".safetensors"
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
     shards: dict[str, Mapping[str, Array]] = {}
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or "\\" in name:
@@ -115,7 +114,9 @@ def write_huggingface(
         tensors[f"bert.{row.theirs}" if inside else row.theirs] = np.ascontiguousarray(
             value.T if row.transposed else value
         )
-    safetensors.numpy.save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+    weights = directory / "model.safetensors"
+    safetensors.numpy.save_file(tensors, weights, {"format": "pt"})
+    weights.chmod(0o644)  # the library makes files that only their owner can read
     values = config.to_huggingface()
     values["architectures"] = ["BertForMaskedLM" if has_head else "BertModel"]
     values["dtype"] = "float32"

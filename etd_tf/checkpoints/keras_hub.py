@@ -4,11 +4,13 @@ KerasHub's BERT always computes tanh GELU and an epsilon of 1e-12 (1e-5 in the m
 head), so other models come out slightly different there; the writer measures by how much.
 """
 
+import gc
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
+from keras import ops
 
 from etd_tf.checkpoints.contents import Contents, gather, reshape_all
 from etd_tf.checkpoints.names import KERAS_HUB, expand
@@ -16,7 +18,7 @@ from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig, read_json_object
-from etd_tf.types import Parameters
+from etd_tf.types import Array, Parameters
 
 _SIZE_NAMES = {  # ours -> BertBackbone's
     "vocab_size": "vocabulary_size",
@@ -31,7 +33,6 @@ _SIZE_NAMES = {  # ours -> BertBackbone's
 _EPSILON = 1e-12
 _HEAD_EPSILON = 1e-5
 _WEIGHT_FILES = ("model.weights.h5", "model.weights.json")
-_TASK_WEIGHTS = "task.weights.h5"
 _VOCABULARY = "assets/tokenizer/vocabulary.txt"
 
 
@@ -66,28 +67,17 @@ def read_keras_hub(directory: Path) -> Contents:
         InputError: A file is missing or corrupt, or the preset is of another model.
     """
     config = _read_config(directory)
-    has_head = (directory / _TASK_WEIGHTS).is_file() and _class_name(
-        read_json_object(directory / "task.json")
-    ) == "BertMaskedLM"
     weights = next((directory / n for n in _WEIGHT_FILES if (directory / n).is_file()), None)
     if weights is None:
         raise InputError(f"{directory} has no weights. Expected {' or '.join(_WEIGHT_FILES)}.")
-    model = build(config, with_head=has_head)
-    try:
-        model.backbone.load_weights(str(weights))
-        if model.task is not None:
-            model.task.load_task_weights(str(directory / _TASK_WEIGHTS))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise InputError(
-            f"The weights of {directory} cannot be read ({error}). They may be truncated or "
-            "not belong to config.json; copy or download the preset again."
-        ) from error
-    tensors = {name: np.asarray(v.numpy()) for name, v in model.variables().items()}
+    task_weights = _task_weights(directory)
+    tensors = _read_tensors(config, weights, task_weights)
+    gc.collect()  # a Keras model is full of cycles, and this one is as large as its weights
     parameters = gather(expand(KERAS_HUB, config.num_layers), tensors, str(weights))
     parameters = reshape_all(config, parameters, str(weights))
     contents = Contents(config, parameters, _read_tokenizer(directory))
     exact = apply_sidecar(contents, directory)
-    if has_head and exact is contents:
+    if task_weights is not None and exact is contents:
         logging.warning(
             "%s: KerasHub computes the masked-LM head with exact GELU and epsilon %g; here it "
             "uses the encoder's tanh GELU and epsilon %g, so logits differ slightly.",
@@ -96,6 +86,33 @@ def read_keras_hub(directory: Path) -> Contents:
             _EPSILON,
         )
     return exact
+
+
+def _task_weights(directory: Path) -> Path | None:
+    """The weights of the masked-LM head, where the preset has one."""
+    path = directory / "task.weights.h5"
+    if not path.is_file():
+        return None
+    is_masked_lm = _class_name(read_json_object(directory / "task.json")) == "BertMaskedLM"
+    return path if is_masked_lm else None
+
+
+def _read_tensors(config: BertConfig, weights: Path, task_weights: Path | None) -> dict[str, Array]:
+    """Lets KerasHub read its files, whose layout depends on the Keras version."""
+    model = build(config, with_head=task_weights is not None)
+    try:
+        model.backbone.load_weights(str(weights))
+        if task_weights is not None:
+            model.task.load_task_weights(str(task_weights))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"The weights of {weights.parent} cannot be read ({error}). They may be truncated or "
+            "not belong to config.json; copy or download the preset again."
+        ) from error
+    return {
+        name: ops.convert_to_numpy(ops.cast(variable, "float32"))
+        for name, variable in model.variables().items()
+    }
 
 
 def _class_name(values: dict[str, Any]) -> str:
@@ -155,7 +172,7 @@ def build(config: BertConfig, *, with_head: bool) -> Model:
     backbone = keras_hub.models.BertBackbone(**sizes, dtype="float32")
     task = None
     if with_head:
-        task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None, compile=False)
+        task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
     return Model(backbone, task)
 
 

@@ -183,11 +183,13 @@ def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
     if format == "huggingface":
         return ()
     config, notes = checkpoint.config, []
-    if config.hidden_act != "gelu_new":
-        reader = "KerasHub" if format == "keras_hub" else "Google's code since February 2019"
+    if format == "keras_hub" and config.hidden_act != "gelu_new":
         notes.append(
-            f"{reader} computes tanh GELU, but this model's activation is "
-            f"{config.hidden_act!r}; load_checkpoint keeps it."
+            f"KerasHub knows only tanh GELU; this model's activation is {config.hidden_act!r}."
+        )
+    if format == "google" and config.hidden_act == "gelu":
+        notes.append(
+            "Google's code has computed tanh GELU since February 2019; this model's is exact."
         )
     if config.layer_norm_epsilon != 1e-12:
         notes.append(f"The format has no epsilon: 1e-12 replaces {config.layer_norm_epsilon:g}.")

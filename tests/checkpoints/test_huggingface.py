@@ -1,0 +1,176 @@
+"""Hugging Face directories: all weight files, and what stock Transformers makes of ours."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from etd_tf.checkpoints.loading import load_checkpoint, read_contents, save_checkpoint
+from etd_tf.errors import InputError
+from tests.checkpoints.fixtures import assert_same, torch_bert_state, write_config
+from tests.helpers import random_parameters, tiny_checkpoint, tiny_config, tiny_tokenizer
+
+
+@pytest.mark.parametrize("pooler", [True, False])
+@pytest.mark.parametrize("mlm_head", [True, False])
+def test_round_trip_is_bit_identical(pooler: bool, mlm_head: bool, tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(pooler=pooler, mlm_head=mlm_head, layer_norm_epsilon=1e-6)
+    report = save_checkpoint(checkpoint, tmp_path / "out")
+    assert report.notes == ()
+    loaded = load_checkpoint(tmp_path / "out")
+    assert loaded.config == checkpoint.config
+    assert loaded.fingerprint() == checkpoint.fingerprint()
+    assert loaded.tokenizer is not None
+    assert checkpoint.tokenizer is not None
+    assert loaded.tokenizer.fingerprint() == checkpoint.tokenizer.fingerprint()
+
+
+def test_names_and_layout_of_the_weights_file(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(mlm_head=True)
+    save_checkpoint(checkpoint, tmp_path / "out")
+    written = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
+    expected = torch_bert_state(checkpoint.parameters(), prefix="bert.")
+    assert sorted(written) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(written[name], value, err_msg=name)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o444 == 0o444
+
+
+def test_other_precisions_are_widened(tmp_path: Path) -> None:
+    config = tiny_config()
+    expected = random_parameters(config)
+    for dtype in (np.float16, np.float64):
+        folder = tmp_path / np.dtype(dtype).name
+        write_config(folder, config)
+        state = {k: v.astype(dtype) for k, v in torch_bert_state(expected).items()}
+        safetensors.numpy.save_file(state, folder / "model.safetensors")
+        rounded = {k: v.astype(dtype).astype(np.float32) for k, v in expected.items()}
+        assert_same(read_contents(folder).parameters, rounded)
+
+
+def split(state: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
+    """Writes two shards and returns the index."""
+    names = sorted(state)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        safetensors.numpy.save_file({name: state[name] for name in part}, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    return {"metadata": {}, "weight_map": weight_map}
+
+
+def sharded(folder: Path) -> tuple[dict[str, Any], Any]:
+    config = tiny_config()
+    parameters = random_parameters(config)
+    write_config(folder, config)
+    return split(torch_bert_state(parameters), folder), parameters
+
+
+def write_index(folder: Path, index: Any) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_sharded_weights(tmp_path: Path) -> None:
+    index, expected = sharded(tmp_path)
+    write_index(tmp_path, index)
+    assert_same(read_contents(tmp_path).parameters, expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../elsewhere.safetensors",
+        "/etc/passwd",
+        "sub/x.safetensors",
+        "..\\x.safetensors",
+        3,
+    ],
+)
+def test_index_must_not_leave_its_folder(name: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    index, _ = sharded(folder)
+    (tmp_path / "elsewhere.safetensors").write_bytes(b"")
+    index["weight_map"]["pooler.dense.bias"] = name
+    write_index(folder, index)
+    with pytest.raises(InputError, match="outside its own folder"):
+        read_contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_map": {}}, "no weight_map"),
+        ({"weight_map": []}, "no weight_map"),
+        ({"weight_map": {"x": "config.json"}}, "expected a .safetensors file"),
+        ({"weight_map": {"x": ".."}}, "expected a .safetensors file"),
+        ({"weight_map": {"x": ""}}, "expected a .safetensors file"),
+        ({"weight_map": {"x": "absent.safetensors"}}, "No such file"),
+        ({"weight_map": {"x": "model-00001-of-00002.safetensors"}}, "has no such tensor"),
+    ],
+)
+def test_malformed_index(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    index, _ = sharded(tmp_path)
+    write_index(tmp_path, index | change)
+    with pytest.raises(InputError, match=message):
+        read_contents(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pytorch_bin(zipped: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    config = tiny_config()
+    expected = random_parameters(config, mlm_head=True)
+    write_config(tmp_path, config)
+    state = torch_bert_state(expected, prefix="bert.", old_names=True)
+    state["cls.predictions.decoder.weight"] = state["bert.embeddings.word_embeddings.weight"]
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
+    assert_same(read_contents(tmp_path).parameters, expected)
+
+
+def test_sharded_pytorch_bin(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    config = tiny_config()
+    expected = random_parameters(config)
+    write_config(tmp_path, config)
+    tensors = {k: torch.from_numpy(v) for k, v in torch_bert_state(expected).items()}
+    torch.save(tensors, tmp_path / "pytorch_model-00001-of-00001.bin")
+    weight_map = dict.fromkeys(tensors, "pytorch_model-00001-of-00001.bin")
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert_same(read_contents(tmp_path).parameters, expected)
+
+
+def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    config = tiny_config()
+    write_config(tmp_path, config.replace(intermediate_size=23))
+    safetensors.numpy.save_file(
+        torch_bert_state(random_parameters(config)), tmp_path / "model.safetensors"
+    )
+    with pytest.raises(InputError, match=r"layers\.0\.intermediate\.kernel has shape \(15, 22\)"):
+        load_checkpoint(tmp_path)
+
+
+def test_directory_without_weights(tmp_path: Path) -> None:
+    write_config(tmp_path, tiny_config())
+    with pytest.raises(InputError, match=r"Expected one of model\.safetensors"):
+        load_checkpoint(tmp_path)
+
+
+def test_tokenizer_larger_than_the_vocabulary(tmp_path: Path) -> None:
+    config = tiny_config(vocab_size=30)
+    write_config(tmp_path, config)
+    state = torch_bert_state(random_parameters(config))
+    safetensors.numpy.save_file(state, tmp_path / "model.safetensors")
+    tiny_tokenizer().save(tmp_path)
+    with pytest.raises(InputError, match="Use the tokenizer that belongs to the model"):
+        load_checkpoint(tmp_path)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

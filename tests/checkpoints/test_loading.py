@@ -1,0 +1,134 @@
+"""The two doors: format detection, refusals, atomic and verified writing."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from etd_tf.checkpoints import loading
+from etd_tf.checkpoints.loading import FORMATS, load_checkpoint, save_checkpoint
+from etd_tf.errors import EtdError, InputError
+from tests.helpers import need_quickstart_teacher, tiny_checkpoint
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"does not exist\. Pass the directory"):
+        load_checkpoint(tmp_path / "absent")
+
+
+def test_file_instead_of_directory(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="is a file, not a directory"):
+        load_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_directory_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match=r"expected config\.json .* found notes\.txt"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"model_type": "bert"}'])
+def test_config_that_describes_no_model(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_checkpoint(tmp_path)
+
+
+def test_dtype_policy_and_activation(tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "out")
+    loaded = load_checkpoint(tmp_path / "out", dtype="mixed_bfloat16", hidden_act="relu")
+    assert loaded.encoder.dtype_policy.name == "mixed_bfloat16"
+    assert loaded.config.hidden_act == "relu"
+    with pytest.raises(InputError, match="Supported activations"):
+        load_checkpoint(tmp_path / "out", hidden_act="swish")
+
+
+def test_loaded_weights_can_be_trained_and_the_file_stays(tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "out")
+    file = tmp_path / "out" / "model.safetensors"
+    before = file.read_bytes()
+    loaded = load_checkpoint(tmp_path / "out")
+    kernel = loaded.encoder.encoder_layers[0].intermediate.kernel
+    old = keras.ops.convert_to_numpy(kernel)
+    kernel.assign_add(keras.ops.ones_like(kernel))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernel), old + 1.0)
+    assert file.read_bytes() == before
+
+
+def test_a_directory_can_be_overwritten_by_its_own_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "out")
+    loaded = load_checkpoint(tmp_path / "out")
+    with pytest.raises(InputError, match="--overwrite"):
+        save_checkpoint(loaded, tmp_path / "out")
+    save_checkpoint(loaded, tmp_path / "out", overwrite=True)
+    assert load_checkpoint(tmp_path / "out").fingerprint() == tiny_checkpoint().fingerprint()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_report(format: str, tmp_path: Path) -> None:
+    report = save_checkpoint(tiny_checkpoint(), tmp_path / "out", format=format)
+    assert report.directory == tmp_path / "out"
+    assert report.format == format
+    assert (report.max_difference is not None) == (format == "keras_hub")
+    assert entries(tmp_path) == ["out"]
+
+
+def test_unknown_format_and_wrong_object(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="huggingface, keras_hub, google"):
+        save_checkpoint(tiny_checkpoint(), tmp_path / "out", format="onnx")
+    wrong: Any = tiny_checkpoint().encoder
+    with pytest.raises(InputError, match="Expected a Checkpoint, received BertEncoder"):
+        save_checkpoint(wrong, tmp_path / "out")
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_failed_export_leaves_nothing(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading, "_verify", interrupted)  # everything is written by then
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tiny_checkpoint(), tmp_path / "out", format=format)
+    assert entries(tmp_path) == []
+
+
+def test_what_reads_back_differently_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = loading.write_huggingface
+
+    def damaged(config: Any, parameters: Any, tokenizer: Any, directory: Path) -> None:
+        changed = dict(parameters) | {"pooler.bias": parameters["pooler.bias"] + 1e-6}
+        write(config, changed, tokenizer, directory)
+
+    monkeypatch.setattr(loading, "write_huggingface", damaged)
+    with pytest.raises(EtdError, match=r"pooler\.bias"):
+        save_checkpoint(tiny_checkpoint(), tmp_path / "out")
+    assert entries(tmp_path) == []
+
+
+def test_quickstart_teacher() -> None:
+    teacher = load_checkpoint(need_quickstart_teacher())
+    config = teacher.config
+    assert (config.num_layers, config.hidden_size, config.num_heads) == (6, 384, 12)
+    assert config.hidden_act == "gelu"
+    assert teacher.has_pooler
+    assert teacher.mlm_head is None
+    assert teacher.tokenizer is not None
+    assert teacher.tokenizer.vocab_size == config.vocab_size == 30522
+    assert teacher.num_parameters() == 22_713_216
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,94 @@
+"""The pickle interpreter: harmless files are read, no file is executed."""
+
+import collections
+import io
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etd_tf.checkpoints.torch_pickle import read_pickle
+from etd_tf.errors import InputError
+
+
+def read(content: bytes) -> Any:
+    return read_pickle(io.BytesIO(content), "weights.bin")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_reads_plain_containers(protocol: int) -> None:
+    value = {
+        "a": [1, -2, 300, 70_000, 2**70],
+        "b": (1.5, None, True),
+        "c": {"d": (False, (), ("x", "y"), (1, 2, 3, 4))},
+        "e": collections.OrderedDict([("k", 1)]),
+    }
+    assert read(pickle.dumps(value, protocol)) == value
+
+
+def test_shared_values_are_read_once() -> None:
+    shared = ["x"]
+    actual = read(pickle.dumps([shared, shared], 2))
+    assert actual[0] is actual[1]
+
+
+class _Call:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+MALICIOUS = {
+    "system": (os.system, "touch {path}"),
+    "eval": (eval, "open({path!r}, 'w')"),
+    "exec": (exec, "open({path!r}, 'w')"),
+    "open": (open, "{path}", "w"),
+    "getattr": (getattr, "x", "upper"),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("case", MALICIOUS)
+def test_calls_are_refused_and_not_made(case: str, protocol: int, tmp_path: Path) -> None:
+    function, *arguments = MALICIOUS[case]
+    marker = tmp_path / "executed"
+    call = _Call(function, *(argument.format(path=str(marker)) for argument in arguments))
+    with pytest.raises(InputError, match="was executed"):
+        read(pickle.dumps({"weight": call}, protocol))
+    assert not marker.exists()
+
+
+RAW = {
+    "INST": b"(S'touch executed'\nios\nsystem\n.",
+    "OBJ": b"(cos\nsystem\nS'true'\no.",
+    "a reference alone": b"cos\nsystem\n.",
+    "torch.load": b"ctorch\nload\n.",
+    "a call of a string": b"\x80\x02X\x02\x00\x00\x00os)R.",
+    "a call of a list": b"\x80\x02])R.",
+    "BUILD on a reference": b"ccollections\nOrderedDict\n}b.",
+    "extension": b"\x82\x01.",
+    "NEWOBJ": b"ccollections\nOrderedDict\n)\x81.",
+    "empty": b"",
+    "no end": b"\x80\x02}",
+    "stack underflow": b"\x80\x02R.",
+    "mark missing": b"\x80\x02u.",
+    "memo missing": b"\x80\x02h\x05.",
+    "text": b"hello, this is no pickle",
+    "huge string": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "storage without tag": b"\x80\x02)Q.",
+}
+
+
+@pytest.mark.parametrize("case", RAW)
+def test_other_instructions_are_refused(case: str) -> None:
+    with pytest.raises(InputError, match=r"weights\.bin"):
+        read(RAW[case])
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
