@@ -57,7 +57,7 @@ def define_flags(flag_set: FlagSet) -> None:
         "max_length",
         None,
         "Tokens of an example; default: 128, SQuAD 384, at most the model's positions.",
-        minimum=5,
+        minimum=6,
     )
     flag_set.integer("doc_stride", 128, "squad: tokens between windows of a paragraph.", minimum=1)
     flag_set.number(

@@ -11,7 +11,7 @@ from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
 _LENGTH_MULTIPLE = 8  # few distinct shapes, and full vector registers
-_MIN_LENGTH = 5  # [CLS] a [SEP] b [SEP]
+_MIN_LENGTH = 6  # two separators in the middle, and one token of each text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +114,18 @@ def need_tokenizer(checkpoint: Checkpoint, max_length: int) -> Tokenizer:
     return checkpoint.tokenizer
 
 
+def middle_separators(tokenizer: Tokenizer) -> int:
+    """Separators between the texts of a pair: 1 for BERT, 2 for RoBERTa and its kin."""
+    # [CLS] and the last [SEP] are the other two; a bare vocabulary reports 0.
+    return max(int(tokenizer.backend.num_special_tokens_to_add(is_pair=True)) - 2, 1)
+
+
 def encode_texts(
     checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], *, max_length: int = 128
 ) -> Sequences:
     """Encodes single texts as `[CLS] a [SEP]` and pairs as `[CLS] a [SEP] b [SEP]`.
+
+    Pairs get two separators in the middle where the tokenizer's own template has them.
 
     A pair that is too long loses tokens at the end of the longer text first, as in
     BERT's pre-training and fine-tuning (Devlin et al. 2018, arXiv 1810.04805).
@@ -134,18 +142,20 @@ def encode_texts(
         InputError: The model has no tokenizer or too few positions.
     """
     tokenizer = need_tokenizer(checkpoint, max_length)
-    flat = tokenizer.encode_batch(text for group in texts for text in group)
-    pieces = iter(flat)
+    pieces = iter(tokenizer.encode_batch(text for group in texts for text in group))
+    middle = [tokenizer.sep_id] * middle_separators(tokenizer)
+    last_segment = min(1, checkpoint.config.type_vocab_size - 1)
     token_ids, segment_ids = [], []
     for group in texts:
-        parts = _truncate([next(pieces) for _ in group], max_length - 1 - len(group))
-        ids, segments = [tokenizer.cls_id], [0]
-        for segment, part in enumerate(parts):
+        special = 2 + len(middle) * (len(group) - 1)
+        first, *rest = _truncate([next(pieces) for _ in group], max_length - special)
+        ids = [tokenizer.cls_id, *first, *(middle if rest else [tokenizer.sep_id])]
+        segments = [0] * len(ids)
+        for part in rest:
             ids += [*part, tokenizer.sep_id]
-            segments += [segment] * (len(part) + 1)
+            segments += [last_segment] * (len(part) + 1)
         token_ids.append(np.asarray(ids, np.int32))
-        last = checkpoint.config.type_vocab_size - 1
-        segment_ids.append(np.minimum(np.asarray(segments, np.int32), last))
+        segment_ids.append(np.asarray(segments, np.int32))
     return Sequences(tuple(token_ids), tuple(segment_ids), tokenizer.pad_id, max_length)
 
 

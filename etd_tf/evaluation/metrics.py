@@ -27,6 +27,8 @@ def matthews(predictions: Array, labels: Array) -> float:
     """Matthews correlation, 0 where one side is constant; class numbers `[n]`."""
     from sklearn.metrics import matthews_corrcoef
 
+    if _constant(predictions) or _constant(labels):
+        return 0.0
     return float(matthews_corrcoef(labels, predictions))
 
 

@@ -8,7 +8,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.data.squad import SquadDataset, SquadQuestion
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.evaluation.encoding import Sequences, need_tokenizer
+from etd_tf.evaluation.encoding import Sequences, middle_separators, need_tokenizer
 from etd_tf.types import Array, IntArray
 
 MAX_QUESTION_LENGTH = 64
@@ -77,19 +77,20 @@ def make_windows(
         for ids in tokenizer.encode_batch(question.text for question in dataset.questions)
     ]
     longest = max(len(query) for query in queries)
-    if options.max_length - longest - 3 < 1:
+    middle = [tokenizer.sep_id] * middle_separators(tokenizer)
+    if options.max_length <= longest + len(middle) + 2:
         raise InputError(
             f"max_length={options.max_length} leaves no room for paragraphs beside questions of "
-            f"{longest} tokens. Choose at least {longest + 3 + options.doc_stride}."
+            f"{longest} tokens. Choose at least {longest + len(middle) + 2 + options.doc_stride}."
         )
     paragraphs, offsets = _tokenize(tokenizer, dataset)
     rows: list[tuple[int, int, int, int]] = []
     token_ids, segment_ids = [], []
     last_segment = min(1, checkpoint.config.type_vocab_size - 1)
     for number, (entry, query) in enumerate(zip(dataset.questions, queries, strict=True)):
-        paragraph, start = paragraphs[entry.context], len(query) + 2
+        paragraph, head = paragraphs[entry.context], [tokenizer.cls_id, *query, *middle]
+        start = len(head)
         room = options.max_length - start - 1
-        head = [tokenizer.cls_id, *query, tokenizer.sep_id]
         for first in _starts(len(paragraph), room, options.doc_stride):
             part = paragraph[first : first + room]
             rows.append((number, start, first, len(part)))

@@ -62,7 +62,7 @@ def test_real_mrpc_keeps_literal_quotes_behind_a_byte_order_mark():
 
 
 def test_header_is_found_behind_a_byte_order_mark(tmp_path):
-    content = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\ta \"b\tc\" d\n"
+    content = '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\ta "b\tc" d\n'
     write(tmp_path, "mrpc", "dev", content)
     examples = load_glue(glue_task("mrpc"), "dev", tmp_path)
     assert examples.texts == (('a "b', 'c" d'),)
@@ -157,7 +157,7 @@ def test_take_and_need_labels(tmp_path):
     assert part.need_labels().tolist() == [1, 0]
     assert part.indices.tolist() == [2, 0]
     unlabelled = load_glue(glue_task("sst2"), "test", tmp_path).take(np.asarray([0]))
-    with pytest.raises(InputError, match="SST-2 test has no labels. Use dev"):
+    with pytest.raises(InputError, match=r"SST-2 test has no labels. Use dev"):
         unlabelled.need_labels()
 
 
@@ -168,7 +168,10 @@ def tfds_row(index, label, **texts):
 
 
 def test_tfds_classes_are_mapped_by_name():
-    rows = [tfds_row(1, 0, premise="c", hypothesis="d"), tfds_row(0, 2, premise="a", hypothesis="b")]
+    rows = [
+        tfds_row(1, 0, premise="c", hypothesis="d"),
+        tfds_row(0, 2, premise="a", hypothesis="b"),
+    ]
     names = ("contradiction", "entailment", "neutral")  # another order than the task's
     examples = examples_from_tfds(glue_task("mnli"), "dev_matched", rows, names)
     task = glue_task("mnli")

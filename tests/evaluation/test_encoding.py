@@ -1,0 +1,117 @@
+"""Encoding, truncation and batches of similar length."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.errors import InputError
+from etd_tf.evaluation.encoding import encode_texts, middle_separators
+from etd_tf.modeling import BertEncoder
+from tests.helpers import tiny_checkpoint, tiny_config, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return tiny_checkpoint()
+
+
+def pop_longest(first: list, second: list, room: int) -> tuple[list, list]:
+    """BERT's own loop: one token at a time off the longer text, the second on a tie."""
+    first, second = list(first), list(second)
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop()
+    return first, second
+
+
+def test_single_text(checkpoint):
+    sequences = encode_texts(checkpoint, [("The cat sat.",)], max_length=9)
+    ids = checkpoint.tokenizer.backend.encode("The cat sat.").ids
+    assert sequences.token_ids[0].tolist() == ids
+    assert not sequences.segment_ids[0].any()
+
+
+def test_pair_equals_the_tokenizers_own_template(checkpoint):
+    sequences = encode_texts(checkpoint, [("the cat", "a dog ran")], max_length=23)
+    encoding = checkpoint.tokenizer.backend.encode("the cat", "a dog ran")
+    assert sequences.token_ids[0].tolist() == encoding.ids
+    assert sequences.segment_ids[0].tolist() == encoding.type_ids
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 14), st.integers(0, 14), st.integers(6, 23))
+def test_long_pairs_lose_tokens_as_in_bert(checkpoint, first, second, max_length):
+    texts = (" ".join("abcdefghijklmn"[:first]), " ".join("opqrstuvwxyzab"[:second]))
+    sequences = encode_texts(checkpoint, [texts], max_length=max_length)
+    pieces = checkpoint.tokenizer.encode_batch(texts)
+    kept = pop_longest(*pieces, max_length - 3)
+    cls, sep = checkpoint.tokenizer.cls_id, checkpoint.tokenizer.sep_id
+    assert sequences.token_ids[0].tolist() == [cls, *kept[0], sep, *kept[1], sep]
+    segments = [0] * (len(kept[0]) + 2) + [1] * (len(kept[1]) + 1)
+    assert sequences.segment_ids[0].tolist() == segments
+
+
+def test_one_segment_models_get_no_second_segment():
+    checkpoint = tiny_checkpoint(type_vocab_size=1)
+    sequences = encode_texts(checkpoint, [("a", "b")], max_length=12)
+    assert not sequences.segment_ids[0].any()
+
+
+def test_templates_with_two_separators_are_followed():
+    import tokenizers
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    model = tokenizers.models.WordLevel(vocabulary, unk_token="<unk>")
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer = Tokenizer({"tokenizer.json": backend.to_str().encode()})
+    config = tiny_config(vocab_size=9, type_vocab_size=1)
+    assert middle_separators(tiny_tokenizer()) == 1
+    assert middle_separators(tokenizer) == 2
+    checkpoint = Checkpoint(BertEncoder(config), tokenizer=tokenizer)
+    sequences = encode_texts(checkpoint, [("a", "b a"), ("b",)], max_length=12)
+    assert sequences.token_ids[0].tolist() == backend.encode("a", "b a").ids
+    assert sequences.token_ids[1].tolist() == backend.encode("b").ids
+
+
+def test_batches_pad_to_a_multiple_of_eight_or_the_limit(checkpoint):
+    texts = [("a",), ("a b c d e f g h",), (" ".join("abcdefghijklmnopqrstuvwxyz"),)]
+    sequences = encode_texts(checkpoint, texts, max_length=21)
+    batch = sequences.batch(np.asarray([0, 1]))
+    assert batch["token_ids"].shape == (2, 16)
+    assert batch["padding_mask"].sum(axis=1).tolist() == [3, 10]
+    assert (batch["token_ids"][0, 3:] == checkpoint.tokenizer.pad_id).all()
+    assert all(value.dtype == np.int32 for value in batch.values())
+    assert sequences.batch(np.asarray([2]))["token_ids"].shape == (1, 21)
+
+
+def test_batches_by_length_hold_every_sequence_once_within_the_budget(checkpoint):
+    generator = np.random.default_rng(0)
+    texts = [(" ".join("a" * n),) for n in generator.integers(1, 21, 57)]
+    sequences = encode_texts(checkpoint, texts, max_length=23)
+    batches = list(sequences.batches_by_length(64))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(57))
+    widths = [sequences.batch(rows)["token_ids"].shape for rows in batches]
+    assert all(rows * length <= 64 for rows, length in widths)
+    assert [length for _, length in widths] == sorted([w for _, w in widths], reverse=True)
+    assert len(list(sequences.batches_by_length(1))) == 57
+
+
+def test_lengths_and_tokenizers_are_checked(checkpoint):
+    with pytest.raises(InputError, match=r"max_length=24 does not fit.*from 6 to 23"):
+        encode_texts(checkpoint, [("a",)], max_length=24)
+    with pytest.raises(InputError, match="max_length=5"):
+        encode_texts(checkpoint, [("a",)], max_length=5)
+    bare = Checkpoint(checkpoint.encoder)
+    with pytest.raises(InputError, match=r"has no tokenizer. Put its vocab.txt"):
+        encode_texts(bare, [("a",)], max_length=12)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
