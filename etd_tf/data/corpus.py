@@ -8,20 +8,18 @@ not grow with the corpus. One longer than `MAX_DOCUMENT` characters is handed on
 import abc
 import dataclasses
 import glob
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+from etd_tf.data.lines import decode, read_lines
 from etd_tf.errors import InputError
 from etd_tf.files import sha256
 
 MAX_DOCUMENT = 1 << 20  # characters; longer than any encyclopedia article
 _TFDS, _STDLIB = "tfds:", "stdlib:"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Source(abc.ABC):
@@ -131,8 +129,8 @@ class TextFile(Source):
         """Yields the runs of lines between blank lines."""
         lines: list[str] = []
         size = 0
-        for number, offset, raw in _read_lines(self.path, MAX_DOCUMENT):
-            line = _decode(raw, self.path, number, offset).strip()
+        for number, offset, raw in read_lines(self.path, MAX_DOCUMENT):
+            line = decode(raw, self.path, number, offset).strip()
             if line:
                 lines.append(line)
                 size += len(line) + 1
@@ -155,8 +153,8 @@ class JsonLines(Source):
 
     def documents(self) -> Iterator[str]:
         """Yields the `text` of each line; its blank lines do not end the document."""
-        for number, offset, raw in _read_lines(self.path, limit=-1):
-            line = _decode(raw, self.path, number, offset)
+        for number, offset, raw in read_lines(self.path, limit=-1):
+            line = decode(raw, self.path, number, offset)
             if line.strip() and (document := _tidy(self._text(line, number))):
                 yield document
 
@@ -273,54 +271,3 @@ def _parts(document: str) -> Iterator[str]:
         document = document[cut:].lstrip()
     if document:
         yield document
-
-
-def _read_lines(path: Path, limit: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yields line number from 1, byte offset (after unzipping) and raw line.
-
-    A line longer than `limit` bytes comes in pieces that end at a space where possible
-    and never inside a character.
-    """
-    number, offset, rest = 1, 0, b""
-    try:
-        with _open(path) as file:
-            while raw := rest + file.readline(limit):
-                ended = raw.endswith(b"\n") or limit < 0 or len(raw) - len(rest) < limit
-                piece = raw if ended else raw[: _safe_cut(raw)]
-                rest = raw[len(piece) :]
-                if offset == 0 and piece.startswith(_BYTE_ORDER_MARK):
-                    piece, offset = piece[3:], 3
-                yield number, offset, piece
-                offset += len(piece)
-                number += ended
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} is damaged or cut short after {offset} bytes of text ({error}). "
-            "Fetch or compress it again."
-        ) from error
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-
-
-def _safe_cut(raw: bytes) -> int:
-    cut = raw.rfind(b" ") + 1
-    if cut:
-        return cut
-    cut = len(raw)
-    while cut > len(raw) - 4 and raw[cut - 1] & 0xC0 == 0x80:  # continuation bytes
-        cut -= 1
-    return cut - 1 if raw[cut - 1] >= 0xC0 else len(raw)
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else open(path, "rb")
-
-
-def _decode(raw: bytes, path: Path, number: int, offset: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}, line {number}, byte {offset + error.start}: not UTF-8 "
-            f"({error.reason}). Convert it, e.g. iconv -f LATIN1 -t UTF-8 {path.name}."
-        ) from error

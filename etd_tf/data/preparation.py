@@ -35,8 +35,8 @@ class RecordOptions:
             starts an example of its own, padded.
         num_shards: Files of the train split; None for one per 32 MB of text. Never more
             than there are documents.
-        held_out_fraction: Share of the documents kept for validation, chosen by their
-            content and the seed; equal documents stay together. 0 for none.
+        held_out_fraction: Share of the text kept for validation, whole documents chosen by
+            their content and the seed; equal documents stay together. 0 for none.
         seed: Seed of that choice.
     """
 
@@ -57,7 +57,7 @@ class RecordOptions:
         if not 0.0 <= self.held_out_fraction < 1.0:
             raise InputError(
                 f"held_out_fraction={self.held_out_fraction} is not in [0, 1); give a share of "
-                "the documents such as 0.02."
+                "the text such as 0.02."
             )
 
 

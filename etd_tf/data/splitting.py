@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import heapq
 import itertools
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from etd_tf.errors import InputError
 from etd_tf.progress import track
 
 _HASH_BYTES = 8
+_MORE_CANDIDATES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +56,15 @@ class Split:
 
 
 def split_documents(corpus: Corpus, held_out_fraction: float, *, seed: int) -> list[Split]:
-    """Reads a corpus once and decides by a hash of each document's text.
+    """Reads a corpus once and holds documents out by a hash of their text.
 
-    So the choice depends on content and seed alone, and equal documents stay together.
-    At least one document is held out if the fraction is above 0.
+    Documents are held out in the order of their hashes until they make up the share. So
+    the choice depends on content and seed, not on order, and equal documents stay
+    together. At least one document is held out, and one is left, if there are two.
 
     Args:
         corpus: The text.
-        held_out_fraction: Expected share of held-out documents, in [0, 1).
+        held_out_fraction: Share of the characters, in [0, 1).
         seed: Another seed holds out others.
 
     Returns:
@@ -70,37 +73,23 @@ def split_documents(corpus: Corpus, held_out_fraction: float, *, seed: int) -> l
     Raises:
         InputError: The corpus is empty, unreadable, or has no second document.
     """
-    limit = int(held_out_fraction * 256**_HASH_BYTES)
-    key = str(seed).encode()[:64]
-    chosen: dict[int, int] = {}  # number -> characters
-    lowest, lowest_hash = dict(chosen), 256**_HASH_BYTES
+    candidates = _Candidates(held_out_fraction, seed)
     count = characters = 0
     with track("Reading the corpus", None, "documents") as progress:
         for count, document in enumerate(corpus.documents(), start=1):
             characters += len(document)
-            text = document.encode("utf-8")
-            digest = hashlib.blake2b(text, digest_size=_HASH_BYTES, key=key).digest()
-            value = int.from_bytes(digest, "big")
-            if value < limit:
-                chosen[count - 1] = len(document)
-            elif value <= lowest_hash:
-                lowest = {**(lowest if value == lowest_hash else {}), count - 1: len(document)}
-                lowest_hash = value
+            if held_out_fraction:
+                candidates.offer(count - 1, document)
             progress.advance()
     if not count:
         raise InputError(f"Corpus {corpus.description} holds no text. Name files that do.")
     if not held_out_fraction:
         return [Split(TRAIN, corpus, count, characters)]
-    return _two_splits(corpus, chosen or lowest, count, characters)
-
-
-def _two_splits(
-    corpus: Corpus, held_out: dict[int, int], count: int, characters: int
-) -> list[Split]:
-    if len(held_out) == count:
+    held_out = candidates.choose(held_out_fraction * characters, count)
+    if not held_out:
         raise InputError(
-            f"Corpus {corpus.description} is {count} document(s) all of which would be held out "
-            "for validation. Separate its documents by blank lines, or give "
+            f"Corpus {corpus.description} is a single document (or copies of one), so none can "
+            "be held out for validation. Separate its documents by blank lines, or give "
             "--validation_corpus, or --held_out_fraction=0."
         )
     listed, size = frozenset(held_out), sum(held_out.values())
@@ -108,3 +97,38 @@ def _two_splits(
         Split(TRAIN, corpus, count - len(listed), characters - size, listed),
         Split(VALIDATION, corpus, len(listed), size, listed, keeps_listed=True),
     ]
+
+
+class _Candidates:
+    """Documents with low hashes: twice the share expected to be needed, and a few more."""
+
+    def __init__(self, fraction: float, seed: int) -> None:
+        self._limit = int(2 * fraction * 256**_HASH_BYTES)
+        self._key = str(seed).encode()[:64]
+        self._by_hash: dict[int, dict[int, int]] = {}  # hash -> number -> characters
+        self._above: list[int] = []  # heap of negated hashes over the limit
+
+    def offer(self, number: int, document: str) -> None:
+        text = document.encode("utf-8")
+        digest = hashlib.blake2b(text, digest_size=_HASH_BYTES, key=self._key).digest()
+        value = int.from_bytes(digest, "big")
+        if value not in self._by_hash and value >= self._limit:
+            heapq.heappush(self._above, -value)
+            if len(self._above) > _MORE_CANDIDATES:
+                largest = -heapq.heappop(self._above)
+                self._by_hash.pop(largest, None)
+                if value == largest:
+                    return
+        self._by_hash.setdefault(value, {})[number] = len(document)
+
+    def choose(self, characters: float, num_documents: int) -> dict[int, int]:
+        """Takes documents until they have so many characters, but never all documents."""
+        chosen: dict[int, int] = {}
+        size = 0
+        for value in sorted(self._by_hash):
+            equal = self._by_hash[value]
+            if size >= characters or len(chosen) + len(equal) == num_documents:
+                break
+            chosen |= equal
+            size += sum(equal.values())
+        return chosen

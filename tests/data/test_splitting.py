@@ -19,15 +19,19 @@ def names(count):
     return [f"document {i}" for i in range(count)]
 
 
-def test_splits_are_disjoint_complete_and_about_the_share(tmp_path):
-    corpus = corpus_of(tmp_path, names(2000))
-    train, validation = split_documents(corpus, 0.1, seed=0)
+@pytest.mark.parametrize("fraction", [0.02, 0.1, 0.7])
+def test_splits_are_disjoint_complete_and_of_the_share(tmp_path, fraction):
+    documents = [f"{i}" + "x" * (i % 50) for i in range(2000)]
+    corpus = corpus_of(tmp_path, documents)
+    train, validation = split_documents(corpus, fraction, seed=0)
     kept, held_out = list(train.documents()), list(validation.documents())
-    assert sorted(kept + held_out) == sorted(names(2000))
-    assert 140 < len(held_out) < 260  # four standard deviations
+    assert sorted(kept + held_out) == sorted(documents)
     assert (train.num_documents, validation.num_documents) == (len(kept), len(held_out))
     assert train.num_characters == sum(map(len, kept))
     assert validation.num_characters == sum(map(len, held_out))
+    # Held-out documents stop at the first that completes the share.
+    excess = validation.num_characters - fraction * sum(map(len, documents))
+    assert 0 <= excess < 54
 
 
 def test_choice_follows_content_and_seed_not_order(tmp_path):
@@ -49,9 +53,11 @@ def test_equal_documents_stay_together(tmp_path, fraction):
     assert len(held_out) % 3 == 0
 
 
-def test_at_least_one_document_is_held_out(tmp_path):
-    train, validation = split_documents(corpus_of(tmp_path, names(5)), 0.001, seed=0)
-    assert (train.num_documents, validation.num_documents) == (4, 1)
+def test_one_document_is_held_out_and_one_left(tmp_path):
+    for fraction in (0.001, 0.999):
+        documents = ["small", "large" * 99]
+        train, validation = split_documents(corpus_of(tmp_path, documents), fraction, seed=0)
+        assert (train.num_documents, validation.num_documents) == (1, 1)
 
 
 def test_no_share_no_validation_split(tmp_path):
@@ -71,7 +77,7 @@ def test_refuses_empty_and_single_document_corpora(tmp_path):
     with pytest.raises(InputError, match="holds no text"):
         split_documents(corpus_of(tmp_path, ["", " \n"]), 0.1, seed=0)
     with pytest.raises(InputError, match=r"by blank lines, or give --validation_corpus"):
-        split_documents(corpus_of(tmp_path, ["only\none"]), 0.1, seed=0)
+        split_documents(corpus_of(tmp_path, ["only\none"] * 3), 0.1, seed=0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""`bin/etd_prepare`: raw text to tokenised records, once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from etd_tf.cli.app import Command, FlagSet, run_command
+
+if TYPE_CHECKING:
+    from etd_tf.data.records import RecordSet
+    from etd_tf.data.tokenizer import Tokenizer
+
+SUMMARY = """turns raw text into sharded TFRecords for etd_distill --corpus=RECORDS.
+
+Example:
+  etd_prepare --corpus='wiki/*.txt.gz' --tokenizer=bert_dir --output_dir=records
+
+Text is streamed: memory does not grow with the corpus. Run the same command again to continue
+an interrupted preparation. The files do not depend on --workers or on when they were made."""
+
+
+def define_flags(flag_set: FlagSet) -> None:
+    """Defines every flag of the command."""
+    flag_set.group("Text")
+    flag_set.strings(
+        "corpus",
+        [],
+        "UTF-8 text with a blank line between documents: files or globs (also .gz, and .jsonl "
+        "with a field 'text'), tfds:NAME (e.g. tfds:wikipedia/20230601.en) or stdlib:pydoc.",
+    )
+    flag_set.strings("validation_corpus", [], "Held-out text, instead of --held_out_fraction.")
+    flag_set.number(
+        "held_out_fraction",
+        0.02,
+        "Share of the text held out for validation, as whole documents chosen by content and "
+        "--seed; 0 for none.",
+        minimum=0.0,
+    )
+    flag_set.string(
+        "tokenizer", None, "The model that will read the records, or its tokenizer's directory."
+    )
+    flag_set.group("Examples")
+    flag_set.integer(
+        "sequence_length", 128, "Tokens an example, [CLS] and [SEP] included.", minimum=3
+    )
+    flag_set.boolean(
+        "packing",
+        True,
+        "Fill every example with running text, [SEP] between documents. --nopacking starts an "
+        "example at each line and pads it.",
+    )
+    flag_set.group("Run")
+    flag_set.string("output_dir", None, "Directory for the records and manifest.json.")
+    flag_set.integer("num_shards", None, "Training files; default: one per 32 MB.", minimum=1)
+    flag_set.integer("workers", 0, "Processes that tokenise; 0 for one a core.", minimum=0)
+    flag_set.boolean("overwrite", False, "Replace finished records in --output_dir.")
+    flag_set.integer("seed", 0, "Seed of the held-out choice.", minimum=0)
+    flag_set.required("tokenizer", "output_dir")
+
+
+def run(values: flags.FlagValues) -> None:
+    """Prepares the text that the flags describe and prints what was made."""
+    from etd_tf.data.prepare import RecordOptions, prepare_records
+
+    options = RecordOptions(
+        sequence_length=values.sequence_length,
+        packing=values.packing,
+        num_shards=values.num_shards,
+        held_out_fraction=values.held_out_fraction,
+        seed=values.seed,
+    )
+    records = prepare_records(
+        values.corpus,
+        _tokenizer(values.tokenizer),
+        values.output_dir,
+        options=options,
+        validation_corpus=values.validation_corpus,
+        overwrite=values.overwrite,
+        workers=values.workers or os.cpu_count() or 1,
+    )
+    sys.stdout.write(describe(records))
+
+
+def _tokenizer(name: str) -> "Tokenizer":
+    from etd_tf.data.tokenizer import Tokenizer
+
+    if not Path(name).is_dir():
+        # Imported only here: a tokenizer on disk needs neither Keras nor TensorFlow.
+        from etd_tf.checkpoints.sources import resolve_source
+
+        name = str(resolve_source(name))
+    return Tokenizer.from_directory(name)
+
+
+def describe(records: "RecordSet") -> str:
+    """Formats sizes by split, and the next command."""
+    manifest = records.manifest
+    lines = [f"{records.source}: sequences of {records.sequence_length} tokens"]
+    for split, files in records.shards.items():
+        lines.append(
+            f"  {split:<10} {manifest['documents'][split]:>12,} documents  "
+            f"{manifest['tokens'][split]:>15,} tokens  "
+            f"{manifest['examples'][split]:>12,} examples  {len(files):>6,} files"
+        )
+    lines.append(f"Train with: etd_distill --corpus={records.source} ...")
+    return "\n".join(lines) + "\n"
+
+
+COMMAND = Command("etd_prepare", SUMMARY, define_flags, run)
+
+
+def main() -> None:
+    """Entry point of `etd_prepare`."""
+    sys.exit(run_command(COMMAND))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Lines of text files, with the places that error messages need."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from etd_tf.errors import InputError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_lines(path: Path, limit: int) -> Iterator[tuple[int, int, bytes]]:
+    """Reads a file that may be gzipped.
+
+    Args:
+        path: The file.
+        limit: A line of more bytes comes in pieces that end at a space where possible and
+            never inside a character; -1 for no limit.
+
+    Yields:
+        Line number from 1, byte offset (after unzipping) and raw line.
+
+    Raises:
+        InputError: The file cannot be read, or is damaged.
+    """
+    number, offset, rest = 1, 0, b""
+    try:
+        with _open(path) as file:
+            while raw := rest + file.readline(limit):
+                ended = raw.endswith(b"\n") or limit < 0 or len(raw) - len(rest) < limit
+                piece = raw if ended else raw[: _safe_cut(raw)]
+                rest = raw[len(piece) :]
+                if offset == 0 and piece.startswith(_BYTE_ORDER_MARK):
+                    piece, offset = piece[3:], 3
+                yield number, offset, piece
+                offset += len(piece)
+                number += ended
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is damaged or cut short after {offset} bytes of text ({error}). "
+            "Fetch or compress it again."
+        ) from error
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _safe_cut(raw: bytes) -> int:
+    cut = raw.rfind(b" ") + 1
+    if cut:
+        return cut
+    cut = len(raw)
+    while cut > len(raw) - 4 and raw[cut - 1] & 0xC0 == 0x80:  # continuation bytes
+        cut -= 1
+    return cut - 1 if raw[cut - 1] >= 0xC0 else len(raw)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else open(path, "rb")
+
+
+def decode(raw: bytes, path: Path, number: int, offset: int) -> str:
+    """Decodes a line from `read_lines`.
+
+    Raises:
+        InputError: It is not UTF-8; names line and byte.
+    """
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}, line {number}, byte {offset + error.start}: not UTF-8 "
+            f"({error.reason}). Convert it, e.g. iconv -f LATIN1 -t UTF-8 {path.name}."
+        ) from error

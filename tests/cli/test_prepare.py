@@ -1,0 +1,59 @@
+"""Tests of `etd_prepare`."""
+
+import sys
+
+import pytest
+
+from etd_tf.cli.app import run_command
+from etd_tf.cli.prepare import COMMAND
+from etd_tf.data.opening import open_records
+from tests.helpers import tiny_tokenizer
+
+
+@pytest.fixture
+def tokenizer_dir(tmp_path):
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    tiny_tokenizer().save(folder)
+    return folder
+
+
+def test_flags_reach_the_records(tmp_path, tokenizer_dir, capsys):
+    (tmp_path / "a.txt").write_text("the cat\nsat\n\non the mat\n\nthe dog ran", "utf-8")
+    (tmp_path / "v.txt").write_text("a dog", "utf-8")
+    status = run_command(
+        COMMAND,
+        [
+            f"--corpus={tmp_path}/a.txt",
+            f"--validation_corpus={tmp_path}/v.txt",
+            f"--tokenizer={tokenizer_dir}",
+            f"--output_dir={tmp_path}/out",
+            "--sequence_length=6",
+            "--num_shards=2",
+            "--nopacking",
+            "--seed=3",
+        ],
+    )
+    assert status == 0
+    shown = capsys.readouterr().out
+    assert "3 documents" in shown
+    assert f"etd_distill --corpus={tmp_path}/out" in shown
+    records = open_records(tmp_path / "out", sequence_length=6)
+    assert records.num_examples("train") == 4  # lines
+    assert len(records.shards["train"]) == 2
+    assert records.manifest["options"]["seed"] == 3
+    assert records.manifest["documents"] == {"train": 3, "validation": 1}
+
+
+def test_input_errors_exit_with_two(tmp_path, tokenizer_dir, capsys):
+    out = f"--output_dir={tmp_path}/out"
+    assert run_command(COMMAND, [f"--tokenizer={tokenizer_dir}", out]) == 2
+    assert "No corpus given" in capsys.readouterr().err
+    assert run_command(COMMAND, ["--corpus=stdlib:pydoc", "--tokenizer=/no/where", out]) == 2
+    assert "/no/where does not exist" in capsys.readouterr().err
+    assert run_command(COMMAND, ["--corpus=stdlib:pydoc", out]) == 2
+    assert "tokenizer" in capsys.readouterr().err
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
