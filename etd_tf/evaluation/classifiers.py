@@ -47,8 +47,11 @@ class TaskModel(keras.Model):
     def get_parameters(self) -> Parameters:
         """Copies all weights: the encoder's canonical names, `head.kernel`, `head.bias`."""
         head = {"head.kernel": self.output_dense.kernel, "head.bias": self.output_dense.bias}
-        values = {name: np.array(ops.convert_to_numpy(v), np.float32) for name, v in head.items()}
-        return {**get_parameters(self.encoder), **values}
+        arrays = {
+            name: np.array(ops.convert_to_numpy(ops.cast(variable, "float32")))
+            for name, variable in head.items()
+        }
+        return {**get_parameters(self.encoder), **arrays}
 
     def set_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
         """Assigns all weights.

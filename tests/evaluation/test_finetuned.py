@@ -1,0 +1,193 @@
+"""Fine-tuned directories: PyTorch parity, round trips, label names, SavedModels."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from etd_tf.checkpoints import save_checkpoint
+from etd_tf.errors import InputError
+from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
+from etd_tf.evaluation.finetuned import (
+    export_classifier,
+    export_question_answerer,
+    load_finetuned,
+    match_labels,
+    save_finetuned,
+)
+from tests.helpers import random_batch, tiny_checkpoint, tiny_config, tiny_tokenizer
+
+NAMES = ("entailment", "neutral", "contradiction")
+
+
+def fresh(model, seed=0):
+    generator = np.random.default_rng(seed)
+    values = model.get_parameters().items()
+    model.set_parameters(
+        {n: generator.normal(n.endswith("gamma"), 0.2, v.shape).astype("f4") for n, v in values}
+    )
+    return model
+
+
+def classifier(num_labels=3, **changes):
+    return fresh(SequenceClassifier(tiny_config(**changes), num_labels))
+
+
+def torch_logits(model, batch):
+    torch = pytest.importorskip("torch")
+    inputs = {
+        "input_ids": torch.tensor(batch["token_ids"]).long(),
+        "token_type_ids": torch.tensor(batch["segment_ids"]).long(),
+        "attention_mask": torch.tensor(batch["padding_mask"]).long(),
+    }
+    with torch.no_grad():
+        return model.eval()(**inputs)
+
+
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new"])
+def test_pytorch_classifies_alike(tmp_path, hidden_act):
+    transformers = pytest.importorskip("transformers")
+    model = classifier(hidden_act=hidden_act, layer_norm_epsilon=1e-5)
+    save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=NAMES)
+    theirs, info = transformers.BertForSequenceClassification.from_pretrained(
+        tmp_path / "m", output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert theirs.config.id2label == dict(enumerate(NAMES))
+    batch = random_batch(model.config)
+    expected = torch_logits(theirs, batch).logits.numpy()
+    assert np.abs(np.asarray(model(batch)["logits"]) - expected).max() <= 2e-5
+    auto = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
+    assert type(auto).__name__ == "BertForSequenceClassification"
+
+
+def test_pytorch_answers_alike(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = fresh(SpanClassifier(tiny_config()))
+    save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), task="squad/v1.1")
+    theirs, info = transformers.BertForQuestionAnswering.from_pretrained(
+        tmp_path / "m", output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    batch = random_batch(model.config)
+    outputs = torch_logits(theirs, batch)
+    real = batch["padding_mask"] == 1
+    for name, value in model(batch).items():
+        difference = np.abs(np.asarray(value) - outputs[name].numpy())[real]
+        assert difference.max() <= 2e-5, name
+
+
+@pytest.mark.parametrize("kind", ["classes", "score", "span"])
+def test_round_trip(tmp_path, kind):
+    model = {
+        "classes": classifier,
+        "score": lambda: classifier(1),
+        "span": lambda: fresh(SpanClassifier(tiny_config())),
+    }[kind]()
+    names = NAMES if kind == "classes" else ()
+    save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=names)
+    loaded = load_finetuned(tmp_path / "m")
+    assert loaded.label_names == names
+    assert loaded.checkpoint.tokenizer.fingerprint() == tiny_tokenizer().fingerprint()
+    for name, value in model.get_parameters().items():
+        np.testing.assert_array_equal(loaded.model.get_parameters()[name], value, err_msg=name)
+    values = json.loads((tmp_path / "m" / "config.json").read_text())
+    problem = {"classes": "single_label_classification", "score": "regression"}
+    assert values.get("problem_type") == problem.get(kind)
+
+
+def test_directories_that_are_not_finetuned_are_refused(tmp_path):
+    save_checkpoint(tiny_checkpoint(), tmp_path / "m")
+    with pytest.raises(InputError, match=r"is not fine-tuned. Leave out --nofinetune"):
+        load_finetuned(tmp_path / "m")
+    with pytest.raises(InputError, match="Cannot read"):
+        load_finetuned(tmp_path / "nowhere")
+
+
+def test_label_names_must_be_there_and_fit(tmp_path):
+    with pytest.raises(InputError, match=r"2 label names for 3 classes"):
+        save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES[:2])
+    save_finetuned(classifier(), tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=NAMES)
+    path = tmp_path / "m" / "config.json"
+    values = json.loads(path.read_text())
+    values["id2label"] = {"0": "a"}
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"no id2label with the 3 classes.*Add it"):
+        load_finetuned(tmp_path / "m")
+
+
+def test_existing_directories_are_kept(tmp_path):
+    save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES)
+    with pytest.raises(InputError, match="--overwrite"):
+        save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES)
+    save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES, overwrite=True)
+
+
+def test_labels_are_matched_by_name():
+    order = match_labels(("Contradiction", "entailment", "NEUTRAL"), NAMES)
+    assert order == [1, 2, 0]
+    assert match_labels((), ()) == []
+    with pytest.raises(InputError, match=r"labels are LABEL_0, LABEL_1, LABEL_2; the task's are"):
+        match_labels(("LABEL_0", "LABEL_1", "LABEL_2"), NAMES)
+
+
+def test_heads_are_matched_with_tasks(tmp_path):
+    save_finetuned(classifier(), tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=NAMES)
+    loaded = load_finetuned(tmp_path / "m")
+    loaded.check_task("glue/mnli")
+    with pytest.raises(InputError, match=r"squad/v1.1 needs qa_outputs"):
+        loaded.check_task("squad/v1.1")
+
+
+def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    model, tokenizer = classifier(num_layers=1), tiny_tokenizer()
+    version = export_classifier(
+        model,
+        tmp_path / "served",
+        tokenizer=tokenizer,
+        label_names=NAMES,
+        text_inputs=("premise", "hypothesis"),
+        max_length=20,
+    )
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    texts = {"premise": ["the cat sat", "a"], "hypothesis": ["the dog ran on", "b c"]}
+    outputs = serve(**{name: tf.constant(value) for name, value in texts.items()})
+    for row, pair in enumerate(zip(*texts.values(), strict=True)):
+        encoding = tokenizer.backend.encode(*pair)
+        batch = {
+            "token_ids": np.asarray([encoding.ids]),
+            "segment_ids": np.asarray([encoding.type_ids]),
+        }
+        logits = np.asarray(model(batch)["logits"])[0]
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(outputs["probabilities"][row], expected, atol=1e-5)
+        np.testing.assert_allclose(outputs["logits"][row], logits, atol=1e-5)
+    assert (version / "assets.extra" / "labels.txt").read_text().split() == list(NAMES)
+
+
+def test_saved_models_of_scores_and_spans(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    model = classifier(1, num_layers=1)
+    version = export_classifier(
+        model, tmp_path / "score", tokenizer=tiny_tokenizer(), label_names=(), max_length=20
+    )
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    assert serve(text=tf.constant(["a cat"]))["score"].shape == (1,)
+    span = fresh(SpanClassifier(tiny_config(num_layers=1)))
+    version = export_question_answerer(
+        span, tmp_path / "span", tokenizer=tiny_tokenizer(), max_length=20
+    )
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    outputs = serve(question=tf.constant(["cat?"]), context=tf.constant(["the cat sat"]))
+    assert set(outputs) == {"start_logits", "end_logits", "token_ids", "padding_mask"}
+    ids = tiny_tokenizer().backend.encode("cat?", "the cat sat").ids
+    assert outputs["token_ids"][0].numpy().tolist() == ids
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
