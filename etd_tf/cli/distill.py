@@ -80,7 +80,7 @@ def _define_loss(flag_set: FlagSet) -> None:
     flag_set.number(
         "masking_rate",
         None,
-        "Share of input tokens masked; default 0, and 0.15 for the mlm loss.",
+        "Share of input tokens masked; default: 0.15 where a masked-LM loss needs it, else 0.",
         minimum=0.0,
     )
 
@@ -154,7 +154,6 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
             f"--export={','.join(unknown)} is unknown; choose from {', '.join(EXPORT_FORMATS)}. "
             "The Hugging Face directory is always written."
         )
-    default_rate = 0.15 if values.loss == "mlm" or values.student_loss_weight > 0 else 0.0
     return DistillOptions(
         teacher=values.teacher,
         output_dir=Path(values.output_dir),
@@ -182,7 +181,7 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
         loss_options=_loss_options(values),
         student_loss_weight=values.student_loss_weight,
         dropout=values.dropout,
-        masking_rate=default_rate if values.masking_rate is None else values.masking_rate,
+        masking_rate=values.masking_rate,
         exports=tuple(values.export),
         overwrite=values.overwrite,
         settings=shared.settings(values),
@@ -215,11 +214,11 @@ def run(values: flags.FlagValues) -> None:
     """Runs the job that the flags describe and prints what was made."""
     options = read_options(values)
     from etd_tf.jobs.cost import forecast_cost
-    from etd_tf.jobs.distill import load_models, run_distillation
+    from etd_tf.jobs.distill import check_distillation, run_distillation
     from etd_tf.jobs.summary import describe_cost, describe_result
 
     if values.dry_run:
-        sys.stdout.write(describe_cost(forecast_cost(options, *load_models(options))))
+        sys.stdout.write(describe_cost(forecast_cost(options, *check_distillation(options))))
         return
     sys.stdout.write(describe_result(run_distillation(options)))
 

@@ -168,14 +168,19 @@ def hardware_options(values: flags.FlagValues) -> "HardwareOptions":
     )
 
 
+# What is done with an earlier run's directory is no part of a run.
+_NOT_SETTINGS = ("flagfile", "undefok", "overwrite", "dry_run")
+
+
 def settings(values: flags.FlagValues) -> dict[str, str]:
     """Every flag's value as text, in the form a flagfile takes; unset flags are left out."""
     found = {}
     for name in values:
-        value = values[name].value
-        if value is None or name in ("flagfile", "undefok"):
+        flag = values[name]
+        if flag.value is None or name in _NOT_SETTINGS:
             continue
-        if isinstance(value, bool):
-            value = str(value).lower()
-        found[name] = ",".join(value) if isinstance(value, list) else str(value)
+        if flag.boolean:
+            found[name] = str(flag.value).lower()
+        else:  # the serializer quotes commas inside of a list's items
+            found[name] = flag.serializer.serialize(flag.value) if flag.serializer else flag.value
     return found

@@ -1,9 +1,30 @@
 """Settings and result of a training run."""
 
 import dataclasses
+import math
 from typing import Any
 
 from etd_tf.errors import InputError
+
+FREE_OPTIONS = frozenset(
+    {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
+)
+"""Options that do not change the weights, so that they may change when a run goes on."""
+
+_LARGEST_SEED = 2**31 - 1 - 2**24  # int32, and room for what replicas add to it
+# Whole numbers and the least that they can be.
+_WHOLE = {
+    "steps": 1,
+    "batch_size": 1,
+    "warmup_steps": 0,
+    "gradient_accumulation": 1,
+    "seed": 0,
+    "steps_per_call": 1,
+    "log_every": 1,
+    "evaluate_every": 0,
+    "checkpoint_every": 0,
+    "keep_checkpoints": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,33 +67,48 @@ class TrainerOptions:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        positive = (
-            "steps",
-            "batch_size",
-            "gradient_accumulation",
-            "steps_per_call",
-            "log_every",
-            "keep_checkpoints",
+        for name, least in _WHOLE.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name}={value!r}: expected a whole number >= {least}.")
+        if self.seed > _LARGEST_SEED:
+            raise InputError(f"seed={self.seed}: expected a number up to {_LARGEST_SEED}.")
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise InputError(f"{name}={value}: expected a finite number >= 0.")
+        if self.learning_rate == 0:
+            raise InputError("learning_rate=0 trains nothing; distillation usually takes 5e-4.")
+        if self.warmup_steps > self.steps:
+            raise InputError(
+                f"warmup_steps={self.warmup_steps} is more than steps={self.steps}; shorten the "
+                "warm-up or train longer."
+            )
+        self.check_split(1)
+
+    def check_split(self, replicas: int) -> None:
+        """Checks that the batch can be cut into equal parts.
+
+        Args:
+            replicas: Devices that share a batch.
+
+        Raises:
+            InputError: It cannot; the message names the nearest sizes that can.
+        """
+        parts = replicas * self.gradient_accumulation
+        if self.batch_size % parts == 0:
+            return
+        lower = self.batch_size // parts * parts
+        nearest = f"{lower} or {lower + parts}" if lower else str(parts)
+        raise InputError(
+            f"batch_size={self.batch_size} cannot be split evenly over {replicas} replica(s) and "
+            f"gradient_accumulation={self.gradient_accumulation}. Nearest batch sizes that can: "
+            f"{nearest}."
         )
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.clip_norm < 0:
-            raise InputError("learning_rate must be positive, weight_decay and clip_norm >= 0.")
-        if not 0 <= self.warmup_steps <= self.steps:
-            raise InputError(
-                f"warmup_steps={self.warmup_steps} must be between 0 and steps={self.steps}."
-            )
-        if self.batch_size % self.gradient_accumulation:
-            raise InputError(
-                f"batch_size={self.batch_size} is not a multiple of "
-                f"gradient_accumulation={self.gradient_accumulation}."
-            )
 
     def identity(self) -> dict[str, Any]:
         """What an interrupted run must share with the run that continues it."""
-        free = ("log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call")
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE_OPTIONS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +117,9 @@ class TrainResult:
 
     Attributes:
         steps: Finished steps, over all sittings.
-        seconds: Wall time of this sitting.
-        tokens_per_second: Tokens a second of this sitting, padding included.
+        seconds: Wall time, over all sittings; work after an interrupted sitting's last
+            checkpoint is not counted.
+        tokens_per_second: Tokens a second, padding included.
         held_out: Held-out means by term after the last step; empty without held-out data.
     """
 

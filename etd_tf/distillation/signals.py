@@ -5,17 +5,24 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from etd_tf.errors import Interrupted
+
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT instead of dying of them.
 
     Yields:
-        A list that gets the number of each signal that arrives.
+        A list that gets the number of the first signal that arrives.
+
+    Raises:
+        Interrupted: A second signal arrived: whoever sent it does not want to wait.
     """
     caught: list[int] = []
 
     def remember(signum: int, _: FrameType | None) -> None:
+        if caught:
+            raise Interrupted(signum, "A second signal came before the step was saved.")
         caught.append(signum)
 
     signals = (signal.SIGTERM, signal.SIGINT)

@@ -44,12 +44,15 @@ class StateStore:
     identity: Mapping[str, Any]
     keep: int = 2
 
-    def save(self, step: int, variables: Mapping[str, keras.Variable]) -> Path:
+    def save(
+        self, step: int, variables: Mapping[str, keras.Variable], *, seconds: float = 0.0
+    ) -> Path:
         """Writes a checkpoint and removes the ones that are no longer kept.
 
         Args:
             step: Finished optimizer steps.
             variables: All variables by name.
+            seconds: Time spent so far, over all sittings.
 
         Returns:
             The checkpoint's folder.
@@ -60,11 +63,15 @@ class StateStore:
             safetensors.numpy.save_file(tensors, scratch / _TENSORS)
             manifest = {
                 "step": step,
+                "seconds": seconds,
                 "sha256": sha256(scratch / _TENSORS),
                 "identity": dict(self.identity),
             }
             (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        for old in self.steps()[: -self.keep]:
+        # Later ones than this step are damaged ones that the run went back behind.
+        found = self.steps()
+        kept = [old for old in found if old <= step][-self.keep :]
+        for old in set(found) - set(kept):
             shutil.rmtree(self.directory / f"step-{old:08d}", ignore_errors=True)
         return path
 
@@ -75,7 +82,7 @@ class StateStore:
         matches = (_FOLDER.fullmatch(path.name) for path in self.directory.iterdir())
         return sorted(int(match.group(1)) for match in matches if match)
 
-    def restore(self, variables: Mapping[str, keras.Variable]) -> int:
+    def restore(self, variables: Mapping[str, keras.Variable]) -> tuple[int, float]:
         """Loads the newest undamaged checkpoint into `variables`.
 
         A damaged one is named in the log and passed over for the one before it, from
@@ -85,7 +92,8 @@ class StateStore:
             variables: All variables by name, as for `save`.
 
         Returns:
-            The finished steps; 0 where there is no checkpoint.
+            The finished steps and the seconds spent on them; zeros where there is no
+            checkpoint.
 
         Raises:
             InputError: The checkpoint belongs to a run with other settings, its tensors
@@ -100,13 +108,13 @@ class StateStore:
                 continue
             self._check_identity(folder)
             _assign(variables, safetensors.numpy.load_file(folder / _TENSORS), folder)
-            return step
+            return step, float(read_json_object(folder / _MANIFEST).get("seconds", 0.0))
         if steps:
             raise InputError(
                 f"Every checkpoint in {self.directory} is damaged. Remove that folder to start "
                 "the training again from the extracted student."
             )
-        return 0
+        return 0, 0.0
 
     def _damage(self, folder: Path) -> str:
         """Says what is wrong with a checkpoint folder; an empty text when nothing is."""

@@ -10,7 +10,8 @@ from etd_tf.errors import InputError
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 JIT_CHOICES = ("auto", "on", "off")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# In the order of their place in the cluster.
+_WORKER_JOBS = ("chief", "worker")
 
 
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
@@ -36,8 +37,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name == "tpu":
         return _tpu_strategy()
     if name == "multi_worker":
-        _check_tf_config()
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker_strategy()
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_mirrored_devices())
     # Not OneDeviceStrategy: the default strategy places on GPU 0 or the CPU just the same,
@@ -58,20 +58,39 @@ def _mirrored_devices() -> list[str]:
     return [device.name.replace("/device:", "") for device in devices]
 
 
+def _multi_worker_strategy() -> tf.distribute.Strategy:
+    _check_tf_config()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise InputError(
+            f"strategy=multi_worker could not start this worker's server: {error}. Check that the "
+            "host and port at this worker's index of TF_CONFIG are this machine's and free."
+        ) from error
+
+
 def _check_tf_config() -> None:
     text = os.environ.get("TF_CONFIG", "")
     try:
         values = json.loads(text)
-        workers, index = values["cluster"]["worker"], values["task"]["index"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        cluster, kind = dict(values["cluster"]), values["task"]["type"]
+        index, places = values["task"]["index"], len(cluster[kind])
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"strategy=multi_worker needs the environment variable TF_CONFIG; received {text!r}. "
             'Expected {"cluster": {"worker": ["host:port", ...]}, '
             '"task": {"type": "worker", "index": 0}}, one index a process.'
         ) from error
-    if not isinstance(index, int) or not 0 <= index < len(workers):
+    foreign = sorted(set(cluster) - set(_WORKER_JOBS))
+    if foreign:
         raise InputError(
-            f"TF_CONFIG task index {index!r} is not within the {len(workers)} workers."
+            f"TF_CONFIG names {', '.join(foreign)}, but training uses no other processes than "
+            "worker (and chief). Remove them."
+        )
+    if not isinstance(index, int) or not 0 <= index < places:
+        raise InputError(
+            f"TF_CONFIG's task index {index!r} is not one of its {places} {kind}(s), counted from "
+            "0. Give each process an index of its own."
         )
 
 
@@ -88,11 +107,13 @@ def _tpu_strategy() -> tf.distribute.Strategy:
 
 
 def worker_layout(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """Returns (number of worker processes, index of this one)."""
-    resolver = strategy.cluster_resolver
+    """Returns (number of worker processes, index of this one); the chief is number 0."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1, 0
-    return len(resolver.cluster_spec().as_dict()["worker"]), int(resolver.task_id)
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict()
+    before = len(jobs.get("chief", ())) if resolver.task_type == "worker" else 0
+    return sum(len(jobs.get(job, ())) for job in _WORKER_JOBS), before + int(resolver.task_id)
 
 
 def use_xla(choice: str) -> bool:

@@ -18,10 +18,14 @@ from etd_tf.distillation.options import TrainerOptions, TrainResult
 from etd_tf.distillation.signals import catch_signals
 from etd_tf.distillation.state import StateStore
 from etd_tf.distillation.step import StepOptions, TrainStep
-from etd_tf.distillation.strategy import use_xla, worker_layout
-from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.distillation.strategy import use_xla
+from etd_tf.distillation.workers import Workers
+from etd_tf.errors import DivergenceError, Interrupted
 from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.progress import Tracker, track
+
+_KEYS = ("step", "split")  # of a line of metrics.jsonl, beside its numbers
+_CURE = "Lower --learning_rate, lengthen --warmup_steps or use --precision=float32."
 
 TrainBatches = Callable[[int, int, int], tf.data.Dataset]
 """(start_step, num_workers, worker_index) -> endless dataset of a worker's share of batches."""
@@ -60,7 +64,7 @@ class Trainer:
     ) -> None:
         self.options = options
         self.strategy = strategy or tf.distribute.get_strategy()
-        self._check_split()
+        self.options.check_split(self.strategy.num_replicas_in_sync)
         self.run_dir = Path(run_dir)
         keras.utils.set_random_seed(options.seed)
         with self.strategy.scope():
@@ -84,23 +88,12 @@ class Trainer:
                 micro_batches=options.gradient_accumulation,
             ),
         )
-        self.workers, self.worker = worker_layout(self.strategy)
+        self.workers = Workers(self.strategy)
         self._store = StateStore(
             self.run_dir / "checkpoints",
             {**options.identity(), **(identity or {})},
             keep=options.keep_checkpoints,
         )
-
-    def _check_split(self) -> None:
-        replicas = self.strategy.num_replicas_in_sync
-        parts = replicas * self.options.gradient_accumulation
-        if self.options.batch_size % parts:
-            lower = max(self.options.batch_size // parts, 1) * parts
-            raise InputError(
-                f"batch_size={self.options.batch_size} cannot be split evenly over {replicas} "
-                f"replicas and gradient_accumulation={self.options.gradient_accumulation}. "
-                f"Nearest sizes that work: {lower} or {lower + parts}."
-            )
 
     def variables(self) -> dict[str, keras.Variable]:
         """Everything a checkpoint holds, under names that are the same in every process."""
@@ -133,49 +126,56 @@ class Trainer:
             Interrupted: SIGTERM or SIGINT came; a checkpoint of this step was written.
             InputError: The checkpoints belong to another run.
         """
-        step = self._store.restore(self.variables())
-        log = MetricsLog(
-            self.run_dir / "metrics.jsonl", self.run_dir / "tensorboard", resume_step=step
-        )
+        step, seconds = self._store.restore(self.variables())
+        self.workers.check_same_step(step)
+        started = time.monotonic() - seconds
+        log = self._open_log(step)
         evaluate = self._evaluator(validation, log)
-        started, tokens = time.monotonic(), 0
-        held_out: dict[str, float] = {}
         iterator = iter(self._distribute(train_batches, step))
+        saved, signum = step, 0
         with (
             contextlib.closing(log),
             catch_signals() as caught,
             track("Distilling", self.options.steps, "steps", done=step) as tracker,
         ):
-            if step in (0, self.options.steps):  # the start, or finished in an earlier sitting
-                held_out = evaluate(step)
+            finished_before = step == self.options.steps
+            if step == 0 or (finished_before and "validation" not in log.latest):
+                evaluate(step)
             while step < self.options.steps:
+                signum = max(self.workers.gather(caught[0] if caught else 0))
+                if signum:
+                    break
                 count = self._count(step)
                 metrics = self._train(iterator, step, count)
                 step += count
-                tokens += count * self._tokens_per_step
                 self._report(step, metrics, log, tracker, count)
                 if self._due(step, self.options.evaluate_every):
-                    held_out = evaluate(step)
-                if self._due(step, self.options.checkpoint_every) or caught:
-                    self._save(step)
-                if caught and step < self.options.steps:
-                    raise Interrupted(caught[0], f"Step {step} is saved; run again to resume.")
+                    evaluate(step)
+                if self._due(step, self.options.checkpoint_every):
+                    saved = self._save(step, time.monotonic() - started)
+            if step > saved:
+                self._save(step, time.monotonic() - started)
+            if signum or caught:
+                raise Interrupted(signum or caught[0], _resuming(step, self.options.steps))
         seconds = time.monotonic() - started
+        held_out = {k: v for k, v in log.latest.get("validation", {}).items() if k not in _KEYS}
+        tokens = step * self._tokens_per_step
         return TrainResult(step, seconds, tokens / max(seconds, 1e-9), held_out)
+
+    def _open_log(self, step: int) -> MetricsLog:
+        if not self.workers.is_chief:
+            return MetricsLog(None)
+        return MetricsLog(
+            self.run_dir / "metrics.jsonl", self.run_dir / "tensorboard", resume_step=step
+        )
 
     def _evaluator(
         self, validation: tf.data.Dataset | None, log: MetricsLog
-    ) -> Callable[[int], dict[str, float]]:
+    ) -> Callable[[int], None]:
         if validation is None:
-            return lambda step: {}
+            return lambda step: None
         held_out = HeldOut(self.distiller, validation)
-
-        def evaluate(step: int) -> dict[str, float]:
-            means = held_out.evaluate()
-            log.write(step, "validation", means)
-            return means
-
-        return evaluate
+        return lambda step: log.write(step, "validation", held_out.evaluate())
 
     def _count(self, step: int) -> int:
         """Steps of the next call: up to the next evaluation, checkpoint, log or the end."""
@@ -191,17 +191,18 @@ class Trainer:
 
     def _distribute(self, train_batches: TrainBatches, step: int) -> Any:
         """One dataset a worker, cut into its replicas' equal parts in batch order."""
-        replicas = self.strategy.num_replicas_in_sync // self.workers
+        workers = self.workers
+        replicas = self.strategy.num_replicas_in_sync // workers.count
 
         def dataset_fn(_: Any) -> tf.data.Dataset:
-            dataset = train_batches(step, self.workers, self.worker)
+            dataset = train_batches(step, workers.count, workers.index)
             spec = next(iter(dataset.element_spec.values()))
-            self._tokens_per_step = int(spec.shape[0] * spec.shape[1]) * self.workers
+            self._tokens_per_step = int(spec.shape[0] * spec.shape[1]) * workers.count
             if replicas == 1:
                 return dataset
             return dataset.map(lambda batch: _split(batch, replicas)).unbatch()
 
-        if self.strategy.num_replicas_in_sync == 1 and self.workers == 1:
+        if self.strategy.num_replicas_in_sync == 1:
             return dataset_fn(None)
         return self.strategy.distribute_datasets_from_function(dataset_fn)
 
@@ -211,12 +212,12 @@ class Trainer:
         )
         values = {name: float(value) for name, value in metrics.items()}
         if not np.isfinite(values["loss"]):
-            saved = self._store.steps()
-            kept = f"The last good checkpoint is step {saved[-1]}" if saved else "No checkpoint yet"
+            # Weights that were saved at this very step are the ones that failed.
+            good = [saved for saved in self._store.steps() if saved < step]
+            kept = f"The last good checkpoint is step {good[-1]}" if good else "No checkpoint yet"
             raise DivergenceError(
                 f"The loss became {values['loss']} between steps {step} and {step + count}: "
-                f"{_terms(values)}. {kept}. Lower --learning_rate, lengthen --warmup_steps or use "
-                "--precision=float32."
+                f"{_terms(values)}. {kept}. {_CURE}"
             )
         return values
 
@@ -235,9 +236,16 @@ class Trainer:
             )
             log.write(step, "train", {**metrics, "learning_rate": rate})
 
-    def _save(self, step: int) -> None:
-        if self.worker == 0:
-            self._store.save(step, self.variables())
+    def _save(self, step: int, seconds: float) -> int:
+        """Writes a checkpoint; only of finite weights, so that no good one is lost to them."""
+        finite = [tf.reduce_all(tf.math.is_finite(v.value)) for v in self._variables]
+        if not all(map(bool, finite)):
+            raise DivergenceError(
+                f"Weights are not finite after step {step}, so they are not saved. {_CURE}"
+            )
+        if self.workers.is_chief:
+            self._store.save(step, self.variables(), seconds=seconds)
+        return step
 
 
 def _split(batch: Mapping[str, Any], parts: int) -> dict[str, Any]:
@@ -245,6 +253,10 @@ def _split(batch: Mapping[str, Any], parts: int) -> dict[str, Any]:
         name: tf.reshape(value, (parts, value.shape[0] // parts, *value.shape[1:]))
         for name, value in batch.items()
     }
+
+
+def _resuming(step: int, steps: int) -> str:
+    return f"Step {step:,} of {steps:,} is saved; the same command without --overwrite goes on."
 
 
 def _terms(values: Mapping[str, float]) -> str:

@@ -5,18 +5,24 @@ import dataclasses
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.batches import evaluation_batches
-from etd_tf.data.records import VALIDATION, RecordSet
+from etd_tf.data.batches import input_errors
 from etd_tf.distillation import Distiller, Trainer
 from etd_tf.distillation.strategy import make_strategy, teacher_policy, worker_layout
 from etd_tf.errors import InputError
 from etd_tf.extraction import plan_extraction
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
-from etd_tf.jobs.inputs import mask_held_out, masked_batches, prepare_corpus, with_tokenizer
+from etd_tf.jobs.inputs import (
+    TrainingText,
+    check_corpus,
+    prepare_corpus,
+    records_identity,
+    with_tokenizer,
+)
 from etd_tf.jobs.outputs import write_outputs
-from etd_tf.jobs.run_directory import open_run_directory
-from etd_tf.jobs.student import InitialStudent, make_initial_student
+from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
+from etd_tf.jobs.student import InitialStudent, load_scores, make_initial_student
 from etd_tf.losses import ModelSpec
+from etd_tf.losses.masked_lm import check_mlm_head
 from etd_tf.modeling.config import BertConfig
 
 
@@ -36,39 +42,52 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         Interrupted: A signal ended the training; the same call continues it.
     """
     strategy = make_strategy(options.hardware.strategy)
-    teacher, config = load_models(options)
+    options.trainer.check_split(strategy.num_replicas_in_sync)
     worker = worker_layout(strategy)[1]
-    run = open_run_directory(
+    with open_run_directory(
         options.output_dir, options.settings, overwrite=options.overwrite, worker=worker
-    )
-    with run as run_dir:
+    ) as run:
+        teacher, config = load_models(options)
         records = prepare_corpus(options.corpus, teacher, seed=options.trainer.seed)
+        masking_rate = options.resolve_masking(records)
+        run.begin()
         initial = make_initial_student(
-            teacher, config, records, options.extraction, run_dir, seed=options.trainer.seed
+            teacher, config, records, options.extraction, run.path, seed=options.trainer.seed
         )
-        trainer = make_trainer(options, teacher, initial, records, strategy)
-        training = trainer.fit(
-            lambda step, workers, worker: masked_batches(
-                records,
-                teacher,
-                rate=options.masking_rate,
-                batch_size=options.trainer.batch_size,
-                seed=options.trainer.seed,
-                start_step=step,
-                num_workers=workers,
-                worker_index=worker,
-            ),
-            held_out_batches(options, teacher, records),
-        )
+        seconds = run.keep_seconds("scoring", initial.scoring_seconds)
+        initial = dataclasses.replace(initial, scoring_seconds=seconds)
+        text = TrainingText(records, teacher, masking_rate, options.trainer)
+        trainer = make_trainer(options, teacher, initial, text, strategy)
+        with input_errors():
+            training = trainer.fit(text.batches, text.held_out())
         student = finished_student(trainer.distiller.student, config, options.teacher)
-        result = DistillResult(run_dir, teacher, student, initial, records, training)
-        if worker == 0:
+        result = DistillResult(run.path, teacher, student, initial, records, training)
+        if run.is_chief:
             result = dataclasses.replace(result, report=write_outputs(options, result))
     return result
 
 
+def check_distillation(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
+    """Checks everything that can be checked without long work; writes nothing.
+
+    Args:
+        options: The settings.
+
+    Returns:
+        The teacher, and the student's configuration.
+
+    Raises:
+        InputError: The job could not run.
+    """
+    check_run_directory(options.output_dir, options.settings, overwrite=options.overwrite)
+    return load_models(options)
+
+
 def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
-    """Loads the teacher and checks everything that can be checked without long work.
+    """Loads the teacher and checks it against student, loss and text, cheapest first.
+
+    Args:
+        options: The settings.
 
     Returns:
         The teacher, and the student's configuration.
@@ -76,10 +95,10 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
     Raises:
         InputError: The teacher cannot be read, or does not fit student, loss or text.
     """
+    check_corpus(options.corpus)
+    loss = options.make_loss()
     teacher = with_tokenizer(load_checkpoint(options.teacher), options.corpus.tokenizer)
     config = options.student.config(teacher.config)
-    has_head = teacher.mlm_head is not None
-    options.make_loss().validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.extraction.extraction != "none":
         plan_extraction(  # only for its checks
             teacher.config,
@@ -88,7 +107,18 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
             head_mode=options.extraction.head_mode,
             layer_selection=options.extraction.layer_selection,
         )
-    if options.extraction.importance_loss == "mlm" and not has_head:
+    has_head = teacher.mlm_head is not None
+    loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
+    if options.student_loss_weight > 0:
+        check_mlm_head(ModelSpec(config, has_head), "teacher", "--student_loss_weight above 0")
+    if options.extraction.scores is not None:
+        load_scores(options.extraction.scores, teacher)
+    _check_text(options, teacher)
+    return teacher, config
+
+
+def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:
+    if options.extraction.importance_loss == "mlm" and teacher.mlm_head is None:
         raise InputError(
             f"--importance_loss=mlm needs a masked-LM head, but {teacher.source} has none. Use "
             "--importance_loss=reconstruction (or auto)."
@@ -96,16 +126,15 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
     if options.corpus.sequence_length > teacher.config.max_positions:
         raise InputError(
             f"--sequence_length={options.corpus.sequence_length} is longer than the teacher's "
-            f"{teacher.config.max_positions} positions."
+            f"{teacher.config.max_positions} positions; give at most that."
         )
-    return teacher, config
 
 
 def make_trainer(
     options: DistillOptions,
     teacher: Checkpoint,
     initial: InitialStudent,
-    records: RecordSet,
+    text: TrainingText,
     strategy: tf.distribute.Strategy,
 ) -> Trainer:
     """Builds the trainer with both models under the strategy and in their precisions."""
@@ -141,25 +170,13 @@ def make_trainer(
         identity={
             "teacher": teacher.fingerprint(),
             "student": initial.checkpoint.fingerprint(),
-            "records": records.source if not records.manifest else dict(records.manifest)["corpus"],
+            "records": records_identity(text.records),
             "loss": [options.loss, dict(options.loss_options), options.student_loss_weight],
             "precision": [hardware.precision, teacher_dtype],
             "dropout": rate,
-            "masking_rate": options.masking_rate,
+            "masking_rate": text.masking_rate,
         },
     )
-
-
-def held_out_batches(
-    options: DistillOptions, teacher: Checkpoint, records: RecordSet
-) -> tf.data.Dataset | None:
-    """The held-out batches, or None where the records have no validation split."""
-    if not records.shards.get(VALIDATION):
-        return None
-    batches = evaluation_batches(records, batch_size=options.trainer.batch_size, split=VALIDATION)
-    if options.masking_rate <= 0:
-        return batches
-    return mask_held_out(batches, teacher, rate=options.masking_rate, seed=options.trainer.seed)
 
 
 def finished_student(trained: Checkpoint, config: BertConfig, teacher: str) -> Checkpoint:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import Checkpoint
+from etd_tf.data.opening import is_record_path
 from etd_tf.data.records import RecordSet
 from etd_tf.distillation import TrainerOptions, TrainResult
 from etd_tf.errors import InputError
@@ -14,6 +15,8 @@ from etd_tf.jobs.student import InitialStudent
 from etd_tf.losses import FeatureLoss, LogitsDistillation
 from etd_tf.losses import get as get_loss
 from etd_tf.reporting import RunReport
+
+_BERT_MASKING_RATE = 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +36,15 @@ class DistillOptions:
         loss_options: Arguments of the loss.
         student_loss_weight: Share of the student's own masked-LM loss in the total.
         dropout: Student's dropout while distilling; None for its configuration's rates.
-        masking_rate: Share of the input tokens that are masked; masked-LM losses need it.
+        masking_rate: Share of the input tokens that are masked. None is 0.15 where a
+            masked-LM loss needs it and the records hold no masked tokens of their own, and
+            else 0.
         exports: Formats written beside the Hugging Face directory.
         overwrite: Replace an earlier run.
         settings: The flags behind all this, kept in `flags.txt`.
 
     Raises:
-        InputError: A masked-LM loss without masking.
+        InputError: A number is out of range, or a masked-LM loss goes without masking.
     """
 
     teacher: str
@@ -53,16 +58,59 @@ class DistillOptions:
     loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     student_loss_weight: float = 0.0
     dropout: float | None = None
-    masking_rate: float = 0.0
+    masking_rate: float | None = None
     exports: tuple[str, ...] = ("saved_model",)
     overwrite: bool = False
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.loss == "mlm" or self.student_loss_weight > 0) and self.masking_rate <= 0:
+        shares = {
+            "student_loss_weight": (self.student_loss_weight, "[0, 1)"),
+            "dropout": (self.dropout or 0.0, "[0, 1)"),
+            "masking_rate": (self.masking_rate or 0.0, "[0, 1]"),
+        }
+        for name, (value, limits) in shares.items():
+            if not 0.0 <= value <= 1.0 or (value == 1.0 and limits == "[0, 1)"):
+                raise InputError(f"--{name}={value} is outside {limits}.")
+        text_only = not any(map(is_record_path, self.corpus.corpus))
+        if self.needs_masked_lm and self.masking_rate == 0 and text_only:
             raise InputError(
-                "Masked-LM losses need masked input; set --masking_rate, usually to 0.15."
+                "Masked-LM losses need masked input, but --masking_rate is 0; leave it out for "
+                "BERT's 0.15."
             )
+
+    @property
+    def needs_masked_lm(self) -> bool:
+        """Whether a loss compares masked-LM predictions."""
+        return self.loss == "mlm" or self.student_loss_weight > 0
+
+    def resolve_masking(self, records: RecordSet) -> float:
+        """Says which share of the tokens of some records to mask.
+
+        Args:
+            records: The text.
+
+        Returns:
+            The share; 0 for none.
+
+        Raises:
+            InputError: The records hold masked tokens already and more were asked for, or
+                they hold none and none were asked for, but a loss needs them.
+        """
+        has_targets = records.layout.num_predictions > 0
+        if has_targets and self.masking_rate:
+            raise InputError(
+                f"{records.source} holds masked tokens already; leave --masking_rate out to use "
+                "them."
+            )
+        if self.needs_masked_lm and not has_targets and self.masking_rate == 0:
+            raise InputError(
+                f"Masked-LM losses need masked input, but {records.source} holds none and "
+                "--masking_rate is 0; leave it out for BERT's 0.15."
+            )
+        if self.masking_rate is not None:
+            return self.masking_rate
+        return _BERT_MASKING_RATE if self.needs_masked_lm and not has_targets else 0.0
 
     def make_loss(self) -> FeatureLoss:
         """Creates the distillation loss."""

@@ -1,20 +1,25 @@
 """What a job reads: the corpus, the tokenizer and the batches of the training run."""
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.data.batches import Worker, make_batches
+from etd_tf.data.batches import Worker, evaluation_batches, make_batches
+from etd_tf.data.corpus import open_corpus
 from etd_tf.data.masking import Masking, mask_tokens
+from etd_tf.data.opening import is_record_path
 from etd_tf.data.prepare import RecordOptions, cached_records
-from etd_tf.data.records import RecordSet
+from etd_tf.data.records import VALIDATION, RecordSet
 from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.distillation.options import TrainerOptions
 from etd_tf.errors import InputError
 from etd_tf.jobs.options import CorpusOptions
 from etd_tf.types import Tensor
 
 _HELD_OUT_SEED_OFFSET = 1_000_003  # held-out masking must not repeat the training run's
+_READY = 2  # batches masked before they are needed
 
 
 def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
@@ -50,83 +55,105 @@ def prepare_corpus(options: CorpusOptions, teacher: Checkpoint, *, seed: int) ->
     )
 
 
-def masked_batches(
-    records: RecordSet,
-    teacher: Checkpoint,
-    *,
-    rate: float,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-    num_workers: int = 1,
-    worker_index: int = 0,
-) -> tf.data.Dataset:
-    """The training batches from a step on, masked where `rate` is above 0.
+def check_corpus(options: CorpusOptions) -> None:
+    """Looks whether the named text exists, without reading it.
 
-    Args:
+    Raises:
+        InputError: It does not.
+    """
+    if not any(map(is_record_path, options.corpus)):
+        open_corpus(options.corpus)
+    if options.validation_corpus:
+        open_corpus(options.validation_corpus)
+
+
+def records_identity(records: RecordSet) -> dict[str, Any]:
+    """What tells some records from others, as JSON values."""
+    keys = ("options", "tokenizer", "corpus", "validation_corpus")
+    if records.manifest:
+        return {key: records.manifest.get(key) for key in keys}
+    return {
+        split: [[shard.path.name, shard.num_records] for shard in shards]
+        for split, shards in records.shards.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingText:
+    """The batches of a training run, masked where `masking_rate` is above 0.
+
+    Attributes:
         records: The text.
         teacher: Whose tokenizer made it.
-        rate: Share of tokens to mask.
-        batch_size: Examples a step over all workers.
-        seed: Seed of order and masking.
-        start_step: First step.
-        num_workers: Worker processes.
-        worker_index: This one.
-
-    Returns:
-        Endless dataset of this worker's share of each batch.
+        masking_rate: Share of the tokens to mask.
+        trainer: Gives the batch size, and the seed of order and masking.
     """
-    batches = make_batches(
-        records,
-        batch_size=batch_size,
-        seed=seed,
-        start_step=start_step,
-        worker=Worker(worker_index, num_workers),
-    )
-    if rate <= 0:
-        return batches
-    first_row = worker_index * (batch_size // num_workers)
-    return mask_dataset(
-        batches, teacher, rate=rate, seed=seed, start_step=start_step, first_row=first_row
-    )
 
+    records: RecordSet
+    teacher: Checkpoint
+    masking_rate: float
+    trainer: TrainerOptions
 
-def mask_held_out(
-    batches: tf.data.Dataset, teacher: Checkpoint, *, rate: float, seed: int
-) -> tf.data.Dataset:
-    """Masks held-out batches, the same way every time."""
-    return mask_dataset(batches, teacher, rate=rate, seed=seed + _HELD_OUT_SEED_OFFSET)
+    def batches(
+        self, start_step: int = 0, num_workers: int = 1, worker_index: int = 0
+    ) -> tf.data.Dataset:
+        """The training batches from a step on.
 
+        Args:
+            start_step: First step.
+            num_workers: Worker processes.
+            worker_index: This one.
 
-def mask_dataset(
-    batches: tf.data.Dataset,
-    teacher: Checkpoint,
-    *,
-    rate: float,
-    seed: int,
-    start_step: int = 0,
-    first_row: int = 0,
-) -> tf.data.Dataset:
-    """Masks each batch by (seed, step) and adds the masked-LM targets."""
-    if teacher.tokenizer is None:
-        raise InputError(f"{teacher.source} holds no tokenizer.")
-    masking = Masking.from_tokenizer(teacher.tokenizer, rate=rate)
-
-    def mask(step: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        masked = mask_tokens(
-            batch["token_ids"],
-            batch["padding_mask"],
-            masking=masking,
+        Returns:
+            Endless dataset of this worker's share of each batch.
+        """
+        size, seed = self.trainer.batch_size, self.trainer.seed
+        batches = make_batches(
+            self.records,
+            batch_size=size,
             seed=seed,
-            step=step,
-            first_row=first_row,
+            start_step=start_step,
+            worker=Worker(worker_index, num_workers),
         )
-        return {
-            **batch,
-            "token_ids": masked.token_ids,
-            "masked_lm_positions": masked.positions,
-            "masked_lm_ids": masked.labels,
-            "masked_lm_weights": masked.weights,
-        }
+        if self.masking_rate <= 0:
+            return batches
+        first_row = worker_index * (size // num_workers)
+        return self._mask(batches, seed=seed, start_step=start_step, first_row=first_row)
 
-    return batches.enumerate(start_step).map(mask)
+    def held_out(self) -> tf.data.Dataset | None:
+        """The held-out batches, always masked the same way; None without such a split."""
+        if not self.records.shards.get(VALIDATION):
+            return None
+        batches = evaluation_batches(
+            self.records, batch_size=self.trainer.batch_size, split=VALIDATION
+        )
+        if self.masking_rate <= 0:
+            return batches
+        return self._mask(batches, seed=self.trainer.seed + _HELD_OUT_SEED_OFFSET)
+
+    def _mask(
+        self, batches: tf.data.Dataset, *, seed: int, start_step: int = 0, first_row: int = 0
+    ) -> tf.data.Dataset:
+        """Masks each batch by (seed, step, row) and adds the masked-LM targets."""
+        if self.teacher.tokenizer is None:
+            raise InputError(f"{self.teacher.source} holds no tokenizer.")
+        masking = Masking.from_tokenizer(self.teacher.tokenizer, rate=self.masking_rate)
+
+        def mask(step: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            masked = mask_tokens(
+                batch["token_ids"],
+                batch["padding_mask"],
+                masking=masking,
+                seed=seed,
+                step=step,
+                first_row=first_row,
+            )
+            return {
+                **batch,
+                "token_ids": masked.token_ids,
+                "masked_lm_positions": masked.positions,
+                "masked_lm_ids": masked.labels,
+                "masked_lm_weights": masked.weights,
+            }
+
+        return batches.enumerate(start_step).map(mask).prefetch(_READY)

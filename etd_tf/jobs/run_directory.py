@@ -1,45 +1,124 @@
 """The directory of one run: one owner at a time, resumed when unfinished, never lost."""
 
 import contextlib
+import dataclasses
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import write_atomically
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
-_LOCK_FILE = ".lock"
+# The first line of flags.txt: a directory without it is none of ours.
+_MARK = "# Flags of one run of etd_distill; the same flags continue it while it is unfinished.\n"
+_LOCK_FILE, _TIMING_FILE = ".lock", "timing.json"
 _CONTENT = (
-    FLAGS_FILE,
     FINISHED_FILE,
     "report.html",
     "plan.json",
     "scores.npz",
+    _TIMING_FILE,
     "metrics.jsonl",
     "tensorboard",
     "checkpoints",
     "student",
     "saved_model",
     "exports",
+    FLAGS_FILE,  # last: what is left after an interrupted removal is still known as a run
 )
-
 # Flags that may differ between an interrupted run and the one that continues it.
-FREE_FLAGS = frozenset(
-    {
-        "overwrite",
-        "output_dir",
-        "cache_dir",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "log_every",
-        "steps_per_call",
-        "dry_run",
-    }
-)
+FREE_FLAGS = frozenset({"output_dir", "cache_dir", *FREE_OPTIONS})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """A directory that this process holds.
+
+    Attributes:
+        path: Where it may write.
+        settings: Flag values by name.
+        overwrite: Remove what an earlier run left.
+        is_chief: Whether this is the run's directory and not a worker's scratch folder.
+    """
+
+    path: Path
+    settings: Mapping[str, str]
+    overwrite: bool = False
+    is_chief: bool = True
+
+    def begin(self) -> None:
+        """Starts the run, or goes on with it; before this nothing of an old one is touched."""
+        if not self.is_chief:
+            return
+        if self.overwrite:
+            for name in _CONTENT:
+                _remove(self.path / name)
+        _remove_leftovers(self.path)
+        if not (self.path / FLAGS_FILE).exists():
+            lines = [f"--{name}={value}\n" for name, value in sorted(self.settings.items())]
+            write_atomically(self.path / FLAGS_FILE, _MARK + "".join(lines))
+
+    def keep_seconds(self, name: str, seconds: float) -> float:
+        """Remembers over interruptions how long a stage took.
+
+        Args:
+            name: The stage.
+            seconds: Its time just now; 0 where an earlier sitting did it.
+
+        Returns:
+            The time of the sitting that did it.
+        """
+        path = self.path / _TIMING_FILE
+        known: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        if seconds > 0:
+            known[name] = seconds
+            write_atomically(path, json.dumps(known) + "\n")
+        return float(known.get(name, 0.0))
+
+
+def check_run_directory(
+    path: str | Path, settings: Mapping[str, str], *, overwrite: bool = False
+) -> None:
+    """Checks that a run may use a directory; changes nothing.
+
+    Args:
+        path: The directory; it need not exist.
+        settings: Flag values by name, compared with those of an unfinished run.
+        overwrite: An earlier run there may be replaced.
+
+    Raises:
+        InputError: It holds a finished run, or an unfinished one with other settings, and
+            `overwrite` is false; or it holds something that is no run.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"--output_dir={path} is a file; choose a directory.")
+    found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    if not found:
+        return
+    if not _holds_run(path):
+        raise InputError(
+            f"--output_dir={path} holds files that no run of etd_distill made "
+            f"({', '.join(found[:3])}). Choose an empty or new directory."
+        )
+    if overwrite:
+        return
+    if (path / FINISHED_FILE).exists():
+        raise InputError(
+            f"{path} holds a finished run. Choose another --output_dir, or pass --overwrite to "
+            "replace it."
+        )
+    _check_settings(path / FLAGS_FILE, settings)
 
 
 @contextlib.contextmanager
@@ -49,47 +128,60 @@ def open_run_directory(
     *,
     overwrite: bool = False,
     worker: int = 0,
-) -> Iterator[Path]:
+) -> Iterator[RunDirectory]:
     """Takes hold of a run directory, for a new run or to continue an unfinished one.
 
     Of several worker processes only the first one (the chief) owns the directory; the
-    others get a scratch folder inside it that is theirs alone.
+    others get a scratch folder inside it that is theirs alone and is removed at the end.
 
     Args:
         path: The directory; made if missing.
         settings: Flag values by name, written to `flags.txt` for a new run and compared
             with it for an unfinished one.
-        overwrite: Remove what an earlier run left. Other files in the directory stay.
+        overwrite: Let `begin` remove what an earlier run left. Other files stay.
         worker: Index of this worker process.
 
     Yields:
-        The directory that this process may write to.
+        The directory; call `begin` when the work is known to be possible.
 
     Raises:
-        InputError: It holds a finished run, or an unfinished one with other settings, and
-            `overwrite` is false; it holds something that is no run; another process works
-            in it; or it cannot be written.
+        InputError: As for `check_run_directory`; or another process works in it, or it
+            cannot be written.
     """
     path = Path(path).expanduser()
+    check_run_directory(path, settings, overwrite=overwrite)
+    made = _make(path)
     if worker > 0:
         scratch = path / f".worker-{worker}"
-        scratch.mkdir(parents=True, exist_ok=True)
-        yield scratch
+        _remove(scratch)
+        scratch.mkdir(parents=True)
+        try:
+            yield RunDirectory(scratch, settings, is_chief=False)
+        finally:
+            _remove(scratch)
         return
-    _make(path)
-    with _locked(path):
-        if overwrite:
-            _clear(path)
-        _check_unfinished(path, settings)
-        if not (path / FLAGS_FILE).exists():
-            text = "".join(f"--{name}={value}\n" for name, value in sorted(settings.items()))
-            write_atomically(path / FLAGS_FILE, text)
-        yield path
+    try:
+        with _locked(path):
+            check_run_directory(path, settings, overwrite=overwrite)  # now nobody changes it
+            yield RunDirectory(path, settings, overwrite)
+    finally:
+        if made and not (path / FLAGS_FILE).exists():  # refused before it began
+            (path / _LOCK_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
-def _make(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--output_dir={path} is a file; choose a directory.")
+def _holds_run(path: Path) -> bool:
+    try:
+        with open(path / FLAGS_FILE, encoding="utf-8", errors="replace") as file:
+            return file.readline() == _MARK
+    except OSError:
+        return False
+
+
+def _make(path: Path) -> bool:
+    """Makes the directory and tries to write to it; says whether it is new."""
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"
@@ -99,18 +191,13 @@ def _make(path: Path) -> None:
         raise InputError(
             f"--output_dir={path} cannot be written ({error.strerror}). Choose another directory."
         ) from error
-    foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
-    if foreign and not any(name in _CONTENT for name in foreign):
-        raise InputError(
-            f"--output_dir={path} holds other files ({', '.join(sorted(foreign)[:3])}). Choose an "
-            "empty or new directory."
-        )
+    return made
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # The kernel drops the lock with the process, so a killed run never blocks the next.
-    with open(path / _LOCK_FILE, "w", encoding="utf-8") as file:
+    with open(path / _LOCK_FILE, "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -120,24 +207,25 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _clear(path: Path) -> None:
-    for name in _CONTENT:
-        target = path / name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+def _remove(target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
-def _check_unfinished(path: Path, settings: Mapping[str, str]) -> None:
-    if (path / FINISHED_FILE).exists():
-        raise InputError(
-            f"{path} holds a finished run. Choose another --output_dir, or pass --overwrite to "
-            "replace it."
-        )
-    if not (path / FLAGS_FILE).exists():
-        return
-    stored = _read_flags(path / FLAGS_FILE)
+def _remove_leftovers(path: Path) -> None:
+    """Removes what atomic writes of a killed process left half done."""
+    for folder in (path, path / "checkpoints", path / "exports"):
+        for pattern in (".*.partial-*", ".*.old-*"):
+            for leftover in folder.glob(pattern):
+                _remove(leftover)
+
+
+def _check_settings(path: Path, settings: Mapping[str, str]) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
+    stored = {name: value for name, _, value in pairs}
     changed = [
         f"--{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
         for name in sorted({*stored, *settings} - FREE_FLAGS)
@@ -145,12 +233,7 @@ def _check_unfinished(path: Path, settings: Mapping[str, str]) -> None:
     ]
     if changed:
         raise InputError(
-            f"{path} holds an unfinished run with other settings: {'; '.join(changed)}. Use the "
-            f"same flags to continue it (--flagfile={path / FLAGS_FILE}), or --overwrite."
+            f"{path.parent} holds an unfinished run with other settings: {'; '.join(changed)}. "
+            f"Continue it with its own (--flagfile={path}), choose another --output_dir, or pass "
+            "--overwrite to start again."
         )
-
-
-def _read_flags(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
-    return {name: value for name, _, value in pairs}

@@ -97,14 +97,9 @@ def _scores(
 ) -> tuple[UnitScores, float]:
     path = run_dir / "scores.npz"
     if path.exists():
-        return UnitScores.load(path), 0.0
+        return load_scores(path, teacher), 0.0
     if options.scores is not None:
-        scores = UnitScores.load(options.scores)
-        if scores.teacher_fingerprint not in (None, teacher.fingerprint()):
-            raise InputError(
-                f"--scores={options.scores} was made from another teacher than {teacher.source}. "
-                "Leave --scores out to score this one."
-            )
+        scores = load_scores(options.scores, teacher)
         scores.save(path)
         return scores, 0.0
     examples = _scoring_examples(records, options, seed=seed)
@@ -119,6 +114,28 @@ def _scores(
     seconds = time.monotonic() - started
     scores.save(path)
     return scores, seconds
+
+
+def load_scores(path: Path, teacher: Checkpoint) -> UnitScores:
+    """Reads saved scores of a teacher.
+
+    Args:
+        path: The file.
+        teacher: Whose scores they must be.
+
+    Returns:
+        The scores.
+
+    Raises:
+        InputError: The file cannot be read, or the scores are of another teacher.
+    """
+    scores = UnitScores.load(path)
+    if scores.teacher_fingerprint not in (None, teacher.fingerprint()):
+        raise InputError(
+            f"The scores in {path} were made from another teacher than {teacher.source}. Use that "
+            "teacher, or score this one: leave --scores out, in a new --output_dir."
+        )
+    return scores
 
 
 def _scoring_examples(

@@ -1,0 +1,64 @@
+"""What the worker processes of one training run must agree on."""
+
+import tensorflow as tf
+
+from etd_tf.distillation.strategy import worker_layout
+from etd_tf.errors import InputError
+
+
+class Workers:
+    """The worker processes of a strategy; all of them call the same methods in the same order.
+
+    Args:
+        strategy: Any strategy; most have one worker.
+
+    Attributes:
+        count: Worker processes.
+        index: This one; worker 0 is the chief, the only one that writes to the run
+            directory.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy = strategy
+        self.count, self.index = worker_layout(strategy)
+        self._sum = tf.function(self._sum_over_replicas)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the worker that writes."""
+        return self.index == 0
+
+    def gather(self, value: int) -> list[int]:
+        """Exchanges one number.
+
+        Args:
+            value: This worker's, below 2^24.
+
+        Returns:
+            Every worker's, the same list everywhere.
+        """
+        if self.count == 1:
+            return [value]
+        one_hot = tf.one_hot(self.index, self.count) * float(value)
+        replicas = self._strategy.num_replicas_in_sync // self.count
+        total = self._strategy.experimental_local_results(self._sum(one_hot))[0]
+        return [round(float(number) / replicas) for number in total]
+
+    def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
+        def replica() -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_reduce("SUM", values)
+
+        return self._strategy.run(replica)
+
+    def check_same_step(self, step: int) -> None:
+        """Refuses to continue where the workers found different checkpoints.
+
+        Raises:
+            InputError: They did.
+        """
+        steps = self.gather(step)
+        if len(set(steps)) > 1:
+            raise InputError(
+                f"The workers would continue from different steps: {steps}. They need one "
+                "--output_dir on a file system that all of them see."
+            )
