@@ -22,7 +22,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 SOURCES = sorted([*(REPOSITORY / "etd_tf").rglob("*.py"), *(REPOSITORY / "bin").glob("*")])
-SOURCES = [path for path in SOURCES if path.is_file() and path.suffix != ".pyc"]
+SOURCES = [path for path in SOURCES if path.is_file() and path.name != "BUILD"]
 TESTS = sorted((REPOSITORY / "tests").rglob("test_*.py"))
 
 
