@@ -11,6 +11,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
@@ -19,15 +20,16 @@ import numpy as np
 
 from etd_tf.checkpoints.sources import resolve_source
 from etd_tf.data.batches import make_batches
-from etd_tf.data.corpus import open_corpus
+from etd_tf.data.corpus import Corpus, open_corpus
 from etd_tf.data.encoding import Encoder
 from etd_tf.data.packing import Packer
 from etd_tf.data.prepare import RecordOptions, prepare_records
+from etd_tf.data.records import RecordSet
 from etd_tf.data.tfrecord import frame_records, serialize_examples
 from etd_tf.data.tokenizer import Tokenizer
 
 
-def blocks_of(documents, size=1 << 20):
+def blocks_of(documents: Iterable[str], size: int = 1 << 20) -> Iterator[list[str]]:
     block = []
     for document in documents:
         block.append(document)
@@ -38,7 +40,7 @@ def blocks_of(documents, size=1 << 20):
         yield block
 
 
-def stages(corpus, tokenizer, length):
+def stages(corpus: Corpus, tokenizer: Tokenizer, length: int) -> tuple[dict[str, float], float]:
     """Seconds of CPU by stage, and the megabytes of text."""
     seconds = dict.fromkeys(("read", "encode", "pack", "serialise"), 0.0)
     encoder, packer = Encoder(tokenizer), Packer(tokenizer, length, True)
@@ -61,7 +63,7 @@ def stages(corpus, tokenizer, length):
         seconds["serialise"] += clock() - start
 
 
-def batch_times(records, batch_size, count=50):
+def batch_times(records: RecordSet, batch_size: int, count: int = 50) -> tuple[float, float, float]:
     """Seconds to the first batch, a further one, and the first one from a far step."""
     start = time.perf_counter()
     batches = iter(make_batches(records, batch_size=batch_size, seed=0))
@@ -85,9 +87,8 @@ def main() -> None:
     tokenizer = Tokenizer.from_directory(resolve_source(flags.tokenizer))
     corpus = open_corpus(flags.corpus)
 
-    sample = [
-        text for block in itertools.islice(blocks_of(corpus.documents()), 4) for text in block
-    ]
+    first_blocks = itertools.islice(blocks_of(corpus.documents()), 4)
+    sample = list(itertools.chain.from_iterable(first_blocks))
     size, start = sum(len(text.encode()) for text in sample) / 1e6, time.process_time()
     tokenizer.encode_batch(sample)
     alone = time.process_time() - start

@@ -1,6 +1,7 @@
 """`bin/etd_prepare`: raw text to tokenised records, once."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from etd_tf.cli.app import Command, FlagSet, run_command
+from etd_tf.errors import Interrupted
 
 if TYPE_CHECKING:
     from etd_tf.data.records import RecordSet
@@ -72,15 +74,22 @@ def run(values: flags.FlagValues) -> None:
         held_out_fraction=values.held_out_fraction,
         seed=values.seed,
     )
-    records = prepare_records(
-        values.corpus,
-        _tokenizer(values.tokenizer),
-        values.output_dir,
-        options=options,
-        validation_corpus=values.validation_corpus,
-        overwrite=values.overwrite,
-        workers=values.workers or os.cpu_count() or 1,
-    )
+    tokenizer = _tokenizer(values.tokenizer)
+    try:
+        records = prepare_records(
+            values.corpus,
+            tokenizer,
+            values.output_dir,
+            options=options,
+            validation_corpus=values.validation_corpus,
+            overwrite=values.overwrite,
+            workers=values.workers or os.cpu_count() or 1,
+        )
+    except (Interrupted, KeyboardInterrupt) as stop:
+        signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(
+            signum, "Finished files are kept; run the same command again to continue."
+        ) from stop
     sys.stdout.write(describe(records))
 
 

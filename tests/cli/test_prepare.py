@@ -1,5 +1,6 @@
 """Tests of `etd_prepare`."""
 
+import signal
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from etd_tf.cli.app import run_command
 from etd_tf.cli.prepare import COMMAND
 from etd_tf.data.opening import open_records
+from etd_tf.errors import Interrupted
 from tests.helpers import tiny_tokenizer
 
 
@@ -53,6 +55,16 @@ def test_input_errors_exit_with_two(tmp_path, tokenizer_dir, capsys):
     assert "/no/where does not exist" in capsys.readouterr().err
     assert run_command(COMMAND, ["--corpus=stdlib:pydoc", out]) == 2
     assert "tokenizer" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, tokenizer_dir, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("etd_tf.data.prepare.prepare_records", interrupt)
+    flags = [f"--tokenizer={tokenizer_dir}", f"--output_dir={tmp_path}/out"]
+    assert run_command(COMMAND, ["--corpus=stdlib:pydoc", *flags]) == 128 + signal.SIGTERM
+    assert "run the same command again to continue" in capsys.readouterr().err
 
 
 if __name__ == "__main__":
