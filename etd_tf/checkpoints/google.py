@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from etd_tf.checkpoints.contents import Contents, gather, report_leftover, reshape_all
+from etd_tf.checkpoints.contents import (
+    Contents,
+    gather,
+    report_leftover,
+    reshape_all,
+)
 from etd_tf.checkpoints.lookup import Lookup
 from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
 from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar

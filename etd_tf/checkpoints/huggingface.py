@@ -139,5 +139,7 @@ def _tokenizer_settings(tokenizer: Tokenizer, config: BertConfig) -> dict[str, A
             settings["do_lower_case"] = tokenizer.lowercase
         for role, token in tokenizer.special_tokens.items():
             settings.setdefault(f"{role}_token", token)
-    settings.setdefault("model_max_length", config.max_positions)
+    longest = settings.get("model_max_length")
+    fits = isinstance(longest, int) and 0 < longest <= config.max_positions
+    settings["model_max_length"] = longest if fits else config.max_positions
     return settings

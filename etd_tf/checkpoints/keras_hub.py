@@ -99,6 +99,12 @@ def _task_weights(directory: Path) -> Path | None:
 
 def _read_tensors(config: BertConfig, weights: Path, task_weights: Path | None) -> dict[str, Array]:
     """Lets KerasHub read its files, whose layout depends on the Keras version."""
+    size = sum(path.stat().st_size for path in weights.parent.glob("model*.weights.h5"))
+    if config.num_parameters() > size:  # a weight takes at least a byte
+        raise InputError(
+            f"{weights.parent / 'config.json'} describes {config.num_parameters():,} weights, but "
+            f"the weights files have {size:,} bytes. They may be truncated or not belong together."
+        )
     model = build(config, with_head=task_weights is not None)
     try:
         model.backbone.load_weights(str(weights))

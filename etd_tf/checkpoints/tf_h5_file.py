@@ -57,6 +57,8 @@ def read_tf_h5(path: str | Path) -> dict[str, Array]:
             return
         if item.is_virtual or item.external or item.dtype.kind not in "fiu":
             raise InputError(f"{path}: {name} is no plain array of numbers stored in the file.")
+        if item.id.get_storage_size() != item.nbytes:  # before memory is set aside for it
+            raise InputError(f"{path}: {name} is compressed or incomplete. Save the model again.")
         value = np.asarray(item[()])
         tensors[torch_name(name)] = value.T if name.endswith("/kernel:0") else value
 

@@ -19,6 +19,14 @@ from etd_tf.errors import InputError
 from etd_tf.types import Array
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# What `zipfile` raises for damaged archives, besides its own error.
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeDecodeError,
+)
 _DTYPES: dict[str, np.dtype[Any]] = {
     "Double": np.dtype("<f8"),
     "Float": np.dtype("<f4"),
@@ -52,7 +60,7 @@ class TorchFile(Mapping[str, Array]):
             state = self._read_zip() if zipped else self._read_legacy()
         except OSError as error:
             raise InputError(f"Cannot read {self.path}: {error.strerror}.") from error
-        except zipfile.BadZipFile as error:
+        except _BAD_ZIP as error:
             raise self._error(str(error)) from error
         if not isinstance(state, dict):
             raise self._error(f"it holds a {type(state).__name__}, expected a dictionary")
@@ -107,7 +115,7 @@ class TorchFile(Mapping[str, Array]):
             try:
                 with zipfile.ZipFile(self.path) as archive:
                     data = archive.read(self._members[storage.key])
-            except zipfile.BadZipFile as error:
+            except _BAD_ZIP as error:
                 raise self._error(str(error)) from error
         elif storage.key in self._legacy_offsets:
             data = self._read_at(self._legacy_offsets[storage.key], needed)

@@ -8,6 +8,7 @@ from typing import Any
 
 import tokenizers
 
+from etd_tf.data.tokenizer_backends import byte_level_backend, wordpiece_backend
 from etd_tf.errors import InputError
 
 # Everything Transformers may have written beside the weights. Kept byte for byte, so
@@ -162,47 +163,23 @@ class Tokenizer:
             raise InputError("vocab.txt has no [UNK] entry; it is not a BERT vocabulary.")
         if "do_lower_case" not in self.settings:
             self.lowercase = not any(map(_has_upper_case, vocabulary))
-        backend = tokenizers.Tokenizer(
-            tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
-        )
-        backend.normalizer = tokenizers.normalizers.BertNormalizer(
+        return wordpiece_backend(
+            vocabulary,
             lowercase=self.lowercase,
             strip_accents=self.strip_accents,
-            handle_chinese_chars=bool(self.settings.get("tokenize_chinese_chars", True)),
+            split_chinese=bool(self.settings.get("tokenize_chinese_chars", True)),
         )
-        backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        backend.decoder = tokenizers.decoders.WordPiece()
-        specials = [names[0] for names in _ROLE_NAMES.values() if names[0] in vocabulary]
-        backend.add_special_tokens(specials)
-        if "[CLS]" in vocabulary and "[SEP]" in vocabulary:
-            backend.post_processor = tokenizers.processors.BertProcessing(
-                ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
-            )
-        return backend
 
     def _from_merges(self) -> tokenizers.Tokenizer:
-        """Builds RoBERTa's byte-level BPE."""
         lines = [line for line in self._text("merges.txt").split("\n") if line.strip()]
         merges: Any = [tuple(ln.split()) for ln in lines if not ln.startswith("#version")]
-        vocabulary = self._json("vocab.json")
         prefix_space = bool(self.settings.get("add_prefix_space", False))
         try:
-            backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges))
-            backend.post_processor = tokenizers.processors.RobertaProcessing(
-                ("</s>", vocabulary["</s>"]),
-                ("<s>", vocabulary["<s>"]),
-                add_prefix_space=prefix_space,
+            return byte_level_backend(
+                self._json("vocab.json"), merges, add_prefix_space=prefix_space
             )
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"vocab.json and merges.txt cannot be read ({error}).") from error
-        backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
-        backend.decoder = tokenizers.decoders.ByteLevel()
-        specials = [names[1] for names in _ROLE_NAMES.values() if names[1] in vocabulary]
-        plain = [token for token in specials if token != "<mask>"]
-        backend.add_special_tokens(
-            [*plain, tokenizers.AddedToken("<mask>", lstrip=True, special=True)]
-        )
-        return backend
 
     def _find_special_tokens(self, vocabulary: Mapping[str, int]) -> dict[str, str]:
         """Takes each role's token from the settings, else the first usual name that exists."""

@@ -22,7 +22,9 @@ from tests.helpers import random_parameters, tiny_checkpoint, tiny_config, tiny_
 
 def directory_with(variables: dict[str, np.ndarray], folder: Path) -> Path:
     config = tiny_config()
-    write_tf_checkpoint(folder / "bert_model.ckpt", variables)
+    folder.mkdir(exist_ok=True)
+    if variables:
+        write_tf_checkpoint(folder / "bert_model.ckpt", variables)
     values = {
         "vocab_size": config.vocab_size,
         "num_hidden_layers": config.num_layers,
@@ -51,6 +53,20 @@ def test_tf1(tmp_path: Path) -> None:
     assert checkpoint.tokenizer.lowercase
     same = load_checkpoint(tmp_path / "bert_model.ckpt")
     assert same.fingerprint() == checkpoint.fingerprint()
+
+
+def test_file_of_a_tf1_saver(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    directory_with({}, tmp_path / "empty")  # only for its bert_config.json
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, value in tf1_bert_variables(expected_parameters()).items():
+            tf.compat.v1.get_variable(name, initializer=value)
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), global_step=7)
+    (tmp_path / "empty" / "bert_config.json").rename(tmp_path / "bert_config.json")
+    for source in (tmp_path, tmp_path / "model.ckpt-7"):
+        assert_same(load_checkpoint(source).parameters(), expected_parameters())
 
 
 @pytest.mark.parametrize("generation", ["functional", "v2"])

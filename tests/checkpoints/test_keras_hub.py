@@ -112,7 +112,6 @@ def test_reads_a_preset_written_by_keras_hub(with_head: bool, tmp_path: Path) ->
     if with_head:
         saved = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
     saved.save_to_preset(str(tmp_path))
-    keras_hub.models.BertTokenizer(list(tiny_tokenizer().wordpieces or []), lowercase=True)
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint.config == config
     assert checkpoint.tokenizer is None
@@ -143,6 +142,32 @@ def test_tokenizers_agree(lowercase: bool, tmp_path: Path) -> None:
     back = load_checkpoint(tmp_path / "preset").tokenizer
     assert back is not None
     assert back.encode_batch(SENTENCES) == expected
+
+
+def test_sharded_weights(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    save(checkpoint, tmp_path)
+    folder = tmp_path / "preset"
+    backbone = keras_hub.models.Backbone.from_preset(str(folder))
+    (folder / "model.weights.h5").unlink()
+    backbone.save_to_preset(str(folder), max_shard_size=1e-5)
+    assert (folder / "model.weights.json").is_file()
+    assert load_checkpoint(folder).fingerprint() == checkpoint.fingerprint()
+    index = json.loads((folder / "model.weights.json").read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "../model_00000.weights.h5")
+    (folder / "model.weights.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_checkpoint(folder)
+
+
+def test_a_huge_claim_takes_no_memory(tmp_path: Path) -> None:
+    save(tiny_checkpoint(), tmp_path)
+    path = tmp_path / "preset" / "config.json"
+    values = json.loads(path.read_text())
+    values["config"]["vocabulary_size"] = 10**13
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="the weights files have"):
+        load_checkpoint(tmp_path / "preset")
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:

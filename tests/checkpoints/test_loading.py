@@ -1,5 +1,6 @@
 """The two doors: format detection, refusals, atomic and verified writing."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tokenizers
 
 from etd_tf.checkpoints import loading
 from etd_tf.checkpoints.loading import FORMATS, load_checkpoint, save_checkpoint
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.data.tokenizer_backends import byte_level_backend
 from etd_tf.errors import EtdError, InputError
 from tests.helpers import need_quickstart_teacher, tiny_checkpoint
 
@@ -79,6 +83,34 @@ def test_report(format: str, tmp_path: Path) -> None:
     assert report.format == format
     assert (report.max_difference is not None) == (format == "keras_hub")
     assert entries(tmp_path) == ["out"]
+
+
+def byte_level_tokenizer() -> Tokenizer:
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, "th", "<mask>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = byte_level_backend(vocabulary, [("t", "h")], add_prefix_space=False)
+    return Tokenizer({"tokenizer.json": backend.to_str().encode()})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_tokenizers_that_are_no_wordpiece(format: str, tmp_path: Path) -> None:
+    tokenizer = byte_level_tokenizer()
+    base = tiny_checkpoint(vocab_size=tokenizer.vocab_size, pad_token_id=1, type_vocab_size=1)
+    checkpoint = dataclasses.replace(base, tokenizer=tokenizer)
+    report = save_checkpoint(checkpoint, tmp_path / "out", format=format)
+    loaded = load_checkpoint(tmp_path / "out")
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.fingerprint() == tokenizer.fingerprint()
+    assert loaded.config == base.config
+    assert any("Only WordPiece" in note for note in report.notes) == (format != "huggingface")
+    if format == "huggingface":
+        transformers = pytest.importorskip("transformers")
+        theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
+        texts = ["that <mask> is", "\u00e9t\u00e9 "]
+        assert theirs(texts, add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(texts)
+        assert (theirs.pad_token_id, theirs.mask_token_id) == (1, tokenizer.mask_id)
+        assert theirs.model_max_length == base.config.max_positions
 
 
 def test_unknown_format_and_wrong_object(tmp_path: Path) -> None:

@@ -80,6 +80,13 @@ def test_truncated_file(tmp_path: Path) -> None:
         read_tf_h5(tmp_path / "x.h5")
 
 
+def test_a_huge_claim_takes_no_memory(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("bert/m/bert/kernel:0", (10**6, 10**6), "<f4", chunks=(9, 9))
+    with pytest.raises(InputError, match="compressed or incomplete"):
+        read_tf_h5(tmp_path / "x.h5")
+
+
 def test_external_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(16))
     with h5py.File(tmp_path / "x.h5", "w") as file:

@@ -1,5 +1,6 @@
 """`pytorch_model.bin` files, written by PyTorch, read without it."""
 
+import contextlib
 import sys
 import zipfile
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etd_tf.checkpoints.torch_file import TorchFile
 from etd_tf.errors import InputError
@@ -78,6 +81,22 @@ def test_corrupt_storage_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(InputError, match="CRC"):
         TorchFile(path)["w"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data(), st.booleans())
+def test_damage_is_an_input_error_or_harmless(
+    tmp_path_factory: Any, data: Any, zipped: bool
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "pytorch_model.bin"
+    torch.save({"w": torch.ones(2, 3)}, path, _use_new_zipfile_serialization=zipped)
+    content = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        for value in TorchFile(path).values():
+            assert isinstance(value, np.ndarray)
 
 
 def rewrite(path: Path, change: Any, compression: int = zipfile.ZIP_STORED) -> None:

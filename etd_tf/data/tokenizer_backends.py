@@ -1,0 +1,76 @@
+"""Tokenizers built from vocabularies: BERT's WordPiece and RoBERTa's byte-level BPE."""
+
+from collections.abc import Mapping, Sequence
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+_WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_BYTE_LEVEL_SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+
+
+def wordpiece_backend(
+    vocabulary: Mapping[str, int],
+    *,
+    lowercase: bool,
+    strip_accents: bool | None,
+    split_chinese: bool,
+) -> tokenizers.Tokenizer:
+    """Builds BERT's tokenizer.
+
+    Args:
+        vocabulary: Id of each word piece; has `[UNK]`.
+        lowercase: Lowercase the text.
+        strip_accents: Drop accents; None: as `lowercase`.
+        split_chinese: Make each Chinese character a word.
+
+    Returns:
+        The tokenizer.
+
+    Source: Devlin et al. 2018 (arXiv 1810.04805), google-research/bert `tokenization.py`.
+    """
+    model = models.WordPiece(dict(vocabulary), unk_token="[UNK]", max_input_chars_per_word=100)
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=split_chinese
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens([token for token in _WORDPIECE_SPECIALS if token in vocabulary])
+    if "[CLS]" in vocabulary and "[SEP]" in vocabulary:
+        backend.post_processor = processors.BertProcessing(
+            ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+        )
+    return backend
+
+
+def byte_level_backend(
+    vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], *, add_prefix_space: bool
+) -> tokenizers.Tokenizer:
+    """Builds RoBERTa's tokenizer.
+
+    Args:
+        vocabulary: Id of each token.
+        merges: Pairs in the order they are merged.
+        add_prefix_space: Treat the first word as if a space came before it.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        Exception: The merges do not fit the vocabulary (the library has no own error class).
+
+    Source: Liu et al. 2019 (arXiv 1907.11692), section 4.4.
+    """
+    backend = tokenizers.Tokenizer(models.BPE(dict(vocabulary), list(merges)))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.RobertaProcessing(
+        ("</s>", vocabulary["</s>"]),
+        ("<s>", vocabulary["<s>"]),
+        add_prefix_space=add_prefix_space,
+    )
+    mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)  # takes the space before it
+    plain = [token for token in _BYTE_LEVEL_SPECIALS if token in vocabulary]
+    backend.add_special_tokens([*plain, mask])
+    return backend
