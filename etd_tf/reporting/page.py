@@ -1,15 +1,15 @@
 """The report as one HTML page that needs nothing else."""
 
 import html
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from etd_tf.reporting import numbers
 from etd_tf.reporting.charts import Series, line_chart
+from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.report import Curve, ModelFacts, RunReport
 from etd_tf.reporting.style import STYLE
+from etd_tf.reporting.usage import usage
 
-Cell: TypeAlias = str | int | float
 _SPLITS = {"train": "training", "validation": "held-out"}
 
 
@@ -28,7 +28,7 @@ def render(report: RunReport) -> str:
         _latency(report),
         _curves(report),
         _cost(report),
-        _use(report),
+        usage(report),
         _checks(report),
         _measured_on(report),
         _flags(report),
@@ -39,7 +39,7 @@ def render(report: RunReport) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"<header><h1>{title}</h1><p>{html.escape(_subtitle(report))}</p></header>\n"
-        + "\n".join(section for section in sections if section)
+        + "\n".join(filter(None, sections))
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -51,49 +51,32 @@ def _subtitle(report: RunReport) -> str:
 
 
 def _headline(report: RunReport) -> str:
-    cards = [
-        (
-            numbers.ratio(report.compression),
-            "smaller",
-            f"{numbers.count(report.teacher.parameters)} \u2192 "
-            f"{numbers.count(report.student.parameters)} parameters",
-        )
-    ]
-    if report.latency:
-        first = report.latency[0]
-        cards.append(
-            (
-                numbers.ratio(first.speedup),
-                "faster",
-                f"{numbers.significant(first.teacher.median_ms, 3)} \u2192 "
-                f"{numbers.significant(first.student.median_ms, 3)} ms, measured, batch "
-                f"{first.teacher.batch_size}",
-            )
-        )
-    if report.held_out is not None:
-        before, after = report.held_out
-        change = 100 * (after - before) / before if before else 0.0
-        cards.append(
-            (
-                f"{change:+.0f}\u202f%".replace("-", "\u2212"),
-                "held-out loss",
-                f"{numbers.significant(before)} \u2192 {numbers.significant(after)}",
-            )
-        )
-    cards.append(
-        (
-            numbers.seconds(report.cost.total_seconds),
-            "of work",
-            f"{numbers.flops(report.cost.total_flops)}, "
-            f"{numbers.count(report.cost.training_steps)} steps",
-        )
-    )
     body = "".join(
         f'<div class="card"><b>{html.escape(big)}</b><span>{html.escape(what)}</span>'
         f"<small>{html.escape(small)}</small></div>"
-        for big, what, small in cards
+        for big, what, small in _cards(report)
     )
     return f'<section class="cards">{body}</section>'
+
+
+def _cards(report: RunReport) -> list[tuple[str, str, str]]:
+    """The run in a few large numbers: number, what it is, where it comes from."""
+    teacher, student, cost = report.teacher, report.student, report.cost
+    parameters = f"{numbers.count(teacher.parameters)} \u2192 {numbers.count(student.parameters)}"
+    cards = [(numbers.ratio(report.compression), "smaller", f"{parameters} parameters")]
+    if report.latency:
+        pair = report.latency[0]
+        before, after = (numbers.significant(s.median_ms, 3) for s in (pair.teacher, pair.student))
+        how = f"{before} \u2192 {after} ms, measured, batch {pair.teacher.batch_size}"
+        cards.append((numbers.ratio(pair.speedup), "faster", how))
+    if report.held_out is not None:
+        first, last = report.held_out
+        change = 100 * (last - first) / first if first else 0.0
+        shown = f"{change:+.0f}\u202f%".replace("-", "\u2212")
+        values = f"{numbers.significant(first)} \u2192 {numbers.significant(last)}"
+        cards.append((shown, "held-out loss", values))
+    amount = f"{numbers.flops(cost.total_flops)}, {numbers.count(cost.training_steps)} steps"
+    return [*cards, (numbers.seconds(cost.total_seconds), "of work", amount)]
 
 
 def _sizes(report: RunReport) -> str:
@@ -108,7 +91,7 @@ def _sizes(report: RunReport) -> str:
         _size_row(f"FLOPs, {report.sequence_length} tokens", "flops", teacher, student),
         _size_row("Weights as float32", "bytes_on_disk", teacher, student),
     ]
-    table = _table(("", "Teacher", "Student", "Ratio"), rows)
+    sizes = table(("", "Teacher", "Student", "Ratio"), rows)
     source = html.escape(teacher.source)
     extraction = report.extraction
     notes = [f"Teacher: <code>{source}</code>.", f"Student: {html.escape(extraction.method)}"]
@@ -120,7 +103,7 @@ def _sizes(report: RunReport) -> str:
             f"; units ranked by {html.escape(extraction.scores)} on "
             f"{numbers.count(extraction.scored_sequences)} sequences"
         )
-    return _section("Teacher and student", table + f'<p class="note">{" ".join(notes)}.</p>')
+    return section("Teacher and student", sizes + f'<p class="note">{" ".join(notes)}.</p>')
 
 
 def _size_row(label: str, field: str, teacher: ModelFacts, student: ModelFacts) -> list[Cell]:
@@ -157,7 +140,7 @@ def _latency(report: RunReport) -> str:
         f"Median (95th percentile) of {repeats} forward passes of each encoder, compiled, without "
         "tokenisation and heads, teacher and student in turns."
     )
-    return _section("Measured latency", _table(header, rows) + f'<p class="note">{note}</p>')
+    return section("Measured latency", table(header, rows) + f'<p class="note">{note}</p>')
 
 
 def _curves(report: RunReport) -> str:
@@ -169,7 +152,7 @@ def _curves(report: RunReport) -> str:
     small = [_chart(report.curves, name, f"Term: {name}", small=True) for name in terms]
     if "learning_rate" in names:
         small.append(_chart(report.curves, "learning_rate", "Learning rate", small=True))
-    return _section("Training", "".join(charts) + f'<div class="grid2">{"".join(small)}</div>')
+    return section("Training", "".join(charts) + f'<div class="grid2">{"".join(small)}</div>')
 
 
 def _chart(curves: Sequence[Curve], name: str, title: str, *, small: bool = False) -> str:
@@ -211,53 +194,8 @@ def _cost(report: RunReport) -> str:
         "FLOPs are counted, not measured: a multiply-add is 2, a training sequence is a teacher "
         "forward plus three student forwards, a scored one three teacher forwards."
     )
-    table = _table(("", "Operations", "Wall time", "Amount"), rows, text_columns=(3,))
-    return _section("Cost", table + f'<p class="note">{note}</p>')
-
-
-def _use(report: RunReport) -> str:
-    if not report.exports:
-        return ""
-    rows: list[list[Cell]] = [
-        [
-            export.format,
-            export.path,
-            numbers.size(export.bytes_on_disk),
-            "" if export.max_difference is None else numbers.significant(export.max_difference, 2),
-            export.note,
-        ]
-        for export in report.exports
-    ]
-    header = ("Format", "Path", "Size", "Largest difference", "Note")
-    code = "\n\n".join(
-        _LOAD[export.format].format(path=export.path)
-        for export in report.exports
-        if export.format in _LOAD
-    )
-    return _section(
-        "Use the student",
-        f"<pre><code>{html.escape(code)}</code></pre>" + _table(header, rows, text_columns=(1, 4)),
-    )
-
-
-_LOAD = {
-    "huggingface": (
-        "# etd_tf, or stock Hugging Face Transformers\n"
-        'student = etd_tf.load_checkpoint("{path}")\n'
-        'student = transformers.AutoModel.from_pretrained("{path}")'
-    ),
-    "saved_model": (
-        "# TensorFlow and TensorFlow Serving; text goes in\n"
-        "import tensorflow as tf, tensorflow_text\n"
-        'serve = tf.saved_model.load("{path}").signatures["serving_default"]\n'
-        'outputs = serve(text=tf.constant(["Some text."]))'
-    ),
-    "keras_hub": '# KerasHub\nstudent = keras_hub.models.BertBackbone.from_preset("{path}")',
-    "litert": (
-        "# LiteRT, on phones and small machines\n"
-        'student = tf.lite.Interpreter("{path}").get_signature_runner()'
-    ),
-}
+    costs = table(("", "Operations", "Wall time", "Amount"), rows, text_columns=(3,))
+    return section("Cost", costs + f'<p class="note">{note}</p>')
 
 
 def _checks(report: RunReport) -> str:
@@ -272,7 +210,7 @@ def _checks(report: RunReport) -> str:
         ]
         for check in report.checks
     ]
-    return _section("Self-checks", _table(("Check", "Error", "Allowed", "Result"), rows))
+    return section("Self-checks", table(("Check", "Error", "Allowed", "Result"), rows))
 
 
 def _measured_on(report: RunReport) -> str:
@@ -289,7 +227,7 @@ def _measured_on(report: RunReport) -> str:
         [name, value if isinstance(value, str) else numbers.count(value)]
         for name, value in report.data.items()
     ]
-    return _section("Measured on", _table(("", ""), rows, text_columns=(1,)))
+    return section("Measured on", table(("", ""), rows, text_columns=(1,)))
 
 
 def _flags(report: RunReport) -> str:
@@ -300,26 +238,4 @@ def _flags(report: RunReport) -> str:
             f"<details><summary>All flags</summary><pre><code>{html.escape(lines)}</code></pre>"
             "</details>"
         )
-    return _section("Run it again", body)
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
-
-
-def _table(
-    header: Iterable[str], rows: Iterable[Sequence[Cell]], *, text_columns: Sequence[int] = ()
-) -> str:
-    """Builds a table; the first column and `text_columns` are left-aligned."""
-
-    def row(cells: Iterable[Cell], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=text' if index in text_columns else ''}>"
-            f"{html.escape(str(cell))}</{tag}>"
-            for index, cell in enumerate(cells)
-        )
-
-    names = list(header)
-    head = f"<thead><tr>{row(names, 'th')}</tr></thead>" if any(names) else ""
-    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    return section("Run it again", body)

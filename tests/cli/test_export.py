@@ -1,0 +1,85 @@
+"""`etd_export`: formats side by side, and refusals before anything slow."""
+
+import subprocess
+import sys
+
+import pytest
+
+from etd_tf.cli.app import run_command
+from etd_tf.cli.export import COMMAND, FORMATS, model_source
+from tests.helpers import REPOSITORY, tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from etd_tf.checkpoints import save_checkpoint
+
+    directory = tmp_path_factory.mktemp("run") / "student"
+    save_checkpoint(tiny_checkpoint(num_layers=1), directory)
+    return directory
+
+
+def test_several_formats_from_a_run_directory(model, tmp_path, capsys):
+    arguments = [
+        f"--model={model.parent}",
+        "--format=huggingface,litert",
+        "--quantize",
+        f"--output_dir={tmp_path / 'out'}",
+    ]
+    assert run_command(COMMAND, arguments) == 0
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "out" / "huggingface") in shown
+    assert "int8" in shown
+    assert (tmp_path / "out" / "huggingface" / "model.safetensors").is_file()
+    assert (tmp_path / "out" / "litert" / "model.tflite").is_file()
+    assert run_command(COMMAND, arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run_command(COMMAND, [*arguments, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (["--format=onnx"], "choose from saved_model"),
+        (["--format="], "choose from saved_model"),
+        (["--quantize"], "--format=litert only"),
+        (["--format=litert", "--max_length=9"], "--format=saved_model only"),
+        (["--model=/nowhere/at/all"], "/nowhere/at/all does not exist"),
+    ],
+)
+def test_refusals(model, tmp_path, capsys, arguments, fix):
+    defaults = [f"--model={model}", f"--output_dir={tmp_path / 'out'}"]
+    assert run_command(COMMAND, [*defaults, *arguments]) == 2
+    assert fix in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_source(model, tmp_path):
+    assert model_source(str(model.parent)) == str(model)
+    assert model_source(str(model)) == str(model)
+    assert model_source("bert_base_en") == "bert_base_en"
+
+
+def test_formats_are_those_of_the_library():
+    from etd_tf.export import FORMATS as LIBRARY_FORMATS
+
+    assert set(FORMATS) == set(LIBRARY_FORMATS)
+
+
+def test_help_starts_without_tensorflow():
+    code = (
+        "import sys; sys.argv = ['etd_export', '--help']\n"
+        "from etd_tf.cli.app import run_command\n"
+        "from etd_tf.cli.export import COMMAND\n"
+        "status = run_command(COMMAND)\n"
+        "sys.exit(status or 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    for form in FORMATS:
+        assert form in done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
