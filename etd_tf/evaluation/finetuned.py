@@ -17,7 +17,7 @@ from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
-from etd_tf.export.serving import ServingSpec, write_serving_model
+from etd_tf.export.serving import Predict, ServingSpec, write_serving_model
 from etd_tf.files import atomic_directory, write_atomically
 from etd_tf.modeling.config import read_json_object
 from etd_tf.modeling.parameters import parameter_variables
@@ -239,6 +239,17 @@ def export_classifier(
     Raises:
         InputError: The directory exists or `max_length` does not fit the model.
     """
+    spec = _serving_spec(model, tokenizer, text_inputs, max_length)
+    predict = classifier_function(model)
+    version = write_serving_model(directory, predict, spec, overwrite=overwrite).path
+    extra = version / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    write_atomically(extra / "labels.txt", "".join(f"{name}\n" for name in label_names))
+    return version
+
+
+def classifier_function(model: SequenceClassifier) -> Predict:
+    """What a served classifier computes: logits and probabilities, or a score."""
 
     def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         logits = model(inputs)["logits"]
@@ -246,12 +257,7 @@ def export_classifier(
             return {"score": logits[:, 0]}
         return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
 
-    spec = _serving_spec(model, tokenizer, text_inputs, max_length)
-    version = write_serving_model(directory, predict, spec, overwrite=overwrite).path
-    extra = version / "assets.extra"
-    extra.mkdir(exist_ok=True)
-    write_atomically(extra / "labels.txt", "".join(f"{name}\n" for name in label_names))
-    return version
+    return predict
 
 
 def export_question_answerer(

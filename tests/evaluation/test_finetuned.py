@@ -11,6 +11,7 @@ from etd_tf.checkpoints import save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
 from etd_tf.evaluation.finetuned import (
+    classifier_function,
     export_classifier,
     export_question_answerer,
     load_finetuned,
@@ -170,14 +171,16 @@ def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
     assert (version / "assets.extra" / "labels.txt").read_text().split() == list(NAMES)
 
 
-def test_saved_models_of_scores_and_spans(tmp_path):
-    pytest.importorskip("tensorflow_text")
+def test_served_scores_are_one_number_an_example():
     model = classifier(1, num_layers=1)
-    version = export_classifier(
-        model, tmp_path / "score", tokenizer=tiny_tokenizer(), label_names=(), max_length=20
-    )
-    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
-    assert serve(text=tf.constant(["a cat"]))["score"].shape == (1,)
+    batch = random_batch(model.config)
+    outputs = classifier_function(model)(batch)
+    logits = np.asarray(model(batch)["logits"])
+    np.testing.assert_array_equal(outputs["score"], logits[:, 0])
+
+
+def test_saved_model_takes_question_and_context(tmp_path):
+    pytest.importorskip("tensorflow_text")
     span = fresh(SpanClassifier(tiny_config(num_layers=1)))
     version = export_question_answerer(
         span, tmp_path / "span", tokenizer=tiny_tokenizer(), max_length=20

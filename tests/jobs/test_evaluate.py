@@ -1,0 +1,122 @@
+"""Evaluations end to end: fine-tune, score again, probe, benchmark."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from etd_tf.checkpoints import save_checkpoint
+from etd_tf.errors import InputError
+from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.jobs.evaluate import EvaluationOptions, run_evaluation
+from etd_tf.jobs.evaluation_summary import describe_evaluation
+from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
+from tests.helpers import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two models and data."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    for seed, name in enumerate(("teacher", "student")):
+        save_checkpoint(tiny_checkpoint(seed, num_layers=1), folder / name)
+    write_sst2(folder / "glue")
+    write_stsb(folder / "glue")
+    write_squad(folder / "squad")
+    return folder
+
+
+def test_finetune_then_score_the_result(folder, tmp_path):
+    options = EvaluationOptions(
+        models=(str(folder / "student"),),
+        task="glue/sst2",
+        data_dir=str(folder / "glue"),
+        finetune=FinetuneOptions(learning_rates=(1e-2, 1e-3), seeds=(0, 1), epochs=1),
+        output_dir=tmp_path / "out",
+    )
+    result = run_evaluation(options)
+    text = describe_evaluation(result)
+    assert "accuracy" in text
+    assert "held-out part of train" in text
+    assert f"learning rate {result.finetuned.learning_rate:g}, 2 seed(s)" in text
+    again = run_evaluation(
+        dataclasses.replace(
+            options,
+            models=(str(tmp_path / "out" / "model"),),
+            finetune=None,
+            output_dir=tmp_path / "scores",
+        )
+    )
+    first = result.finetuned.summary["dev"]["accuracy"]["values"][0]
+    assert again.scores == {"dev": {"accuracy": first}}
+    assert f"{first:.4f}" in describe_evaluation(again)
+    assert (tmp_path / "scores" / "predictions" / "SST-2.tsv").read_text() == (
+        tmp_path / "out" / "predictions" / "SST-2.tsv"
+    ).read_text()
+
+
+def test_probe_and_benchmark_compare_models(folder, tmp_path):
+    options = EvaluationOptions(
+        models=(str(folder / "teacher"), str(folder / "student")),
+        task="sts-probe",
+        data_dir=str(folder / "glue"),
+        output_dir=tmp_path,
+    )
+    result = run_evaluation(options)
+    assert list(result.probe) == list(options.models)
+    values = json.loads((tmp_path / "results.json").read_text())
+    assert values["sts_probe"]["values"] == result.probe
+    text = describe_evaluation(result)
+    assert all(f"{value:.4f}" in text for value in result.probe.values())
+
+
+def test_benchmark_needs_positions(folder):
+    """The tiny models have fewer positions than the benchmark's 128."""
+    with pytest.raises(InputError, match="positions"):
+        run_evaluation(EvaluationOptions(models=(str(folder / "student"),), benchmark=True))
+
+
+def test_benchmark_alone(tmp_path):
+    save_checkpoint(tiny_checkpoint(num_layers=1, max_positions=128), tmp_path / "m")
+    options = EvaluationOptions(
+        models=(str(tmp_path / "m"),), benchmark=True, output_dir=tmp_path / "out"
+    )
+    result = run_evaluation(options)
+    text = describe_evaluation(result)
+    assert "ms, batch 32" in text
+    values = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert [x["batch_size"] for x in values[str(tmp_path / "m")]["latency"]] == [1, 32]
+
+
+def test_heads_and_tasks_must_fit(folder, tmp_path):
+    options = EvaluationOptions(
+        models=(str(folder / "student"),),
+        task="squad/v1.1",
+        data_dir=str(folder / "squad"),
+        finetune=None,
+        max_length=16,
+    )
+    with pytest.raises(InputError, match="is not fine-tuned"):
+        run_evaluation(options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ()}, "Name at least one"),
+        ({"models": ("a", "a")}, "none twice"),
+        ({"task": ""}, "Pass --task, --benchmark or both"),
+        ({"data_dir": ""}, r"pass --glue_dir=DIR"),
+        ({"task": "squad/v1.1", "data_dir": ""}, r"pass --squad_dir=DIR"),
+        ({"models": ("a", "b")}, "takes one model, received a, b"),
+    ],
+)
+def test_options_are_checked(changes, message):
+    fields = {"models": ("a",), "task": "glue/sst2", "data_dir": "glue"} | changes
+    with pytest.raises(InputError, match=message):
+        EvaluationOptions(**fields)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
