@@ -142,7 +142,8 @@ class StateStore:
 
 
 def _to_numpy(variable: keras.Variable) -> Array:
-    return np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
+    # Not ascontiguousarray, which gives a scalar such as the step counter a dimension.
+    return np.asarray(keras.ops.convert_to_numpy(variable.value), order="C")
 
 
 def _assign(
