@@ -63,7 +63,7 @@ def _layer_sites(layer: EncoderLayer, x: Tensor, mask_bias: Tensor) -> LayerSite
     context = ops.matmul(ops.cast(probabilities, values.dtype), values)
     ffn_input = layer.attention_layer_norm(x + attention.output)
     preactivation = layer.intermediate(ffn_input)
-    inner = activation(layer.config.hidden_act, preactivation)
+    inner = activation(layer.config.hidden_act)(preactivation)
     output = layer.output_layer_norm(ffn_input + layer.output_dense(inner))
     return LayerSites(
         x,

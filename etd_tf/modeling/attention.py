@@ -1,5 +1,6 @@
 """Multi-head self-attention with public queries, keys, values and scores."""
 
+import functools
 from typing import Any, NamedTuple
 
 import keras
@@ -101,20 +102,38 @@ class SelfAttention(keras.layers.Layer):
             The trace; its `output` has shape `[B, T, H]`.
         """
         queries, keys, values = self.project(x)
-        # Scaled in float32: 1/sqrt(D) rounded to bfloat16 would bias every score the same way.
-        scaled = ops.multiply(ops.cast(queries, "float32"), self.config.head_size**-0.5)
+        dtype = _product_dtype(queries.dtype)
+        q, k, v = (ops.cast(part, dtype) for part in (queries, keys, values))
         if gates.query_key is not None:
-            scaled = ops.multiply(scaled, ops.cast(gates.query_key, "float32")[:, :, None, :])
-        scaled = ops.cast(scaled, keys.dtype)
-        scores = ops.cast(ops.matmul(scaled, ops.swapaxes(keys, -1, -2)), "float32")
+            q = ops.multiply(q, ops.cast(gates.query_key, dtype)[:, :, None, :])
+        # Scaled after the product and in float32: TensorFlow runs product, scale and mask as
+        # one operation, and a bfloat16 1/sqrt(D) would bias every score the same way.
+        products = ops.cast(ops.matmul(q, ops.swapaxes(k, -1, -2)), "float32")
+        scores = ops.multiply(products, self.config.head_size**-0.5)
         masked = scores if mask_bias is None else ops.add(scores, mask_bias)
         probabilities = ops.softmax(masked, axis=-1)
         probabilities = dropout(probabilities, self.config.attention_dropout, seed)
-        context = ops.matmul(ops.cast(probabilities, values.dtype), values)
+        context = ops.matmul(ops.cast(probabilities, dtype), v)
         if gates.value is not None:
-            context = ops.multiply(context, ops.cast(gates.value, context.dtype)[:, :, None, :])
+            context = ops.multiply(context, ops.cast(gates.value, dtype)[:, :, None, :])
         batch, length = ops.shape(x)[:2]
         context = ops.reshape(
             ops.transpose(context, (0, 2, 1, 3)), (batch, length, self.config.hidden_size)
         )
         return AttentionTrace(queries, keys, values, scores, self.output_dense(context))
+
+
+@functools.cache
+def _has_accelerator() -> bool:
+    if keras.backend.backend() == "torch":  # has no device list; tested on CPUs only
+        return False
+    return not any("cpu" in device.lower() for device in keras.distribution.list_devices())
+
+
+def _product_dtype(dtype: str) -> str:
+    """Dtype of the products inside attention: float32 on CPUs, else the compute dtype.
+
+    They are a small share of the work, and on CPUs the float32 softmax between them would
+    cost more in conversions than bfloat16 products save.
+    """
+    return keras.backend.standardize_dtype(dtype) if _has_accelerator() else "float32"

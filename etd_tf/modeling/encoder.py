@@ -92,12 +92,14 @@ class EncoderLayer(keras.layers.Layer):
         attention_gates: AttentionGates = NO_GATES,
         intermediate_gate: Tensor | None = None,
         seed: keras.random.SeedGenerator | None = None,
+        training: bool = False,
     ) -> tuple[Tensor, AttentionTrace]:
         """Maps `[B, T, H]` to `[B, T, H]` and the attention block's trace."""
         rate = self.config.hidden_dropout
         attention = self.attention(x, mask_bias, gates=attention_gates, seed=seed)
         x = self.attention_layer_norm(ops.add(x, dropout(attention.output, rate, seed)))
-        inner = activation(self.config.hidden_act, self.intermediate(x))
+        act = activation(self.config.hidden_act, training=training)
+        inner = self.intermediate(x, act=act)
         if intermediate_gate is not None:
             inner = ops.multiply(inner, ops.cast(intermediate_gate, inner.dtype)[:, None, :])
         y = dropout(self.output_dense(inner), rate, seed)
@@ -203,6 +205,7 @@ class BertEncoder(keras.Model):
                 attention_gates=attention_gates,
                 intermediate_gate=intermediate,
                 seed=seed,
+                training=training,
             )
             x = _gated(x, gates, index + 1)
             states.append(x)

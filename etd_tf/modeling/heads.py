@@ -48,7 +48,8 @@ class MaskedLMHead(keras.layers.Layer):
         Returns:
             Float32 `[..., V]`.
         """
-        x = self.layer_norm(activation(self.config.hidden_act, self.dense(hidden_states)))
+        act = activation(self.config.hidden_act, training=True)
+        x = self.layer_norm(self.dense(hidden_states, act=act))
         kernel = ops.transpose(ops.cast(token_embeddings, self.compute_dtype))
         logits = ops.cast(linear(x, kernel), "float32")
         return ops.add(logits, ops.cast(self.output_bias, "float32"))

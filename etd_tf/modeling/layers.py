@@ -7,7 +7,8 @@ run in the compute dtype.
 Shape legend: B batch, T tokens, H hidden, I and O a kernel's input and output width.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -17,6 +18,9 @@ from etd_tf.modeling.config import BertConfig
 from etd_tf.types import Tensor
 
 _KERNEL_STDDEV = 0.02  # BERT's initializer_range
+_INVERSE_SQRT_2 = 0.7071067811865476
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def kernel_initializer() -> keras.initializers.Initializer:
@@ -24,16 +28,21 @@ def kernel_initializer() -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=_KERNEL_STDDEV)
 
 
-def linear(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Applies `x @ kernel + bias` over the last axis as one two-dimensional product.
+def linear(
+    x: Tensor, kernel: Tensor, bias: Tensor | None = None, *, act: Activation | None = None
+) -> Tensor:
+    """Applies `act(x @ kernel + bias)` over the last axis as one two-dimensional product.
 
     A product of `[B, T, I]` with `[I, O]` left to broadcasting becomes B small products,
-    and its gradient B kernel-sized arrays; flattening keeps both a single GEMM.
+    and its gradient B kernel-sized arrays; flattening keeps both a single GEMM. Nothing
+    comes between product, bias and activation, so that TensorFlow can run the three as
+    one operation.
 
     Args:
         x: `[..., I]`.
         kernel: `[I, O]`.
         bias: `[O]`, or None.
+        act: Elementwise function, or None.
 
     Returns:
         `[..., O]` in the dtype of `x`.
@@ -42,14 +51,39 @@ def linear(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     y = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
     if bias is not None:
         y = ops.add(y, bias)
+    if act is not None:
+        y = act(y)
     return ops.reshape(y, (*lead, kernel.shape[-1]))
 
 
-def activation(name: str, x: Tensor) -> Tensor:
-    """Applies the feed-forward activation: exact GELU, tanh GELU or ReLU."""
+def activation(name: str, *, training: bool = False) -> Activation:
+    """Returns the feed-forward activation: exact GELU, tanh GELU or ReLU.
+
+    Args:
+        name: `"gelu"`, `"gelu_new"` or `"relu"`.
+        training: Compute in float32 whatever the input's dtype. Without it the function
+            is written as the operations that TensorFlow fuses with the product before
+            them; a product whose result the gradient needs is never fused.
+
+    Returns:
+        An elementwise function that keeps the dtype.
+    """
     if name == "relu":
-        return ops.relu(x)
-    return ops.gelu(x, approximate=name == "gelu_new")
+        return ops.relu
+    gelu = _gelu_tanh if name == "gelu_new" else _gelu_erf
+    if not training:
+        return gelu
+    return lambda x: ops.cast(gelu(ops.cast(x, "float32")), x.dtype)
+
+
+def _gelu_erf(x: Tensor) -> Tensor:
+    """Computes x * Phi(x) through erf; the erfc form of `keras.ops.gelu` is twice as slow."""
+    erf = ops.erf(ops.multiply(x, _INVERSE_SQRT_2))
+    return ops.multiply(ops.multiply(ops.add(erf, 1.0), 0.5), x)
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return ops.gelu(x, approximate=True)
 
 
 class SeedStream(keras.random.SeedGenerator):
@@ -104,10 +138,11 @@ class Dense(keras.layers.Layer):
         self.bias = self.add_weight(shape=(output_size,), initializer="zeros", name="bias")
         self.built = True
 
-    def call(self, x: Tensor) -> Tensor:
-        """Maps `[..., I]` to `[..., O]` in the compute dtype."""
+    def call(self, x: Tensor, act: Activation | None = None) -> Tensor:
+        """Maps `[..., I]` to `[..., O]` in the compute dtype, through `act` if given."""
         dtype = self.compute_dtype
-        return linear(ops.cast(x, dtype), ops.cast(self.kernel, dtype), ops.cast(self.bias, dtype))
+        kernel, bias = ops.cast(self.kernel, dtype), ops.cast(self.bias, dtype)
+        return linear(ops.cast(x, dtype), kernel, bias, act=act)
 
 
 class LayerNorm(keras.layers.Layer):
@@ -116,7 +151,8 @@ class LayerNorm(keras.layers.Layer):
     Args:
         size: Width H of the last axis.
         epsilon: Added to the variance.
-        dtype: Keras dtype policy; the output has its compute dtype.
+        dtype: Keras dtype policy; the output has its variable dtype, so that the residual
+            stream stays in float32 under the mixed policies.
         name: Layer name.
     """
 
@@ -137,7 +173,7 @@ class LayerNorm(keras.layers.Layer):
             ops.rsqrt(ops.add(variance, self.epsilon)), ops.cast(self.gamma, "float32")
         )
         y = ops.add(ops.multiply(centred, scale), ops.cast(self.beta, "float32"))
-        return ops.cast(y, self.compute_dtype)
+        return ops.cast(y, self.variable_dtype)
 
 
 class Embeddings(keras.layers.Layer):

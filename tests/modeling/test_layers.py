@@ -35,13 +35,13 @@ def test_linear_keeps_the_leading_shape(lead):
 @pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
 def test_activation_equals_its_formula(name):
     x = np.linspace(-6.0, 6.0, 241, dtype=np.float32)
-    difference = np.asarray(activation(name, x)) - numpy_bert.ACTIVATIONS[name](np.float64(x))
+    difference = np.asarray(activation(name)(x)) - numpy_bert.ACTIVATIONS[name](np.float64(x))
     assert np.abs(difference).max() < 2e-6
 
 
 def test_exact_and_tanh_gelu_are_4_7e_4_apart():
     x = np.linspace(-6.0, 6.0, 24001, dtype=np.float32)
-    gap = np.abs(np.asarray(activation("gelu", x)) - np.asarray(activation("gelu_new", x))).max()
+    gap = np.abs(np.asarray(activation("gelu")(x)) - np.asarray(activation("gelu_new")(x))).max()
     assert gap == pytest.approx(4.7e-4, rel=0.02)
 
 
@@ -54,13 +54,26 @@ def test_layer_norm_with_a_large_mean_and_a_large_epsilon():
     assert relative_error(layer(x), numpy_bert.layer_norm(x, gamma, beta, 0.5)) < 1e-5
 
 
-def test_layer_norm_computes_in_float32_under_a_half_policy():
-    layer = LayerNorm(64, 1e-12, dtype="mixed_float16", name="norm")
+@pytest.mark.parametrize(
+    ("policy", "output"), [("mixed_float16", "float32"), ("float16", "float16")]
+)
+def test_layer_norm_computes_in_float32_under_a_half_policy(policy, output):
+    layer = LayerNorm(64, 1e-12, dtype=policy, name="norm")
     x = (300.0 * RANDOM.normal(size=(2, 64))).astype(np.float16)  # the squares exceed 65504
     y = layer(x)
-    assert keras.backend.standardize_dtype(y.dtype) == "float16"
+    assert keras.backend.standardize_dtype(y.dtype) == output
     expected = numpy_bert.layer_norm(np.float64(x), 1.0, 0.0, 1e-12)
     assert relative_error(y, expected) < 2e-3
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu"])
+def test_training_activation_is_float32_inside(name):
+    x = RANDOM.normal(size=(50,)).astype(np.float32)
+    rounded = keras.ops.cast(x, "bfloat16")
+    y = activation(name, training=True)(rounded)
+    exact = activation(name)(keras.ops.cast(rounded, "float32"))
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    np.testing.assert_array_equal(y, keras.ops.cast(exact, "bfloat16"))
 
 
 def test_dense_is_a_linear_map():
