@@ -90,12 +90,14 @@ class Command:
         summary: What it makes, with an example; shown above the flags.
         define: Adds the command's flags to a `FlagSet`.
         run: Does the work; gets the parsed flags.
+        needs_tensorflow: Whether `run` uses it, so that it is imported quietly before.
     """
 
     name: str
     summary: str
     define: Callable[[FlagSet], None]
     run: Callable[[flags.FlagValues], None]
+    needs_tensorflow: bool = True
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -123,7 +125,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
                 f"{command.name} --help lists them."
             )
         with _terminable():
-            _import_tensorflow()
+            if command.needs_tensorflow:
+                _import_tensorflow()
             command.run(flag_set.values)
     except flags.Error as error:
         return _fail(command, f"{error}\n{command.name} --help lists all flags.")

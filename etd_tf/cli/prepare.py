@@ -118,7 +118,7 @@ def describe(records: "RecordSet") -> str:
     return "\n".join(lines) + "\n"
 
 
-COMMAND = Command("etd_prepare", SUMMARY, define_flags, run)
+COMMAND = Command("etd_prepare", SUMMARY, define_flags, run, needs_tensorflow=False)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         options.output_dir, options.settings, overwrite=options.overwrite, worker=worker
     ) as run:
         teacher, config = load_models(options)
-        records = prepare_corpus(options.corpus, teacher, seed=options.trainer.seed)
+        records = prepare_corpus(options.corpus, teacher)
         masking_rate = options.resolve_masking(records)
         run.begin()
         initial = make_initial_student(

@@ -93,7 +93,7 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
     teacher, config = _load(options)
     records: RecordSet | None = None
     if options.corpus is not None and options.needs_text:
-        records = prepare_corpus(options.corpus, teacher, seed=options.seed)
+        records = prepare_corpus(options.corpus, teacher)
     with atomic_directory(directory, overwrite=options.overwrite) as scratch:
         initial = make_initial_student(
             teacher, config, records, options.extraction, scratch, seed=options.seed

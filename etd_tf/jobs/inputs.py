@@ -38,8 +38,10 @@ def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
     return teacher
 
 
-def prepare_corpus(options: CorpusOptions, teacher: Checkpoint, *, seed: int) -> RecordSet:
+def prepare_corpus(options: CorpusOptions, teacher: Checkpoint) -> RecordSet:
     """Tokenises the corpus, or finds it in the cache.
+
+    The held-out share does not depend on a run's seed, so that runs can be compared.
 
     Raises:
         InputError: The text cannot be read or is too short to hold a share out.
@@ -49,7 +51,7 @@ def prepare_corpus(options: CorpusOptions, teacher: Checkpoint, *, seed: int) ->
     return cached_records(
         options.corpus,
         teacher.tokenizer,
-        options=RecordOptions(sequence_length=options.sequence_length, seed=seed),
+        options=RecordOptions(sequence_length=options.sequence_length),
         validation_corpus=options.validation_corpus or None,
         cache_dir=options.cache_dir,
     )
