@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export.saved_model import as_float32, encoder_function
+from etd_tf.export.saved_model import encoder_function, float32_copy
 from etd_tf.export.serving import IDS_INPUTS, largest_error, raw_variables, require_tensorflow
 from etd_tf.files import write_atomically
 from etd_tf.modeling.parameters import parameter_variables
@@ -53,7 +53,7 @@ def export_litert(
         raise InputError(f"A LiteRT file must end in .tflite: {path}.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already. Choose another file or pass --overwrite.")
-    checkpoint = as_float32(checkpoint)
+    checkpoint = float32_copy(checkpoint)
     content = _convert(checkpoint, quantize=quantize)
     error = _difference(content, checkpoint)
     allowed = _QUANTIZED_TOLERANCE if quantize else _TOLERANCE
@@ -119,8 +119,10 @@ def _difference(content: bytes, checkpoint: Checkpoint) -> float:
             "padding_mask": mask,
         }
         outputs = run_litert(content, inputs)
-        for name, expected in checkpoint.encoder(inputs, training=False).items():
-            largest = max(largest, largest_error(outputs[name], expected))
+        with tf.device("CPU:0"):  # GPUs round the inputs of a product to TF32
+            expected = checkpoint.encoder(inputs, training=False)
+        for name, value in expected.items():
+            largest = max(largest, largest_error(outputs[name], value))
     return largest
 
 

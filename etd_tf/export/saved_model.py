@@ -53,7 +53,7 @@ def export_saved_model(
     """
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
-    checkpoint = as_float32(checkpoint)
+    checkpoint = float32_copy(checkpoint)
     config = checkpoint.config
     spec = ServingSpec(
         variables=list(parameter_variables(checkpoint.encoder, checkpoint.mlm_head).values()),
@@ -68,10 +68,12 @@ def export_saved_model(
     return write_serving_model(directory, encoder_function(checkpoint), spec, overwrite=overwrite)
 
 
-def as_float32(checkpoint: Checkpoint) -> Checkpoint:
-    """Returns the checkpoint, or a float32 copy of one that computes in less."""
-    if checkpoint.encoder.compute_dtype == "float32":
-        return checkpoint
+def float32_copy(checkpoint: Checkpoint) -> Checkpoint:
+    """Copies a checkpoint into ordinary float32 variables of this process.
+
+    Whatever precision it computes in and however a `tf.distribute` strategy spreads its
+    variables, what is exported is the same.
+    """
     return checkpoint.astype("float32")
 
 

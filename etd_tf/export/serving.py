@@ -127,7 +127,8 @@ def write_serving_model(
         tf.saved_model.save(module, str(scratch / VERSION), signatures=endpoints.functions)
         requests = endpoints.requests()
         write_warmup(scratch / VERSION, directory.name, requests)
-        difference = _check(scratch / VERSION, endpoints, requests)
+        with tf.device("CPU:0"):  # GPUs round the inputs of a product to TF32
+            difference = _check(scratch / VERSION, endpoints, requests)
     return ServingModel(directory / VERSION, difference, problem)
 
 
