@@ -43,6 +43,19 @@ def define_flags(flag_set: FlagSet) -> None:
         "--teacher. sts-probe and --benchmark take several, with commas.",
     )
     flag_set.string("teacher", None, "sts-probe, --benchmark: a model to compare with.")
+    _define_task(flag_set)
+    _define_finetuning(flag_set)
+    flag_set.group("Run")
+    flag_set.string(
+        "output_dir",
+        None,
+        "Gets results.json, and from fine-tuning predictions in the benchmark's format and the "
+        "first seed's model.",
+    )
+    flag_set.boolean("overwrite", False, "Replace a finished run in --output_dir.")
+
+
+def _define_task(flag_set: FlagSet) -> None:
     flag_set.group("Task")
     flag_set.string("task", "", f"One of: {', '.join(TASKS)}. AX comes with glue/mnli.")
     flag_set.string(
@@ -68,15 +81,6 @@ def define_flags(flag_set: FlagSet) -> None:
         False,
         "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, batch 1 and 32.",
     )
-    _define_finetuning(flag_set)
-    flag_set.group("Run")
-    flag_set.string(
-        "output_dir",
-        None,
-        "Gets results.json, and from fine-tuning predictions in the benchmark's format and the "
-        "first seed's model.",
-    )
-    flag_set.boolean("overwrite", False, "Replace a finished run in --output_dir.")
 
 
 def _define_finetuning(flag_set: FlagSet) -> None:

@@ -15,9 +15,10 @@ from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier
 from etd_tf.evaluation.encoding import Sequences, encode_texts
 from etd_tf.evaluation.experiment import Experiment, Scores
-from etd_tf.evaluation.finetuned import export_classifier, match_labels, save_finetuned
+from etd_tf.evaluation.finetuned import match_labels, save_finetuned
 from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
 from etd_tf.evaluation.metrics import compute_metrics
+from etd_tf.evaluation.serving import export_classifier
 from etd_tf.evaluation.training import TrainingSet, classification_loss, regression_loss
 from etd_tf.files import write_atomically
 from etd_tf.types import Array, IntArray, Tensor

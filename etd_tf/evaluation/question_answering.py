@@ -14,8 +14,9 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.data.squad import SquadDataset, load_squad
 from etd_tf.evaluation.classifiers import SpanClassifier
 from etd_tf.evaluation.experiment import Experiment, Scores
-from etd_tf.evaluation.finetuned import export_question_answerer, save_finetuned
+from etd_tf.evaluation.finetuned import save_finetuned
 from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
+from etd_tf.evaluation.serving import export_question_answerer
 from etd_tf.evaluation.squad import score_predictions
 from etd_tf.evaluation.squad_spans import Answers, SpanOptions, choose_answers
 from etd_tf.evaluation.squad_windows import (

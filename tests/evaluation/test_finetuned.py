@@ -1,19 +1,15 @@
-"""Fine-tuned directories: PyTorch parity, round trips, label names, SavedModels."""
+"""Fine-tuned directories: PyTorch parity, round trips, label names."""
 
 import json
 import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from etd_tf.checkpoints import save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
 from etd_tf.evaluation.finetuned import (
-    classifier_function,
-    export_classifier,
-    export_question_answerer,
     load_finetuned,
     match_labels,
     save_finetuned,
@@ -142,54 +138,6 @@ def test_heads_are_matched_with_tasks(tmp_path):
     loaded.check_task("glue/mnli")
     with pytest.raises(InputError, match=r"squad/v1.1 needs qa_outputs"):
         loaded.check_task("squad/v1.1")
-
-
-def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
-    pytest.importorskip("tensorflow_text")
-    model, tokenizer = classifier(num_layers=1), tiny_tokenizer()
-    version = export_classifier(
-        model,
-        tmp_path / "served",
-        tokenizer=tokenizer,
-        label_names=NAMES,
-        text_inputs=("premise", "hypothesis"),
-        max_length=20,
-    )
-    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
-    texts = {"premise": ["the cat sat", "a"], "hypothesis": ["the dog ran on", "b c"]}
-    outputs = serve(**{name: tf.constant(value) for name, value in texts.items()})
-    for row, pair in enumerate(zip(*texts.values(), strict=True)):
-        encoding = tokenizer.backend.encode(*pair)
-        batch = {
-            "token_ids": np.asarray([encoding.ids]),
-            "segment_ids": np.asarray([encoding.type_ids]),
-        }
-        logits = np.asarray(model(batch)["logits"])[0]
-        expected = np.exp(logits) / np.exp(logits).sum()
-        np.testing.assert_allclose(outputs["probabilities"][row], expected, atol=1e-5)
-        np.testing.assert_allclose(outputs["logits"][row], logits, atol=1e-5)
-    assert (version / "assets.extra" / "labels.txt").read_text().split() == list(NAMES)
-
-
-def test_served_scores_are_one_number_an_example():
-    model = classifier(1, num_layers=1)
-    batch = random_batch(model.config)
-    outputs = classifier_function(model)(batch)
-    logits = np.asarray(model(batch)["logits"])
-    np.testing.assert_array_equal(outputs["score"], logits[:, 0])
-
-
-def test_saved_model_takes_question_and_context(tmp_path):
-    pytest.importorskip("tensorflow_text")
-    span = fresh(SpanClassifier(tiny_config(num_layers=1)))
-    version = export_question_answerer(
-        span, tmp_path / "span", tokenizer=tiny_tokenizer(), max_length=20
-    )
-    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
-    outputs = serve(question=tf.constant(["cat?"]), context=tf.constant(["the cat sat"]))
-    assert set(outputs) == {"start_logits", "end_logits", "token_ids", "padding_mask"}
-    ids = tiny_tokenizer().backend.encode("cat?", "the cat sat").ids
-    assert outputs["token_ids"][0].numpy().tolist() == ids
 
 
 if __name__ == "__main__":

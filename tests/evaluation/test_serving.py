@@ -1,0 +1,82 @@
+"""SavedModels of fine-tuned models: text in, numbers of the model out."""
+
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
+from etd_tf.evaluation.serving import (
+    classifier_function,
+    export_classifier,
+    export_question_answerer,
+)
+from tests.helpers import random_batch, tiny_config, tiny_tokenizer
+
+NAMES = ("entailment", "neutral", "contradiction")
+
+
+def fresh(model, seed=0):
+    generator = np.random.default_rng(seed)
+    values = model.get_parameters().items()
+    model.set_parameters(
+        {n: generator.normal(n.endswith("gamma"), 0.2, v.shape).astype("f4") for n, v in values}
+    )
+    return model
+
+
+def classifier(num_labels=3, **changes):
+    return fresh(SequenceClassifier(tiny_config(**changes), num_labels))
+
+
+def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    model, tokenizer = classifier(num_layers=1), tiny_tokenizer()
+    version = export_classifier(
+        model,
+        tmp_path / "served",
+        tokenizer=tokenizer,
+        label_names=NAMES,
+        text_inputs=("premise", "hypothesis"),
+        max_length=20,
+    )
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    texts = {"premise": ["the cat sat", "a"], "hypothesis": ["the dog ran on", "b c"]}
+    outputs = serve(**{name: tf.constant(value) for name, value in texts.items()})
+    for row, pair in enumerate(zip(*texts.values(), strict=True)):
+        encoding = tokenizer.backend.encode(*pair)
+        batch = {
+            "token_ids": np.asarray([encoding.ids]),
+            "segment_ids": np.asarray([encoding.type_ids]),
+        }
+        logits = np.asarray(model(batch)["logits"])[0]
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(outputs["probabilities"][row], expected, atol=1e-5)
+        np.testing.assert_allclose(outputs["logits"][row], logits, atol=1e-5)
+    assert (version / "assets.extra" / "labels.txt").read_text().split() == list(NAMES)
+
+
+def test_served_scores_are_one_number_an_example():
+    model = classifier(1, num_layers=1)
+    batch = random_batch(model.config)
+    outputs = classifier_function(model)(batch)
+    logits = np.asarray(model(batch)["logits"])
+    np.testing.assert_array_equal(outputs["score"], logits[:, 0])
+
+
+def test_saved_model_takes_question_and_context(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    span = fresh(SpanClassifier(tiny_config(num_layers=1)))
+    version = export_question_answerer(
+        span, tmp_path / "span", tokenizer=tiny_tokenizer(), max_length=20
+    )
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    outputs = serve(question=tf.constant(["cat?"]), context=tf.constant(["the cat sat"]))
+    assert set(outputs) == {"start_logits", "end_logits", "token_ids", "padding_mask"}
+    ids = tiny_tokenizer().backend.encode("cat?", "the cat sat").ids
+    assert outputs["token_ids"][0].numpy().tolist() == ids
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
