@@ -53,9 +53,9 @@ def export_litert(
         raise InputError(f"A LiteRT file must end in .tflite: {path}.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already. Choose another file or pass --overwrite.")
-    checkpoint = float32_copy(checkpoint)
-    content = _convert(checkpoint, quantize=quantize)
-    error = _difference(content, checkpoint)
+    copy = float32_copy(checkpoint)
+    content = _convert(copy, quantize=quantize)
+    error = _difference(content, copy)
     allowed = _QUANTIZED_TOLERANCE if quantize else _TOLERANCE
     if error > allowed:
         raise EtdError(
@@ -68,6 +68,8 @@ def export_litert(
 
 
 def _convert(checkpoint: Checkpoint, *, quantize: bool) -> bytes:
+    for layer in checkpoint.encoder.encoder_layers:
+        layer.portable = True
     predict = encoder_function(checkpoint)
 
     def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:

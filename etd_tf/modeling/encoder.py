@@ -69,11 +69,15 @@ class EncoderLayer(keras.layers.Layer):
         config: Sizes, activation and dropout rates.
         dtype: Keras dtype policy.
         name: Layer name.
+
+    Attributes:
+        portable: Set it before converting the model for another runtime; see `activation`.
     """
 
     def __init__(self, config: BertConfig, *, dtype: Any = None, name: str) -> None:
         super().__init__(dtype=dtype, name=name, autocast=False)
         self.config = config
+        self.portable = False
         hidden, inner, policy = config.hidden_size, config.intermediate_size, self.dtype_policy
         epsilon = config.layer_norm_epsilon
         self.attention = SelfAttention(config, dtype=policy)
@@ -98,7 +102,7 @@ class EncoderLayer(keras.layers.Layer):
         rate = self.config.hidden_dropout
         attention = self.attention(x, mask_bias, gates=attention_gates, seed=seed)
         x = self.attention_layer_norm(ops.add(x, dropout(attention.output, rate, seed)))
-        act = activation(self.config.hidden_act, training=training)
+        act = activation(self.config.hidden_act, training=training, portable=self.portable)
         inner = self.intermediate(x, act=act)
         if intermediate_gate is not None:
             inner = ops.multiply(inner, ops.cast(intermediate_gate, inner.dtype)[:, None, :])

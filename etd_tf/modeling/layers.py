@@ -7,6 +7,7 @@ run in the compute dtype.
 Shape legend: B batch, T tokens, H hidden, I and O a kernel's input and output width.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -56,7 +57,7 @@ def linear(
     return ops.reshape(y, (*lead, kernel.shape[-1]))
 
 
-def activation(name: str, *, training: bool = False) -> Activation:
+def activation(name: str, *, training: bool = False, portable: bool = False) -> Activation:
     """Returns the feed-forward activation: exact GELU, tanh GELU or ReLU.
 
     Args:
@@ -64,12 +65,16 @@ def activation(name: str, *, training: bool = False) -> Activation:
         training: Compute in float32 whatever the input's dtype. Without it the function
             is written as the operations that TensorFlow fuses with the product before
             them; a product whose result the gradient needs is never fused.
+        portable: Write exact GELU as Keras does, which converters to other runtimes know
+            and TensorFlow does not fuse.
 
     Returns:
         An elementwise function that keeps the dtype.
     """
     if name == "relu":
         return ops.relu
+    if portable:
+        return functools.partial(ops.gelu, approximate=name == "gelu_new")
     gelu = _gelu_tanh if name == "gelu_new" else _gelu_erf
     if not training:
         return gelu

@@ -47,11 +47,15 @@ def test_signature_and_operators(path):
     assert not {name for name in operators if name.startswith("Flex") or name == "CUSTOM"}
 
 
-def test_exact_gelu_without_pooler(tmp_path):
+def test_exact_gelu_without_pooler_from_mixed_precision(tmp_path):
     checkpoint = tiny_checkpoint(pooler=False, num_layers=1)
-    assert export_litert(checkpoint, tmp_path / "m.tflite") < 1e-5
-    outputs = run_litert((tmp_path / "m.tflite").read_bytes(), random_batch(checkpoint.config))
+    assert export_litert(checkpoint.astype("mixed_bfloat16"), tmp_path / "m.tflite") < 1e-5
+    batch = random_batch(checkpoint.config)
+    outputs = run_litert((tmp_path / "m.tflite").read_bytes(), batch)
     assert set(outputs) == {"sequence_output"}
+    expected = checkpoint.encoder(batch)["sequence_output"]
+    assert relative_error(outputs["sequence_output"], expected) < 1e-5
+    assert not any(layer.portable for layer in checkpoint.encoder.encoder_layers)
 
 
 def test_quantised_file_is_smaller_and_close(tmp_path):
