@@ -7,7 +7,14 @@ from typing import Any
 from etd_tf.errors import InputError
 
 FREE_OPTIONS = frozenset(
-    {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
+    {
+        "log_every",
+        "evaluate_every",
+        "evaluate_at",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "steps_per_call",
+    }
 )
 """Options that do not change the weights, so that they may change when a run goes on."""
 
@@ -44,6 +51,7 @@ class TrainerOptions:
         steps_per_call: Steps in one call of the compiled loop.
         log_every: Steps between training lines in `metrics.jsonl`.
         evaluate_every: Steps between held-out evaluations; 0 means only at the end.
+        evaluate_at: Further steps after which to evaluate.
         checkpoint_every: Steps between checkpoints; 0 means only on signals and at the end.
         keep_checkpoints: Checkpoints that stay on disk.
 
@@ -63,6 +71,7 @@ class TrainerOptions:
     steps_per_call: int = 1
     log_every: int = 10
     evaluate_every: int = 0
+    evaluate_at: tuple[int, ...] = ()
     checkpoint_every: int = 0
     keep_checkpoints: int = 2
 
@@ -71,6 +80,10 @@ class TrainerOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name}={value!r}: expected a whole number >= {least}.")
+        if any(
+            isinstance(at, bool) or not isinstance(at, int) or at < 1 for at in self.evaluate_at
+        ):
+            raise InputError(f"evaluate_at={self.evaluate_at}: expected whole numbers >= 1.")
         if self.seed > _LARGEST_SEED:
             raise InputError(f"seed={self.seed}: expected a number up to {_LARGEST_SEED}.")
         for name in ("learning_rate", "weight_decay", "clip_norm"):

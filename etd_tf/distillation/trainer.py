@@ -110,13 +110,19 @@ class Trainer:
         return named
 
     def fit(
-        self, train_batches: TrainBatches, validation: tf.data.Dataset | None = None
+        self,
+        train_batches: TrainBatches,
+        validation: tf.data.Dataset | None = None,
+        *,
+        on_evaluate: Callable[[int], None] | None = None,
     ) -> TrainResult:
         """Trains from the newest checkpoint, or from the start, to the last step.
 
         Args:
             train_batches: Gives the batches from any step on, see `TrainBatches`.
             validation: Held-out batches; the same ones every time.
+            on_evaluate: Called with the step before each held-out evaluation, also that of
+                step 0; may read the student.
 
         Returns:
             The result; the trained student is `self.distiller.student`.
@@ -130,7 +136,7 @@ class Trainer:
         self.workers.check_same_step(step)
         started = time.monotonic() - seconds
         log = self._open_log(step)
-        evaluate = self._evaluator(validation, log)
+        evaluate = self._evaluator(validation, log, on_evaluate)
         iterator = iter(self._distribute(train_batches, step))
         saved, signum = step, 0
         with (
@@ -149,7 +155,7 @@ class Trainer:
                 metrics = self._train(iterator, step, count)
                 step += count
                 self._report(step, metrics, log, tracker, count)
-                if self._due(step, self.options.evaluate_every):
+                if self._due(step, self.options.evaluate_every, self.options.evaluate_at):
                     evaluate(step)
                 if self._due(step, self.options.checkpoint_every):
                     saved = self._save(step, time.monotonic() - started)
@@ -170,12 +176,20 @@ class Trainer:
         )
 
     def _evaluator(
-        self, validation: tf.data.Dataset | None, log: MetricsLog
+        self,
+        validation: tf.data.Dataset | None,
+        log: MetricsLog,
+        on_evaluate: Callable[[int], None] | None,
     ) -> Callable[[int], None]:
-        if validation is None:
-            return lambda step: None
-        held_out = HeldOut(self.distiller, validation)
-        return lambda step: log.write(step, "validation", held_out.evaluate())
+        held_out = None if validation is None else HeldOut(self.distiller, validation)
+
+        def evaluate(step: int) -> None:
+            if on_evaluate is not None:
+                on_evaluate(step)
+            if held_out is not None:
+                log.write(step, "validation", held_out.evaluate())
+
+        return evaluate
 
     def _count(self, step: int) -> int:
         """Steps of the next call: up to the next evaluation, checkpoint, log or the end."""
@@ -184,10 +198,11 @@ class Trainer:
         for every in (options.log_every, options.evaluate_every, options.checkpoint_every):
             if every:
                 limits.append(every - step % every)
+        limits += [at - step for at in options.evaluate_at if at > step]
         return min(limits)
 
-    def _due(self, step: int, every: int) -> bool:
-        return step == self.options.steps or bool(every and step % every == 0)
+    def _due(self, step: int, every: int, at: tuple[int, ...] = ()) -> bool:
+        return step == self.options.steps or bool(every and step % every == 0) or step in at
 
     def _distribute(self, train_batches: TrainBatches, step: int) -> Any:
         """One dataset a worker, cut into its replicas' equal parts in batch order."""
