@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from etd_tf.cli import flags as shared
+from etd_tf.cli import training_flags
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError
 
@@ -33,8 +34,11 @@ def define_flags(flag_set: FlagSet) -> None:
     shared.define_extraction(flag_set)
     shared.define_corpus(flag_set)
     _define_loss(flag_set)
-    _define_training(flag_set)
-    _define_hardware(flag_set)
+    training_flags.define_training(flag_set)
+    flag_set.integer(
+        "evaluate_every", 100, "Steps between held-out evaluations; 0: at the end.", minimum=0
+    )
+    training_flags.define_hardware(flag_set)
     shared.define_output(flag_set)
     flag_set.strings(
         "export",
@@ -58,85 +62,7 @@ def _define_loss(flag_set: FlagSet) -> None:
         "(equal head counts); minilmv2: query, key and value relations (any head counts); mlm: "
         "the teacher's masked-LM logits.",
     )
-    flag_set.choice(
-        "tinybert_layers",
-        "last",
-        ["last", "all"],
-        "Layers of the tinybert loss: the last, or all (with embeddings).",
-    )
-    flag_set.integer(
-        "teacher_layer", -1, "Teacher layer of the minilm losses, 1 to L; -1 is the last."
-    )
-    flag_set.integer(
-        "relation_heads", None, "Relation heads of minilmv2; default: the most that fit, up to 48."
-    )
-    flag_set.number("temperature", 1.0, "Softmax temperature of the mlm loss.", minimum=1e-3)
-    flag_set.number(
-        "student_loss_weight",
-        0.0,
-        "Share of the student's own masked-LM loss in the total, below 1.",
-        minimum=0.0,
-    )
-    flag_set.number(
-        "masking_rate",
-        None,
-        "Share of input tokens masked; default: 0.15 where a masked-LM loss needs it, else 0.",
-        minimum=0.0,
-    )
-
-
-def _define_training(flag_set: FlagSet) -> None:
-    flag_set.group("Training")
-    flag_set.integer("steps", 1000, "Optimizer steps.", minimum=1)
-    flag_set.integer("batch_size", 32, "Sequences a step, over all devices.", minimum=1)
-    flag_set.number("learning_rate", 5e-4, "Peak learning rate.")
-    flag_set.integer("warmup_steps", 0, "Steps of linear warm-up.", minimum=0)
-    flag_set.number("weight_decay", 0.01, "AdamW decay; biases and LayerNorms are spared.")
-    flag_set.number("clip_norm", 1.0, "Largest global gradient norm; 0 for no clipping.")
-    flag_set.integer(
-        "gradient_accumulation",
-        1,
-        "Parts in which each device computes its batch, to save memory.",
-        minimum=1,
-    )
-    flag_set.number(
-        "dropout", None, "Student's dropout while distilling; default: its configuration's rates."
-    )
-    flag_set.integer("log_every", 10, "Steps between lines of metrics.jsonl.", minimum=1)
-    flag_set.integer(
-        "evaluate_every", 100, "Steps between held-out evaluations; 0: at the end.", minimum=0
-    )
-    flag_set.integer(
-        "checkpoint_every", 200, "Steps between checkpoints; 0: on signals.", minimum=0
-    )
-    flag_set.integer("keep_checkpoints", 2, "Checkpoints kept on disk.", minimum=1)
-
-
-def _define_hardware(flag_set: FlagSet) -> None:
-    flag_set.group("Hardware")
-    flag_set.choice(
-        "strategy",
-        "auto",
-        ["auto", "one_device", "mirrored", "multi_worker", "tpu"],
-        "tf.distribute strategy; auto takes what the machine offers.",
-    )
-    flag_set.choice(
-        "jit_compile",
-        "auto",
-        ["auto", "on", "off"],
-        "XLA for the training step; auto: on for GPU and TPU, where it is faster.",
-    )
-    precisions = ["float32", "mixed_bfloat16", "mixed_float16"]
-    flag_set.choice("precision", "float32", precisions, "Precision of the student's products.")
-    flag_set.choice(
-        "teacher_precision",
-        "auto",
-        ["auto", "float32", "mixed_bfloat16"],
-        "Precision of the teacher's products; auto: bfloat16 where --precision is mixed.",
-    )
-    flag_set.integer(
-        "steps_per_call", 1, "Steps in one call of the compiled loop; 10 or more suits GPUs."
-    )
+    training_flags.define_loss_details(flag_set)
 
 
 def read_options(values: flags.FlagValues) -> "DistillOptions":
@@ -145,7 +71,6 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
     Raises:
         InputError: Two flags contradict each other, or a value is out of range.
     """
-    from etd_tf.distillation import TrainerOptions
     from etd_tf.jobs.distill_types import DistillOptions
 
     unknown = sorted(set(values.export) - set(EXPORT_FORMATS))
@@ -160,25 +85,12 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
         student=shared.student_size(values),
         extraction=shared.extraction_options(values),
         corpus=shared.corpus_options(values),
-        trainer=TrainerOptions(
-            steps=values.steps,
-            batch_size=values.batch_size,
-            learning_rate=values.learning_rate,
-            warmup_steps=values.warmup_steps,
-            weight_decay=values.weight_decay,
-            clip_norm=values.clip_norm,
-            gradient_accumulation=values.gradient_accumulation,
-            seed=values.seed,
-            jit_compile=values.jit_compile,
-            steps_per_call=values.steps_per_call,
-            log_every=values.log_every,
-            evaluate_every=values.evaluate_every,
-            checkpoint_every=values.checkpoint_every,
-            keep_checkpoints=values.keep_checkpoints,
+        trainer=training_flags.trainer_options(
+            values, seed=values.seed, evaluate_every=values.evaluate_every
         ),
         hardware=shared.hardware_options(values),
         loss=values.loss,
-        loss_options=_loss_options(values),
+        loss_options=training_flags.loss_options(values, [values.loss])[values.loss],
         student_loss_weight=values.student_loss_weight,
         dropout=values.dropout,
         masking_rate=values.masking_rate,
@@ -186,28 +98,6 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
         overwrite=values.overwrite,
         settings=shared.settings(values),
     )
-
-
-# Which flags belong to which loss: setting another loss's flag would do nothing.
-_LOSS_FLAGS: dict[str, dict[str, str]] = {
-    "tinybert": {"tinybert_layers": "layers"},
-    "minilm": {"teacher_layer": "teacher_layer"},
-    "minilmv2": {"teacher_layer": "teacher_layer", "relation_heads": "relation_heads"},
-    "mlm": {"temperature": "temperature"},
-}
-
-
-def _loss_options(values: flags.FlagValues) -> dict[str, Any]:
-    mine = _LOSS_FLAGS[values.loss]
-    others = {flag for names in _LOSS_FLAGS.values() for flag in names} - set(mine)
-    for flag in sorted(others):
-        if values[flag].present and values[flag].value != values[flag].default:
-            users = [loss for loss, names in _LOSS_FLAGS.items() if flag in names]
-            raise InputError(
-                f"--{flag} has no effect on --loss={values.loss}; it belongs to "
-                f"{' and '.join(users)}."
-            )
-    return {option: values[flag].value for flag, option in mine.items()}
 
 
 def run(values: flags.FlagValues) -> None:

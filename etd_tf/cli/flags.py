@@ -47,6 +47,19 @@ def define_extraction(flag_set: FlagSet) -> None:
         "Which units the student takes from the teacher: the most important ones (ETD-Impt), "
         "random ones (ETD-Rand), or none (random initialisation, the baseline).",
     )
+    define_cut(flag_set)
+    flag_set.choice(
+        "importance_metric",
+        "taylor",
+        ["taylor", "magnitude", "activation", "dynabert"],
+        "How units are scored; taylor is ETD-Impt's gradient score.",
+    )
+    define_scoring(flag_set)
+    flag_set.string("scores", None, "Scores saved by an earlier run (scores.npz) to reuse.")
+
+
+def define_cut(flag_set: FlagSet) -> None:
+    """Defines what is cut inside heads, and which layers are taken."""
     flag_set.choice(
         "head_mode",
         "neurons",
@@ -58,12 +71,10 @@ def define_extraction(flag_set: FlagSet) -> None:
         "uniform",
         "uniform, top, bottom, or teacher layers counted from 1, e.g. 3,6,9,12.",
     )
-    flag_set.choice(
-        "importance_metric",
-        "taylor",
-        ["taylor", "magnitude", "activation", "dynabert"],
-        "How units are scored; taylor is ETD-Impt's gradient score.",
-    )
+
+
+def define_scoring(flag_set: FlagSet) -> None:
+    """Defines the loss and the amount of text behind importance scores."""
     flag_set.choice(
         "importance_loss",
         "auto",
@@ -71,7 +82,6 @@ def define_extraction(flag_set: FlagSet) -> None:
         "Loss behind the taylor score; auto is mlm where the teacher has a masked-LM head.",
     )
     flag_set.integer("importance_examples", 512, "Sequences used for scoring.", minimum=1)
-    flag_set.string("scores", None, "Scores saved by an earlier run (scores.npz) to reuse.")
 
 
 def define_corpus(flag_set: FlagSet) -> None:
