@@ -7,7 +7,7 @@ from etd_tf.reporting import numbers
 from etd_tf.reporting.charts import Series, line_chart
 from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.report import Curve, ModelFacts, RunReport
-from etd_tf.reporting.style import STYLE
+from etd_tf.reporting.sections import cards, document, measured_on, run_again
 from etd_tf.reporting.usage import usage
 
 _SPLITS = {"train": "training", "validation": "held-out"}
@@ -23,25 +23,17 @@ def render(report: RunReport) -> str:
         A complete HTML document without scripts and external resources.
     """
     sections = (
-        _headline(report),
+        cards(_cards(report)),
         _sizes(report),
         _latency(report),
         _curves(report),
         _cost(report),
         usage(report),
         _checks(report),
-        _measured_on(report),
-        _flags(report),
+        measured_on(report.machine, report.data),
+        run_again(report.command, report.flags),
     )
-    title = html.escape(report.title)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<header><h1>{title}</h1><p>{html.escape(_subtitle(report))}</p></header>\n"
-        + "\n".join(filter(None, sections))
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return document(report.title, _subtitle(report), sections)
 
 
 def _subtitle(report: RunReport) -> str:
@@ -50,33 +42,24 @@ def _subtitle(report: RunReport) -> str:
     )
 
 
-def _headline(report: RunReport) -> str:
-    body = "".join(
-        f'<div class="card"><b>{html.escape(big)}</b><span>{html.escape(what)}</span>'
-        f"<small>{html.escape(small)}</small></div>"
-        for big, what, small in _cards(report)
-    )
-    return f'<section class="cards">{body}</section>'
-
-
 def _cards(report: RunReport) -> list[tuple[str, str, str]]:
     """The run in a few large numbers: number, what it is, where it comes from."""
     teacher, student, cost = report.teacher, report.student, report.cost
     parameters = f"{numbers.count(teacher.parameters)} \u2192 {numbers.count(student.parameters)}"
-    cards = [(numbers.ratio(report.compression), "smaller", f"{parameters} parameters")]
+    items = [(numbers.ratio(report.compression), "smaller", f"{parameters} parameters")]
     if report.latency:
         pair = report.latency[0]
         before, after = (numbers.significant(s.median_ms, 3) for s in (pair.teacher, pair.student))
         how = f"{before} \u2192 {after} ms, measured, batch {pair.teacher.batch_size}"
-        cards.append((numbers.ratio(pair.speedup), "faster", how))
+        items.append((numbers.ratio(pair.speedup), "faster", how))
     if report.held_out is not None:
         first, last = report.held_out
         change = 100 * (last - first) / first if first else 0.0
         shown = f"{change:+.0f}\u202f%".replace("-", "\u2212")
         values = f"{numbers.significant(first)} \u2192 {numbers.significant(last)}"
-        cards.append((shown, "held-out loss", values))
+        items.append((shown, "held-out loss", values))
     amount = f"{numbers.flops(cost.total_flops)}, {numbers.count(cost.training_steps)} steps"
-    return [*cards, (numbers.seconds(cost.total_seconds), "of work", amount)]
+    return [*items, (numbers.seconds(cost.total_seconds), "of work", amount)]
 
 
 def _sizes(report: RunReport) -> str:
@@ -211,31 +194,3 @@ def _checks(report: RunReport) -> str:
         for check in report.checks
     ]
     return section("Self-checks", table(("Check", "Error", "Allowed", "Result"), rows))
-
-
-def _measured_on(report: RunReport) -> str:
-    machine = report.machine
-    memory = numbers.size(machine.memory_bytes) if machine.memory_bytes else "unknown"
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    rows: list[list[Cell]] = [
-        ["Processor", f"{machine.cpu}, {machine.cores} cores"],
-        ["Accelerators", ", ".join(machine.accelerators) or "none"],
-        ["Memory", memory],
-        ["Software", f"{machine.platform}; {versions}"],
-    ]
-    rows += [
-        [name, value if isinstance(value, str) else numbers.count(value)]
-        for name, value in report.data.items()
-    ]
-    return section("Measured on", table(("", ""), rows, text_columns=(1,)))
-
-
-def _flags(report: RunReport) -> str:
-    lines = "\n".join(f"--{name}={value}" for name, value in report.flags.items())
-    body = f"<pre><code>{html.escape(report.command)}</code></pre>"
-    if lines:
-        body += (
-            f"<details><summary>All flags</summary><pre><code>{html.escape(lines)}</code></pre>"
-            "</details>"
-        )
-    return section("Run it again", body)

@@ -19,16 +19,16 @@ def write_report(run_dir: str | Path, report: RunReport) -> None:
     """
     run_dir = Path(run_dir)
     write_atomically(run_dir / "report.html", render(report))
-    values = _standard_json(report.to_dict())
+    values = standard_json(report.to_dict())
     write_atomically(run_dir / "report.json", json.dumps(values, indent=2) + "\n")
 
 
-def _standard_json(value: Any) -> Any:
-    """Replaces numbers that JSON does not know (NaN, infinity) by null."""
+def standard_json(value: Any) -> Any:
+    """Replaces numbers that JSON does not know (NaN, infinity) by None, at any depth."""
     if isinstance(value, dict):
-        return {key: _standard_json(item) for key, item in value.items()}
+        return {key: standard_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_standard_json(item) for item in value]
+        return [standard_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

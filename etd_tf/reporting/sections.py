@@ -1,0 +1,93 @@
+"""Parts that every report page has: the frame, large numbers, machine, command."""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+from etd_tf.reporting import numbers
+from etd_tf.reporting.markup import Cell, section, table
+from etd_tf.reporting.report import Machine
+from etd_tf.reporting.style import STYLE
+
+
+def document(title: str, subtitle: str, sections: Iterable[str]) -> str:
+    """Puts sections into a page.
+
+    Args:
+        title: Plain text.
+        subtitle: Plain text below it.
+        sections: HTML; empty ones are left out.
+
+    Returns:
+        A complete HTML document without scripts and external resources.
+    """
+    name = html.escape(title)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<header><h1>{name}</h1><p>{html.escape(subtitle)}</p></header>\n"
+        + "\n".join(filter(None, sections))
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def cards(items: Sequence[tuple[str, str, str]]) -> str:
+    """Shows a few large numbers.
+
+    Args:
+        items: Number, what it is, where it comes from; plain text.
+
+    Returns:
+        A `section` element.
+    """
+    body = "".join(
+        f'<div class="card"><b>{html.escape(big)}</b><span>{html.escape(what)}</span>'
+        f"<small>{html.escape(small)}</small></div>"
+        for big, what, small in items
+    )
+    return f'<section class="cards">{body}</section>'
+
+
+def measured_on(machine: Machine, data: Mapping[str, str | int | float]) -> str:
+    """Tells machine, software and data.
+
+    Args:
+        machine: The machine.
+        data: Facts about the text by name.
+
+    Returns:
+        A `section` element.
+    """
+    memory = numbers.size(machine.memory_bytes) if machine.memory_bytes else "unknown"
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    rows: list[list[Cell]] = [
+        ["Processor", f"{machine.cpu}, {machine.cores} cores"],
+        ["Accelerators", ", ".join(machine.accelerators) or "none"],
+        ["Memory", memory],
+        ["Software", f"{machine.platform}; {versions}"],
+    ]
+    rows += [
+        [name, value if isinstance(value, str) else numbers.count(value)]
+        for name, value in data.items()
+    ]
+    return section("Measured on", table(("", ""), rows, text_columns=(1,)))
+
+
+def run_again(command: str, flags: Mapping[str, str]) -> str:
+    """Shows the command and, folded, every flag.
+
+    Args:
+        command: What repeats the run.
+        flags: Values by name.
+
+    Returns:
+        A `section` element.
+    """
+    lines = "\n".join(f"--{name}={value}" for name, value in flags.items())
+    body = f"<pre><code>{html.escape(command)}</code></pre>"
+    if lines:
+        body += (
+            f"<details><summary>All flags</summary><pre><code>{html.escape(lines)}</code></pre>"
+            "</details>"
+        )
+    return section("Run it again", body)
