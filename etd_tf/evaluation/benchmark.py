@@ -34,7 +34,7 @@ class ModelCost:
     latency: tuple[LatencyStats, ...]
 
 
-def benchmark(
+def benchmark_models(
     models: Mapping[str, Checkpoint],
     *,
     batch_sizes: Sequence[int] = BATCH_SIZES,

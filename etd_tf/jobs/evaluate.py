@@ -9,7 +9,7 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.data.glue import load_glue
 from etd_tf.data.glue_tasks import glue_task
 from etd_tf.errors import InputError
-from etd_tf.evaluation.benchmark import ModelCost, benchmark
+from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetune
@@ -134,7 +134,7 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
             )
             result = dataclasses.replace(result, finetuned=finetuned)
     if options.benchmark:
-        costs = benchmark(checkpoints)
+        costs = benchmark_models(checkpoints)
         _write(options, BENCHMARK_FILE, {k: dataclasses.asdict(v) for k, v in costs.items()})
         result = dataclasses.replace(result, costs=costs)
     return result

@@ -13,7 +13,9 @@ from tests.helpers import need_shared_data
 
 
 def document(**question):
-    qas = [{"id": "q1", "question": "Who sat?", "answers": [{"text": "The cat", "answer_start": 0}]}]
+    qas = [
+        {"id": "q1", "question": "Who sat?", "answers": [{"text": "The cat", "answer_start": 0}]}
+    ]
     if question:
         qas = [qas[0] | question]
     paragraph = {"context": "The cat sat on the mat.", "qas": qas}

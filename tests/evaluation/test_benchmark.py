@@ -6,13 +6,13 @@ import pytest
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.evaluation.benchmark import benchmark, disk_size
+from etd_tf.evaluation.benchmark import benchmark_models, disk_size
 from tests.helpers import tiny_checkpoint
 
 
 def test_models_are_measured_side_by_side(tmp_path):
     models = {"teacher": tiny_checkpoint(), "student": tiny_checkpoint(num_layers=1)}
-    costs = benchmark(models, batch_sizes=(1, 3), sequence_length=9, repeats=2)
+    costs = benchmark_models(models, batch_sizes=(1, 3), sequence_length=9, repeats=2)
     assert list(costs) == ["teacher", "student"]
     for name, cost in costs.items():
         assert cost.parameters == models[name].num_parameters()
@@ -23,10 +23,12 @@ def test_models_are_measured_side_by_side(tmp_path):
 
 
 def test_one_model_alone():
-    costs = benchmark({"only": tiny_checkpoint()}, batch_sizes=(2,), sequence_length=5, repeats=1)
+    costs = benchmark_models(
+        {"only": tiny_checkpoint()}, batch_sizes=(2,), sequence_length=5, repeats=1
+    )
     assert costs["only"].latency[0].batch_size == 2
     with pytest.raises(InputError, match="at least one"):
-        benchmark({})
+        benchmark_models({})
 
 
 def test_disk_size_counts_files_or_weights(tmp_path):
