@@ -55,8 +55,9 @@ def _features(checkpoint, batch):
     return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
 
 
-def _compiled(distiller, rate=0.01, **options):
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.1)
+def _compiled(distiller, optimizer=None, **options):
+    if optimizer is None:
+        optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
     distiller.compile(optimizer=optimizer, jit_compile=options.pop("jit_compile", False), **options)
     return distiller
 
@@ -263,7 +264,8 @@ def test_a_saved_distiller_holds_no_teacher_and_says_so(tmp_path):
 def _trained(**options):
     distiller = Distiller(_teacher(), _student(), TinyBERT("all"), selection=np.eye(15)[:9])
     data = _dataset(batches=3)
-    history = _compiled(distiller, **options).fit(data, epochs=2, shuffle=False, verbose=0)
+    _compiled(distiller, keras.optimizers.SGD(0.1), **options)
+    history = distiller.fit(data, epochs=2, shuffle=False, verbose=0)
     return history.history["loss"], distiller.student.parameters()
 
 
@@ -278,20 +280,23 @@ def trained():
 def test_ways_of_execution_agree(options, trained):
     loss, found = _trained(**options)
 
-    np.testing.assert_allclose(loss, trained[0], rtol=1e-4)
+    np.testing.assert_allclose(loss, trained[0], rtol=1e-5)
     for name, value in found.items():
-        # Key biases have no gradient but rounding errors, which Adam blows up.
-        if not name.endswith("key.bias"):
-            np.testing.assert_allclose(value, trained[1][name], atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(value, trained[1][name], atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
-    teacher = _teacher()
-    distiller = Distiller(teacher, _student(policy), TinyBERT(), teacher_dtype="mixed_bfloat16")
-    exact, _ = Distiller(teacher, _student(), TinyBERT()).distillation_loss(
-        _batch(), training=False
+    teacher, selection = _teacher(), np.eye(15)[:9]
+    plain = Distiller(teacher, _student(), TinyBERT(), selection=selection)
+    distiller = Distiller(
+        teacher,
+        _student(policy),
+        TinyBERT(),
+        selection=selection,
+        teacher_dtype="mixed_bfloat16",
     )
+    exact, _ = plain.distillation_loss(_batch(), training=False)
 
     total, _ = distiller.distillation_loss(_batch(), training=False)
     history = _compiled(distiller).fit(_dataset(), epochs=2, verbose=0).history
@@ -302,7 +307,7 @@ def test_mixed_precision(policy):
     assert distiller.teacher is not teacher
     assert distiller.teacher.encoder.compute_dtype == "bfloat16"
     assert all(v.dtype == "float32" for v in distiller.trainable_variables)
-    assert float(total) == pytest.approx(float(exact), rel=0.3)
+    assert float(total) == pytest.approx(float(exact), rel=0.02)
     assert history["loss"][-1] < history["loss"][0]
 
 
@@ -349,52 +354,53 @@ from etd_tf.distillation.distiller import Distiller
 from etd_tf.losses import MiniLM, TinyBERT
 from tests.distillation import test_distiller as t
 
+def run(strategy):
+    with strategy.scope():
+        distiller = Distiller(
+            t._teacher(), t._student(), [TinyBERT(), MiniLM()], selection=np.eye(15)[:9]
+        )
+    assert distiller.trainable_variables  # also outside of the scope
+    with strategy.scope():
+        t._compiled(distiller, keras.optimizers.SGD(0.1))
+    history = distiller.fit(t._dataset(), epochs=2, shuffle=False, verbose=0).history
+    evaluated = distiller.evaluate(t._dataset(), verbose=0, return_dict=True)
+    evaluated = {"test_" + name: value for name, value in evaluated.items()}
+    return {**history, **evaluated, **distiller.student.parameters()}
+
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = {
-    "one": tf.distribute.get_strategy,
-    "two": lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
-}[sys.argv[1]]()
 outside = t._student()
-with strategy.scope():
-    if strategy.num_replicas_in_sync == 2:
-        try:
-            Distiller(t._teacher(), outside)
-        except ValueError as error:
-            assert "strategy.scope()" in str(error)
-    distiller = Distiller(
-        t._teacher(), t._student(), [TinyBERT(), MiniLM()], selection=np.eye(15)[:9]
-    )
-assert distiller.trainable_variables  # outside of the scope
-with strategy.scope():
-    distiller.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
-history = distiller.fit(t._dataset(), epochs=2, shuffle=False, verbose=0).history
-evaluated = distiller.evaluate(t._dataset(), verbose=0, return_dict=True)
-np.savez(sys.argv[2], **history, **{"e_" + k: v for k, v in evaluated.items()},
-         **distiller.student.parameters())
+two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with two.scope():
+    try:
+        Distiller(t._teacher(), outside)
+    except ValueError as error:
+        assert "strategy.scope()" in str(error)
+    else:
+        raise SystemExit("not refused")
+np.savez(sys.argv[1], **run(tf.distribute.get_strategy()))
+np.savez(sys.argv[2], **run(two))
 """
 
 
 def test_two_replicas_train_like_one_device(tmp_path):
-    results = []
-    for kind in ("one", "two"):
-        path = tmp_path / f"{kind}.npz"
-        run = subprocess.run(
-            [sys.executable, "-c", _TWO_REPLICAS, kind, str(path)],
-            cwd=REPOSITORY,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr[-3000:]
-        results.append(dict(np.load(path)))
+    paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    run = subprocess.run(
+        [sys.executable, "-c", _TWO_REPLICAS, *map(str, paths)],
+        cwd=REPOSITORY,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
 
-    assert {"e_loss", "hidden_loss", "value_relation_loss"} <= set(results[0])
-    assert results[0].keys() == results[1].keys()
-    for name, value in results[0].items():
-        np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    one, two = (dict(np.load(path)) for path in paths)
+    assert {"test_loss", "hidden_loss", "value_relation_loss", "pooler.bias"} <= set(one)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(
