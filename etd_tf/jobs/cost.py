@@ -15,8 +15,8 @@ _FLOAT_BYTES = 4
 _STUDENT_COPIES = 4  # weights, gradients and AdamW's two moments
 _STATE_COPIES = 3  # of them, what a checkpoint holds
 _GEMM_SIZE, _GEMM_SECONDS = 1024, 0.5
-# Share of the matrix-product peak that whole steps reached where it was measured.
-_STEP_EFFICIENCY = 0.4
+STEP_EFFICIENCY = 0.4
+"""Share of the matrix-product peak that whole steps reached where it was measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def forecast_cost(
         tokens=sequences * length,
         memory_bytes=weights + local * _activation_bytes(student, length),
         disk_bytes=(trainer.keep_checkpoints + 1) * checkpoint + _FLOAT_BYTES * parameters,
-        seconds=(scoring + training) / (peak * _STEP_EFFICIENCY),
+        seconds=(scoring + training) / (peak * STEP_EFFICIENCY),
         peak_flops=peak,
     )
 

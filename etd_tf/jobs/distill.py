@@ -96,8 +96,25 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
         InputError: The teacher cannot be read, or does not fit student, loss or text.
     """
     check_corpus(options.corpus)
-    loss = options.make_loss()
+    options.make_loss()  # only for its checks
     teacher = with_tokenizer(load_checkpoint(options.teacher), options.corpus.tokenizer)
+    return teacher, check_models(options, teacher)
+
+
+def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
+    """Checks a teacher against student, loss and text.
+
+    Args:
+        options: The settings.
+        teacher: The teacher, with its tokenizer.
+
+    Returns:
+        The student's configuration.
+
+    Raises:
+        InputError: They do not fit.
+    """
+    loss = options.make_loss()
     config = options.student.config(teacher.config)
     if options.extraction.extraction != "none":
         plan_extraction(  # only for its checks
@@ -114,7 +131,7 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
     if options.extraction.scores is not None:
         load_scores(options.extraction.scores, teacher)
     _check_text(options, teacher)
-    return teacher, config
+    return config
 
 
 def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:

@@ -161,7 +161,7 @@ def open_run_directory(
             _remove(scratch)
         return
     try:
-        with _locked(path):
+        with hold_directory(path):
             check_run_directory(path, settings, overwrite=overwrite)  # now nobody changes it
             yield RunDirectory(path, settings, overwrite)
     finally:
@@ -195,7 +195,12 @@ def _make(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def hold_directory(path: Path) -> Iterator[None]:
+    """Keeps other runs out of a directory until the block ends.
+
+    Raises:
+        InputError: Another process works in it.
+    """
     # The kernel drops the lock with the process, so a killed run never blocks the next.
     with open(path / _LOCK_FILE, "a", encoding="utf-8") as file:
         try:

@@ -70,7 +70,7 @@ def make_initial_student(
         return InitialStudent(initial_student(teacher, config, seed=seed))
     scores, seconds = None, 0.0
     if options.extraction == "impt":
-        scores, seconds = _scores(teacher, records, options, run_dir, seed=seed)
+        scores, seconds = make_scores(teacher, records, options, run_dir, seed=seed)
     plan_path = run_dir / "plan.json"
     if plan_path.exists():
         plan = ExtractionPlan.load(plan_path)
@@ -87,7 +87,7 @@ def make_initial_student(
     return InitialStudent(extract(teacher, plan), plan, scores, seconds)
 
 
-def _scores(
+def make_scores(
     teacher: Checkpoint,
     records: RecordSet | None,
     options: ExtractionOptions,
@@ -95,6 +95,21 @@ def _scores(
     *,
     seed: int,
 ) -> tuple[UnitScores, float]:
+    """Scores the teacher's units, or loads what an earlier sitting made.
+
+    Args:
+        teacher: The teacher.
+        records: Text for scoring; None where nothing is scored on text.
+        options: How to score.
+        run_dir: An existing directory, where `scores.npz` is kept.
+        seed: Seed of sampling and probes.
+
+    Returns:
+        The scores, and the seconds just spent on them.
+
+    Raises:
+        InputError: The scores are of another teacher, or there is no text to score on.
+    """
     path = run_dir / "scores.npz"
     if path.exists():
         return load_scores(path, teacher), 0.0
