@@ -56,7 +56,7 @@ def _cards(report: RunReport) -> list[tuple[str, str, str]]:
         first, last = report.held_out
         change = 100 * (last - first) / first if first else 0.0
         shown = f"{change:+.0f}\u202f%".replace("-", "\u2212")
-        values = f"{numbers.significant(first)} \u2192 {numbers.significant(last)}"
+        values = f"{numbers.significant(first)} at the start \u2192 {numbers.significant(last)}"
         items.append((shown, "held-out loss", values))
     amount = f"{numbers.flops(cost.total_flops)}, {numbers.count(cost.training_steps)} steps"
     return [*items, (numbers.seconds(cost.total_seconds), "of work", amount)]
@@ -127,18 +127,24 @@ def _latency(report: RunReport) -> str:
 
 
 def _curves(report: RunReport) -> str:
-    names = list(dict.fromkeys(curve.name for curve in report.curves))
-    terms = [name for name in names if name not in ("loss", "learning_rate")]
-    if not names:
+    curves: dict[str, list[Curve]] = {}
+    for curve in sorted(report.curves, key=lambda curve: curve.split):  # training comes first
+        curves.setdefault(curve.name, []).append(curve)
+    loss = curves.pop("loss", [])
+    # With a single term in use several names carry the same numbers as the loss.
+    names = [name for name in dict.fromkeys(c.name for c in report.curves) if name in curves]
+    small = [
+        _chart(curves[name], name, width=420, height=200)
+        for name in names
+        if [c.values for c in curves[name]] != [c.values for c in loss]
+    ]
+    if not loss and not small:
         return ""
-    charts = [_chart(report.curves, "loss", "Loss")] if "loss" in names else []
-    small = [_chart(report.curves, name, f"Term: {name}", small=True) for name in terms]
-    if "learning_rate" in names:
-        small.append(_chart(report.curves, "learning_rate", "Learning rate", small=True))
-    return section("Training", "".join(charts) + f'<div class="grid2">{"".join(small)}</div>')
+    large = _chart(loss, "loss", width=860, height=290) if loss else ""
+    return section("Training", f'{large}<div class="grid2">{"".join(small)}</div>')
 
 
-def _chart(curves: Sequence[Curve], name: str, title: str, *, small: bool = False) -> str:
+def _chart(curves: Sequence[Curve], name: str, *, width: int, height: int) -> str:
     series = [
         Series(
             _SPLITS.get(curve.split, curve.split),
@@ -148,9 +154,8 @@ def _chart(curves: Sequence[Curve], name: str, title: str, *, small: bool = Fals
             markers=curve.split == "validation",
         )
         for curve in curves
-        if curve.name == name
     ]
-    width, height = (420, 200) if small else (860, 290)
+    title = name.replace("_", " ").capitalize()
     return line_chart(series, title=title, x_label="step", width=width, height=height)
 
 

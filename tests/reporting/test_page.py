@@ -70,7 +70,7 @@ def test_headline_is_in_the_first_screen(page):
         assert words in start
     assert "22.7M \u2192 7.33M parameters" in start
     assert "31.3 \u2192 6.17 ms" in start
-    assert "2.328 \u2192 0.4717" in start
+    assert "2.328 at the start \u2192 0.4717" in start
     assert "24 min 06 s of work 132 TFLOP, 1,000 steps" in start
 
 
@@ -79,7 +79,7 @@ def test_all_parts_are_there(page):
         "FLOPs, 128 tokens 2.87 GFLOP 372 MFLOP 7.7\u00d7",
         "Student: ETD-Impt from teacher layers 2, 4, 6 (of 6)",
         "32 \u00d7 128 640 (704) 132 (158)",
-        "Term: attention",
+        "Attention",
         "Learning rate",
         "Importance scores 4.41 TFLOP 1 min 02 s 512 sequences",
         'etd_tf.load_checkpoint("out/student")',
@@ -180,6 +180,22 @@ def test_a_failed_check_stands_out():
 def test_chart_of_each_loss_term(page):
     source = render(sample_report())
     assert len(re.findall("<svg", source)) == 4
+    assert source.index("training") < source.index("held-out</span>")
+
+
+def test_a_term_that_repeats_the_loss_is_not_drawn_twice():
+    curves = tuple(
+        Curve(name, "train", (1, 2), values)
+        for name, values in (
+            ("loss", (2.0, 1.0)),
+            ("distillation_loss", (2.0, 1.0)),
+            ("gradient_norm", (9.0, 8.0)),
+        )
+    )
+    source = render(sample_report(curves=curves))
+    assert len(re.findall("<svg", source)) == 2
+    assert "Gradient norm" in source
+    assert "Distillation loss" not in source
 
 
 if __name__ == "__main__":
