@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -32,6 +33,7 @@ def tiny_student(dropout: float = 0.0, dtype: str = "float32") -> Checkpoint:
 def make_distiller(
     loss: FeatureLoss | None = None, *, dropout: float = 0.0, precision: str = "float32"
 ) -> Distiller:
+    keras.utils.set_random_seed(0)  # for projections
     teacher_dtype = None if precision == "float32" else "mixed_bfloat16"
     return Distiller(
         tiny_teacher(),

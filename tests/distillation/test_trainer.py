@@ -1,0 +1,225 @@
+"""Tests of the training loop: exact resume, signals, divergence, what is written when."""
+
+import json
+import os
+import re
+import signal
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from etd_tf.distillation import Trainer, TrainerOptions
+from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.errors import DivergenceError, InputError, Interrupted
+from tests.distillation.tiny_training import make_trainer, stream, validation, weights_of
+
+OPTIONS = {
+    "steps": 12,
+    "dropout": 0.2,
+    "checkpoint_every": 3,
+    "evaluate_every": 4,
+    "log_every": 2,
+    "warmup_steps": 2,
+}
+
+
+def _ending_at(step):
+    """A stream that has no batch of a step, which ends the run like a crash."""
+    batches = stream()
+    return lambda start, *worker: batches(start, *worker).take(max(step - start, 0))
+
+
+def _signalling_at(step, signum):
+    """A stream that sends the process a signal while a step's batch is read."""
+    batches = stream()
+
+    def send():
+        os.kill(os.getpid(), signum)
+        return np.int32(0)
+
+    def train_batches(start, *worker):
+        def check(number, batch):
+            tf.cond(number == step, lambda: tf.numpy_function(send, [], tf.int32), lambda: 0)
+            return batch
+
+        return batches(start, *worker).enumerate(start).map(check)
+
+    return train_batches
+
+
+def _assert_same_bits(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].tobytes() == value.tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("undisturbed")
+    trainer = make_trainer(run_dir, **OPTIONS)
+    result = trainer.fit(stream(), validation())
+    return run_dir, result, weights_of(trainer)
+
+
+def test_a_run_writes_curves_and_the_last_checkpoints(undisturbed):
+    run_dir, result, _ = undisturbed
+    lines = list(read_metrics(run_dir / "metrics.jsonl"))
+    train = [line for line in lines if line["split"] == "train"]
+    held_out = [line for line in lines if line["split"] == "validation"]
+    assert [line["step"] for line in train] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in held_out] == [0, 4, 8, 12]
+    assert {"loss", "gradient_norm", "learning_rate"} <= train[0].keys()
+    rates = [0.01, *(0.01 * (13 - step) / 11 for step in (4, 6, 8, 10, 12))]
+    np.testing.assert_allclose([line["learning_rate"] for line in train], rates, rtol=1e-5)
+    assert result.held_out == {
+        name: value for name, value in held_out[-1].items() if name not in ("step", "split")
+    }
+    assert result.held_out["loss"] < held_out[0]["loss"]
+    assert result.steps == 12
+    assert result.tokens_per_second == pytest.approx(12 * 4 * 7 / result.seconds)
+    folders = sorted(path.name for path in (run_dir / "checkpoints").iterdir())
+    assert folders == ["step-00000009", "step-00000012"]
+    assert sorted(path.name for path in run_dir.iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
+
+
+def test_any_interruption_ends_with_the_same_bits(undisturbed, tmp_path):
+    for step in (2, 5, 9):  # before the first checkpoint, between two, right after one
+        with pytest.raises(tf.errors.OutOfRangeError):
+            make_trainer(tmp_path, **OPTIONS).fit(_ending_at(step), validation())
+    with pytest.raises(
+        Interrupted, match=r"Step 1[01] of 12 is saved; .* without --overwrite"
+    ) as end:
+        make_trainer(tmp_path, **OPTIONS).fit(_signalling_at(10, signal.SIGTERM), validation())
+    assert end.value.signum == signal.SIGTERM
+    trainer = make_trainer(tmp_path, **OPTIONS)
+    result = trainer.fit(stream(), validation())
+
+    expected_dir, expected, weights = undisturbed
+    _assert_same_bits(weights_of(trainer), weights)
+    assert result.held_out == expected.held_out
+    name = "metrics.jsonl"
+    assert (tmp_path / name).read_text() == (expected_dir / name).read_text()
+    state = "checkpoints/step-00000012/state.safetensors"
+    _assert_same_bits(load_file(tmp_path / state), load_file(expected_dir / state))
+
+
+def test_a_finished_run_is_not_trained_again(undisturbed):
+    run_dir, expected, weights = undisturbed
+    before = (run_dir / "metrics.jsonl").read_text()
+    trainer = make_trainer(run_dir, **OPTIONS)
+    result = trainer.fit(_ending_at(0), validation())
+    _assert_same_bits(weights_of(trainer), weights)
+    assert (result.steps, result.held_out) == (12, expected.held_out)
+    assert result.seconds >= expected.seconds * 0.5  # of all sittings
+    assert (run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_with_other_settings_is_refused(undisturbed):
+    run_dir, _, _ = undisturbed
+    with pytest.raises(InputError, match=r"learning_rate was 0\.01 and is now 0\.02"):
+        make_trainer(run_dir, **{**OPTIONS, "learning_rate": 0.02}).fit(stream())
+    with pytest.raises(InputError, match="teacher was None and is now 'other'"):
+        make_trainer(run_dir, identity={"teacher": "other"}, **OPTIONS).fit(stream())
+
+
+def test_an_interrupt_before_the_first_step_saves_nothing(tmp_path):
+    trainer = make_trainer(tmp_path, steps=2)
+
+    held_out = validation().take(1)
+    signalling = held_out.map(lambda batch: (tf.numpy_function(_interrupt, [], tf.int32), batch)[1])
+    with pytest.raises(Interrupted, match="Step 0 of 2") as end:
+        trainer.fit(stream(), signalling)
+    assert end.value.signum == signal.SIGINT
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def _interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    return np.int32(0)
+
+
+def test_divergence_stops_and_keeps_finite_checkpoints(tmp_path):
+    options = {"steps": 9, "learning_rate": 1e30, "checkpoint_every": 1, "keep_checkpoints": 2}
+    with pytest.raises(DivergenceError, match=r"Lower --learning_rate") as stop:
+        make_trainer(tmp_path, **options).fit(stream())
+    named = re.search(r"last good checkpoint is step (\d+)", str(stop.value))
+    for folder in (tmp_path / "checkpoints").iterdir():
+        for name, value in load_file(folder / "state.safetensors").items():
+            assert np.isfinite(value).all(), f"{folder}: {name}"
+    if named:
+        assert (tmp_path / "checkpoints" / f"step-{int(named[1]):08d}").is_dir()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    trainer = make_trainer(tmp_path, steps=2)
+    trainer.distiller.trainable_variables[0].assign(
+        np.full(trainer.distiller.trainable_variables[0].shape, np.nan)
+    )
+    with pytest.raises(DivergenceError, match="not finite after step 2, so they are not saved"):
+        trainer._save(2, 0.0)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_float16_scales_the_loss_and_resumes(tmp_path):
+    options = {"precision": "mixed_float16", "steps": 6, "checkpoint_every": 2, "dropout": 0.1}
+    whole = make_trainer(tmp_path / "whole", **options)
+    whole.fit(stream())
+    with pytest.raises(tf.errors.OutOfRangeError):
+        make_trainer(tmp_path / "parts", **options).fit(_ending_at(5))
+    parts = make_trainer(tmp_path / "parts", **options)
+    parts.fit(stream())
+    _assert_same_bits(weights_of(parts), weights_of(whole))
+    losses = [line["loss"] for line in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
+    assert np.isfinite(losses).all()
+    tensors = load_file(tmp_path / "whole/checkpoints/step-00000006/state.safetensors")
+    scales = [float(v) for n, v in tensors.items() if n.startswith("optimizer") and v.shape == ()]
+    assert any(scale >= 1024 for scale in scales)  # the loss scale is part of the state
+
+
+def test_checkpoints_name_their_tensors(undisturbed):
+    run_dir, _, _ = undisturbed
+    folder = run_dir / "checkpoints" / "step-00000012"
+    names = set(load_file(folder / "state.safetensors"))
+    assert {"student/embeddings.token", "student/pooler.kernel", "optimizer/0"} <= names
+    assert json.loads((folder / "state.json").read_text())["identity"]["batch_size"] == 4
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 9), st.lists(st.integers(0, 7), min_size=2, max_size=2))
+def test_calls_end_wherever_something_is_due(steps, steps_per_call, every):
+    options = TrainerOptions(
+        steps=steps,
+        steps_per_call=steps_per_call,
+        log_every=3,
+        evaluate_every=every[0],
+        checkpoint_every=every[1],
+    )
+    trainer = types.SimpleNamespace(options=options)
+    ends, step = [], 0
+    while step < steps:
+        count = Trainer._count(trainer, step)
+        assert 1 <= count <= steps_per_call
+        step += count
+        ends.append(step)
+    assert step == steps
+    for period in (3, *filter(None, every)):
+        assert set(range(period, steps + 1, period)) <= set(ends)
+
+
+def test_replicas_must_share_the_batch(tmp_path):
+    with pytest.raises(InputError, match="Nearest batch sizes that can: 3 or 6"):
+        make_trainer(tmp_path, gradient_accumulation=3)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
