@@ -1,0 +1,180 @@
+"""Tests of the run directory: whose it is, when it is refused, what is never touched."""
+
+import sys
+
+import pytest
+
+from etd_tf.errors import InputError
+from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
+
+SETTINGS = {"teacher": "a", "steps": "5", "log_every": "10"}
+
+
+def _begin(path, settings=SETTINGS, **options):
+    with open_run_directory(path, settings, **options) as run:
+        run.begin()
+        return run
+
+
+def _tree(path):
+    return {
+        entry.relative_to(path).as_posix(): entry.read_bytes() if entry.is_file() else None
+        for entry in path.rglob("*")
+    }
+
+
+def _fill(path):
+    """What a whole run leaves."""
+    for folder in ("checkpoints/step-00000005", "student", "saved_model/1", "tensorboard/train"):
+        (path / folder).mkdir(parents=True)
+        (path / folder / "file").write_text("x")
+    for name in ("plan.json", "scores.npz", "metrics.jsonl", "report.html", "report.json"):
+        (path / name).write_text("x")
+
+
+def test_flags_are_written_when_the_run_begins(tmp_path):
+    out = tmp_path / "a" / "out"
+    with open_run_directory(out, SETTINGS) as run:
+        assert not (out / "flags.txt").exists()
+        run.begin()
+        run.begin()
+        assert run.path == out
+    mark, *lines = (out / "flags.txt").read_text().splitlines()
+    assert mark.startswith("# Flags of one run of etd_distill")
+    assert lines == ["--log_every=10", "--steps=5", "--teacher=a"]
+
+
+def test_a_refused_run_leaves_nothing(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="bad corpus"), open_run_directory(out, SETTINGS):
+        raise InputError("bad corpus")
+    assert not out.exists()
+    out.mkdir()
+    with pytest.raises(InputError, match="bad corpus"), open_run_directory(out, SETTINGS):
+        raise InputError("bad corpus")
+    assert out.is_dir()
+    _begin(out, {**SETTINGS, "steps": "6"})  # the flags of the refused run do not count
+
+
+def test_the_same_settings_continue_and_others_are_refused(tmp_path):
+    _begin(tmp_path / "out")
+    _begin(tmp_path / "out")
+    _begin(tmp_path / "out", {**SETTINGS, "log_every": "1", "output_dir": "elsewhere"})
+    others = {"steps": "6", "teacher": "a", "log_every": "10", "dropout": "0.1"}
+    with pytest.raises(
+        InputError, match=r"--dropout was '' and is now '0\.1'; --steps was '5' and is now '6'"
+    ):
+        check_run_directory(tmp_path / "out", others)
+    check_run_directory(tmp_path / "out", others, overwrite=True)
+
+
+def test_a_finished_run_is_kept_until_overwriting_begins(tmp_path):
+    _begin(tmp_path)
+    _fill(tmp_path)
+    (tmp_path / "my_notes.txt").write_text("mine")
+    before = _tree(tmp_path)
+    with pytest.raises(InputError, match=r"holds a finished run\. Choose another --output_dir, or"):
+        _begin(tmp_path)
+    assert _tree(tmp_path) == before
+    with (
+        pytest.raises(InputError, match="bad corpus"),
+        open_run_directory(tmp_path, SETTINGS, overwrite=True),
+    ):
+        raise InputError("bad corpus")
+    assert _tree(tmp_path) == before
+    _begin(tmp_path, {"steps": "7"}, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "flags.txt",
+        "my_notes.txt",
+    ]
+    assert "--steps=7" in (tmp_path / "flags.txt").read_text()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "student", "flags.txt", "report.json", "checkpoints"]
+)
+def test_files_that_no_run_made_are_never_touched(tmp_path, name, overwrite):
+    if name in ("student", "checkpoints"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("precious")
+    else:
+        (tmp_path / name).write_text("--steps=5\n")
+    before = _tree(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"no run of etd_distill made \({name}\)\. Choose an empty"
+    ):
+        _begin(tmp_path, overwrite=overwrite)
+    assert _tree(tmp_path) == before
+
+
+def test_a_removal_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
+    _begin(tmp_path)
+    _fill(tmp_path)
+    removed = []
+
+    def remove(path):
+        removed.append(path.name)
+        if len(removed) > 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("etd_tf.jobs.run_directory._remove", remove)
+    with pytest.raises(KeyboardInterrupt):
+        _begin(tmp_path, overwrite=True)
+    monkeypatch.undo()
+    assert "flags.txt" not in removed
+    assert removed[0] == "report.json"  # first, so that half a run never counts as finished
+    _begin(tmp_path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "flags.txt"]
+
+
+def test_leftovers_of_killed_writes_are_removed(tmp_path):
+    _begin(tmp_path)
+    for name in (".student.partial-x1", "checkpoints/.step-00000003.partial-y", "exports/.a.old-z"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text("x")
+    (tmp_path / ".report.html.partial-q").write_text("x")
+    (tmp_path / ".mine").write_text("x")
+    _begin(tmp_path)
+    left = {path.name for path in tmp_path.rglob(".*")}
+    assert left == {".lock", ".mine"}
+
+
+def test_two_runs_cannot_share_a_directory(tmp_path):
+    with open_run_directory(tmp_path, SETTINGS) as run:
+        run.begin()
+        with pytest.raises(InputError, match=r"Another run is working in .* Wait for it, or"):
+            _begin(tmp_path, overwrite=True)
+    _begin(tmp_path)
+
+
+def test_workers_get_scratch_folders_of_their_own(tmp_path):
+    stale = tmp_path / ".worker-1" / "plan.json"
+    stale.parent.mkdir()
+    stale.write_text("of another run")
+    with open_run_directory(tmp_path, SETTINGS, worker=1) as run:
+        run.begin()
+        assert (run.path, run.is_chief) == (tmp_path / ".worker-1", False)
+        assert list(run.path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_and_unwritable_places_are_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file; choose a directory"):
+        _begin(tmp_path / "file")
+    with pytest.raises(InputError, match=r"cannot be written \(Not a directory\)\. Choose another"):
+        _begin(tmp_path / "file" / "out")
+
+
+def test_stage_times_outlive_a_sitting(tmp_path):
+    assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 0.0
+    assert _begin(tmp_path).keep_seconds("scoring", 2.5) == 2.5
+    assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 2.5
+    (tmp_path / "timing.json").write_text("{")
+    assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
