@@ -19,7 +19,7 @@ class HeldOut:
     def __init__(self, distiller: Distiller, batches: tf.data.Dataset) -> None:
         self._distiller = distiller
         self._batches = batches
-        self._sums = tf.function(self._batch_sums, reduce_retracing=True)
+        self._sums = tf.function(self._batch_sums, autograph=False, reduce_retracing=True)
 
     def evaluate(self) -> dict[str, float]:
         """Returns the means over all examples: `loss`, then every term by name."""

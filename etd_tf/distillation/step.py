@@ -66,7 +66,10 @@ class TrainStep:
         self._strategy = strategy
         self._options = options
         self._forward_backward = tf.function(
-            self._loss_and_gradients, jit_compile=options.jit_compile, reduce_retracing=True
+            self._loss_and_gradients,
+            autograph=False,
+            jit_compile=options.jit_compile,
+            reduce_retracing=True,
         )
         self.run: TrainFunction = tf.function(self._run, reduce_retracing=True)
 

@@ -12,6 +12,7 @@ from etd_tf.export import Export, export_checkpoint
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.student import InitialStudent
 from etd_tf.reporting import (
+    Check,
     Cost,
     ExtractionFacts,
     RunReport,
@@ -26,6 +27,8 @@ from etd_tf.reporting import (
 STUDENT, SAVED_MODEL, EXPORTS = "student", "saved_model", "exports"
 _METHODS = {"impt": "ETD-Impt", "rand": "ETD-Rand", "none": "random initialisation"}
 _LATENCY_BATCHES = (1, 32)
+# Largest error of the outputs by format. KerasHub is missing: it cannot compute exact GELU.
+_LIMITS = {"huggingface": 0.0, "google": 0.0, "saved_model": 1e-4, "litert": 1e-4}
 
 
 def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
@@ -71,7 +74,7 @@ def make_report(
     )
     flags = [f"--{name}={value}" for name, value in sorted(options.settings.items())]
     return RunReport(
-        title=f"{Path(options.teacher).name}: {student.num_layers} layers of {student.hidden_size}",
+        title=f"{_name(options.teacher)}: {student.num_layers} layers of {student.hidden_size}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=shlex.join(["etd_distill", *flags]),
         sequence_length=length,
@@ -84,9 +87,20 @@ def make_report(
         cost=_cost(options, result),
         machine=describe_machine(),
         data=_data_facts(options, result.records),
+        checks=tuple(
+            Check(f"{export.format}, loaded back", export.max_difference, _LIMITS[export.format])
+            for export in exports
+            if export.format in _LIMITS and export.max_difference is not None
+        ),
         exports=exports,
         flags={**options.settings, "etd_tf version": __version__},
     )
+
+
+def _name(teacher: str) -> str:
+    """A short name of the teacher: its package, or the last part of its path."""
+    scheme, _, rest = teacher.rpartition(":")
+    return rest.partition("/")[0] if scheme == "package" else Path(teacher).name
 
 
 def _extraction_facts(options: DistillOptions, initial: InitialStudent) -> ExtractionFacts:

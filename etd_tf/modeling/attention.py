@@ -81,7 +81,9 @@ class SelfAttention(keras.layers.Layer):
         batch, length = ops.shape(x)[:2]
         heads, size = self.config.num_heads, self.config.head_size
         y = ops.transpose(ops.reshape(y, (batch, length, 3, heads, size)), (2, 0, 3, 1, 4))
-        return y[0], y[1], y[2]
+        # Not y[0], y[1], y[2]: the gradient of each index is a zero-filled copy of all three.
+        queries, keys, values = ops.unstack(y, 3, axis=0)
+        return queries, keys, values
 
     def call(
         self,
