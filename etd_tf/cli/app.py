@@ -1,6 +1,7 @@
 """The frame of every command: flags, help, errors and exit status."""
 
 import dataclasses
+import errno
 import importlib
 import os
 import signal
@@ -15,6 +16,7 @@ from absl import flags
 from etd_tf.errors import EtdError, InputError, Interrupted
 
 EXIT_INPUT_ERROR = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HELP_WIDTH = 96
 _HELP_FLAGS = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
@@ -31,6 +33,7 @@ class FlagSet:
         self.values = flags.FlagValues()
         self.groups: dict[str, list[str]] = {}
         self._title = "Other"
+        self._required: list[str] = []
 
     def group(self, title: str) -> "FlagSet":
         """Starts a group; the flags defined next belong to it."""
@@ -77,8 +80,17 @@ class FlagSet:
 
     def required(self, *names: str) -> None:
         """Marks flags without which the command cannot run."""
-        for name in names:
-            flags.mark_flag_as_required(name, flag_values=self.values)
+        self._required += names
+
+    def check_required(self) -> None:
+        """Checks that all required flags have a value.
+
+        Raises:
+            InputError: One has none; the message is its help.
+        """
+        for name in self._required:
+            if self.values[name].value is None:
+                raise InputError(f"--{name} is missing: {self.values[name].help}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,14 +136,20 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
                 f"Unexpected argument {rest[0]!r}. Flags are written --name=value; "
                 f"{command.name} --help lists them."
             )
+        flag_set.check_required()
         with _terminable():
             if command.needs_tensorflow:
                 _import_tensorflow()
             command.run(flag_set.values)
     except flags.Error as error:
-        return _fail(command, f"{error}\n{command.name} --help lists all flags.")
+        problem = str(error).removeprefix("ERROR:: ")
+        return _fail(command, f"{problem}\n{command.name} --help lists all flags.")
     except EtdError as error:
         return _fail(command, str(error))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        return _fail(command, f"{error}. Free some space and run the same command again.")
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")

@@ -1,6 +1,8 @@
 """The main job: teacher and text in, extracted and distilled student out."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -58,13 +60,26 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         initial = dataclasses.replace(initial, scoring_seconds=seconds)
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
-        with input_errors():
+        with input_errors(), _memory_errors(options):
             training = trainer.fit(text.batches, text.held_out())
         student = finished_student(trainer.distiller.student, config, options.teacher)
         result = DistillResult(run.path, teacher, student, initial, records, training)
         if run.is_chief:
             result = dataclasses.replace(result, report=write_outputs(options, result))
     return result
+
+
+@contextlib.contextmanager
+def _memory_errors(options: DistillOptions) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        trainer = options.trainer
+        raise InputError(
+            f"The device's memory is too small for --batch_size={trainer.batch_size} with "
+            f"--gradient_accumulation={trainer.gradient_accumulation}. Raise the second or "
+            "lower the first, and start again with --overwrite."
+        ) from error
 
 
 def check_distillation(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
