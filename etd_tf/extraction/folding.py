@@ -1,0 +1,150 @@
+"""Folding cut units into the kept ones that predict them.
+
+A dropped unit that depends linearly on kept ones need not be lost: every reader of a cut
+is a linear map, so the prediction becomes part of the reader's kernel and bias and costs
+nothing at run time. With kept units K and dropped units d,
+
+    x_d ~ (x_K - mean_K) B + mean_d,   B = (C_KK + ridge * mean(diag C_KK) * I)^-1 C_Kd,
+
+a reader y = x W + b becomes y ~ x_K (W_K + B W_d) + b + (mean_d - mean_K B) W_d. The ridge
+pulls B towards 0, that is the reader towards the plain slice W_K.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from etd_tf.extraction.plan import ExtractionPlan
+from etd_tf.extraction.slicing import slice_parameters
+from etd_tf.extraction.statistics import SITES, ActivationStatistics
+from etd_tf.types import Array, IntArray, Parameters
+
+MEANS_ONLY = math.inf
+"""The ridge at which dropped units are replaced by their means, in the biases alone."""
+
+_READERS = {
+    "attention_input": ("attention.query", "attention.key", "attention.value"),
+    "context": ("attention.output",),
+    "ffn_input": ("intermediate",),
+    "inner": ("output",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """What a reader gains, up to the ridge: kernel += V diag(1 / (w + r)) rotated, ..."""
+
+    name: str
+    rotated: Array  # [K, O]: V^T C_Kd W_d
+    constant: Array  # [O]: mean_d W_d
+
+
+@dataclasses.dataclass(frozen=True)
+class _Site:
+    """One site of one layer, with the decomposition C_KK = V diag(w) V^T."""
+
+    mean: Array
+    eigenvalues: Array
+    eigenvectors: Array
+    readers: tuple[_Reader, ...]
+
+
+class FoldedSlices:
+    """The students of one plan and teacher, at any ridge.
+
+    Args:
+        parameters: The teacher's weights by canonical name.
+        plan: The plan.
+        statistics: Second moments for the plan's layers.
+
+    Raises:
+        InputError: The weights are not the plan's teacher's, or a layer was not measured.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Array],
+        plan: ExtractionPlan,
+        statistics: ActivationStatistics,
+    ) -> None:
+        self._sliced = slice_parameters(parameters, plan)
+        self._sites: dict[tuple[int, str], _Site] = {}
+        for index, layer in enumerate(plan.layers):
+            for site, kept in _kept_units(plan, index).items():
+                mean, covariance = statistics.moments(site, layer)
+                dropped = np.setdiff1d(np.arange(mean.size), kept)
+                if dropped.size:
+                    self._sites[index, site] = _decompose(
+                        parameters, plan, index, site, (mean, covariance, kept, dropped)
+                    )
+
+    def parameters(self, ridges: Mapping[str, float | None]) -> Parameters:
+        """Returns a student's weights.
+
+        Args:
+            ridges: By site (`attention_input`, `context`, `ffn_input`, `inner`): the ridge
+                as a multiple of the kept units' mean variance, `MEANS_ONLY`, or None for
+                the plain slice. Sites left out are sliced plainly.
+
+        Returns:
+            Weights by canonical name, in the teacher's dtypes.
+        """
+        student = {name: value.copy() for name, value in self._sliced.items()}
+        for (index, kind), site in self._sites.items():
+            ridge = ridges.get(kind)
+            if ridge is None:
+                continue
+            penalty = ridge * max(float(site.eigenvalues.mean()), np.finfo(np.float64).tiny)
+            damping = 1.0 / (np.maximum(site.eigenvalues, 0.0) + penalty)
+            for reader in site.readers:
+                kernel = site.eigenvectors @ (damping[:, None] * reader.rotated)
+                bias = reader.constant - site.mean @ kernel
+                for what, change in (("kernel", kernel), ("bias", bias)):
+                    name = f"layers.{index}.{reader.name}.{what}"
+                    student[name] = (student[name] + change).astype(student[name].dtype)
+        return student
+
+
+def fold_parameters(
+    parameters: Mapping[str, Array],
+    plan: ExtractionPlan,
+    statistics: ActivationStatistics,
+    ridges: Mapping[str, float | None],
+) -> Parameters:
+    """Cuts a student and folds what was cut; see `FoldedSlices` for the arguments."""
+    return FoldedSlices(parameters, plan, statistics).parameters(ridges)
+
+
+def _kept_units(plan: ExtractionPlan, index: int) -> dict[str, IntArray]:
+    units = (plan.hidden, plan.value[index], plan.hidden, plan.ffn[index])
+    return dict(zip(SITES, units, strict=True))
+
+
+def _decompose(
+    parameters: Mapping[str, Array],
+    plan: ExtractionPlan,
+    index: int,
+    site: str,
+    moments: tuple[Array, Array, IntArray, IntArray],
+) -> _Site:
+    mean, covariance, kept, dropped = moments
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance[np.ix_(kept, kept)])
+    rotated = eigenvectors.T @ covariance[np.ix_(kept, dropped)]
+    columns = {
+        "attention.query": plan.query_key[index],
+        "attention.key": plan.query_key[index],
+        "attention.value": plan.value[index],
+        "attention.output": plan.hidden,
+        "intermediate": plan.ffn[index],
+        "output": plan.hidden,
+    }
+    readers = []
+    for name in _READERS[site]:
+        kernel = parameters[f"layers.{plan.layers[index] - 1}.{name}.kernel"]
+        weights = kernel[np.ix_(dropped, columns[name])].astype(np.float64)
+        if name in ("attention.query", "attention.key"):
+            weights = plan.attention_scale * weights
+        readers.append(_Reader(name, rotated @ weights, mean[dropped] @ weights))
+    return _Site(mean[kept], eigenvalues, eigenvectors, tuple(readers))

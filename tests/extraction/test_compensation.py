@@ -1,0 +1,73 @@
+"""Tests of extraction with compensation."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from etd_tf.errors import InputError
+from etd_tf.extraction.compensation import extract_compensated
+from etd_tf.extraction.planning import plan_extraction
+from etd_tf.extraction.statistics import SITES
+from etd_tf.extraction.student import extract
+from tests.extraction.test_folding import _redundant
+from tests.helpers import random_batch, tiny_checkpoint
+
+
+def _cosine_error(teacher, student, plan, batch):
+    ours = np.asarray(student.encoder(batch)["sequence_output"])
+    theirs = np.asarray(teacher.encoder(batch)["sequence_output"])[..., plan.hidden]
+    cosines = (ours * theirs).sum(-1)
+    cosines = cosines / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
+    return 1.0 - cosines[batch["padding_mask"] > 0].mean()
+
+
+def test_redundant_teacher_is_compensated_on_text_it_was_not_fitted_to():
+    _, teacher, plan = _redundant()
+    examples = random_batch(teacher.config, batch_size=64, length=12)
+    result = extract_compensated(teacher, plan, examples)
+    assert result.error < 0.3 * result.plain_error
+    assert any(result.ridges.values())
+    fresh = random_batch(teacher.config, batch_size=16, length=12, seed=9)
+    before = _cosine_error(teacher, extract(teacher, plan), plan, fresh)
+    assert _cosine_error(teacher, result.student, plan, fresh) < 0.5 * before
+
+
+def test_student_is_never_worse_than_the_plain_slice():
+    for seed in range(2):
+        teacher = tiny_checkpoint(seed=seed, mlm_head=True)
+        student = teacher.config.replace(hidden_size=9, num_layers=2, intermediate_size=7)
+        plan = plan_extraction(teacher.config, student, seed=seed)
+        result = extract_compensated(teacher, plan, random_batch(teacher.config, batch_size=8))
+        assert result.error <= result.plain_error
+        assert set(result.ridges) == set(SITES)
+        if not any(result.ridges.values()):
+            plain = extract(teacher, plan)
+            assert result.student.fingerprint() == plain.fingerprint()
+
+
+def test_reported_error_is_that_of_the_returned_student():
+    _, teacher, plan = _redundant(seed=3)
+    examples = random_batch(teacher.config, batch_size=9, length=12)
+    before = teacher.fingerprint()
+    result = extract_compensated(teacher, plan, examples, held_out_share=0.99)
+    again = extract_compensated(teacher, plan, examples, held_out_share=0.99)
+    assert result.student.fingerprint() == again.student.fingerprint()
+    assert teacher.fingerprint() == before
+    assert result.student.config == plan.student_config
+
+
+def test_refusals_name_the_fix():
+    teacher = tiny_checkpoint()
+    plan = plan_extraction(teacher.config, teacher.config.replace(num_layers=1), seed=0)
+    with pytest.raises(InputError, match="at least 8 examples, received 4"):
+        extract_compensated(teacher, plan, random_batch(teacher.config))
+    examples = random_batch(teacher.config, batch_size=8)
+    with pytest.raises(InputError, match="held_out_share=1"):
+        extract_compensated(teacher, plan, examples, held_out_share=1.0)
+    with pytest.raises(InputError, match="Make a plan for this teacher"):
+        extract_compensated(tiny_checkpoint(intermediate_size=21), plan, examples)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
