@@ -1,12 +1,12 @@
 """`bin/etd_evaluate`: fine-tuning with official metrics, similarity probe, benchmark."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from absl import flags
 
+from etd_tf.cli import flags as shared
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.cli.export import model_source
 from etd_tf.errors import InputError
@@ -14,8 +14,6 @@ from etd_tf.errors import InputError
 if TYPE_CHECKING:
     from etd_tf.evaluation.finetuning import FinetuneOptions
     from etd_tf.jobs.evaluate import EvaluationOptions
-
-Number = TypeVar("Number", int, float)
 
 _GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 TASKS = ("sts-probe", *(f"glue/{name}" for name in _GLUE), "squad/v1.1", "squad/v2.0")
@@ -164,8 +162,8 @@ def _finetune_options(values: flags.FlagValues) -> "FinetuneOptions":
     from etd_tf.evaluation.finetuning import FinetuneOptions
 
     return FinetuneOptions(
-        learning_rates=tuple(_numbers(values.learning_rates, "learning_rates", float)),
-        seeds=tuple(_numbers(values.seeds, "seeds", int)),
+        learning_rates=shared.numbers(values, "learning_rates", float),
+        seeds=shared.numbers(values, "seeds", int),
         epochs=values.epochs,
         batch_size=values.batch_size,
         warmup_ratio=values.warmup_ratio,
@@ -173,15 +171,6 @@ def _finetune_options(values: flags.FlagValues) -> "FinetuneOptions":
         precision=values.precision,
         saved_model=values.saved_model,
     )
-
-
-def _numbers(texts: list[str], name: str, kind: Callable[[str], Number]) -> list[Number]:
-    try:
-        return [kind(text) for text in texts]
-    except ValueError as error:
-        raise InputError(
-            f"--{name}={','.join(texts)} is not a comma-separated list of numbers."
-        ) from error
 
 
 def run(values: flags.FlagValues) -> None:

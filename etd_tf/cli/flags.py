@@ -1,11 +1,13 @@
 """Flags that several commands share, with one name and one meaning everywhere."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from absl import flags
 
 from etd_tf.cli.app import FlagSet
+from etd_tf.errors import InputError
 
 if TYPE_CHECKING:
     from etd_tf.jobs.options import (
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     )
 
 DEFAULT_CACHE = "~/.cache/etd_tf"
+
+Number = TypeVar("Number", int, float)
 
 
 def define_teacher(flag_set: FlagSet) -> None:
@@ -109,6 +113,32 @@ def define_output(flag_set: FlagSet) -> None:
     flag_set.string("output_dir", None, "Directory for everything that the run makes.")
     flag_set.boolean("overwrite", False, "Replace a finished run in --output_dir.")
     flag_set.integer("seed", 0, "Seed of every random choice.", minimum=0)
+
+
+def numbers(
+    values: flags.FlagValues, name: str, kind: Callable[[str], Number]
+) -> tuple[Number, ...]:
+    """Reads a flag that lists numbers.
+
+    Args:
+        values: The parsed flags.
+        name: The flag.
+        kind: `int` or `float`.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        InputError: One is not a number.
+    """
+    texts: list[str] = getattr(values, name)
+    try:
+        return tuple(kind(text) for text in texts)
+    except ValueError as error:
+        raise InputError(
+            f"--{name}={','.join(texts)} is not a comma-separated list of "
+            f"{'whole ' if kind is int else ''}numbers."
+        ) from error
 
 
 def split_layer_selection(values: flags.FlagValues) -> str | tuple[int, ...]:

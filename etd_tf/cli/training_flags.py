@@ -11,8 +11,6 @@ from etd_tf.errors import InputError
 if TYPE_CHECKING:
     from etd_tf.distillation import TrainerOptions
 
-LOSSES = ("tinybert", "minilm", "minilmv2", "mlm")
-
 # Which flags belong to which loss: setting another loss's flag would do nothing.
 _LOSS_FLAGS: dict[str, dict[str, str]] = {
     "tinybert": {"tinybert_layers": "layers"},

@@ -20,6 +20,9 @@ class Series:
         y: Values; those that are not finite are left out.
         colour: Number of the style sheet's series colour.
         markers: Draw a dot at each point.
+        dashed: Draw a dashed line, for a level to compare with.
+        low: Lower edge of a shaded band, one value a point; empty for none.
+        high: Its upper edge.
     """
 
     label: str
@@ -27,10 +30,22 @@ class Series:
     y: Sequence[float]
     colour: int = 0
     markers: bool = False
+    dashed: bool = False
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
     def points(self) -> list[tuple[float, float]]:
         """The points that can be drawn."""
         return [(x, y) for x, y in zip(self.x, self.y, strict=True) if math.isfinite(y)]
+
+    def band(self) -> list[tuple[float, float]]:
+        """The corners of the shaded band: the upper edge forth, the lower one back."""
+        edges = [
+            (x, low, high)
+            for x, low, high in zip(self.x, self.low, self.high, strict=False)
+            if math.isfinite(low) and math.isfinite(high)
+        ]
+        return [(x, high) for x, _, high in edges] + [(x, low) for x, low, _ in reversed(edges)]
 
 
 def line_chart(
@@ -49,13 +64,14 @@ def line_chart(
         An HTML `figure`; a remark instead of a drawing when there are no points.
     """
     caption = f"<figcaption>{html.escape(title)}{_legend(series)}</figcaption>"
-    points = [point for line in series for point in line.points()]
+    points = [point for line in series for point in (*line.points(), *line.band())]
     if not points:
         return f'<figure>{caption}<p class="empty">No values were recorded.</p></figure>'
     frame = _Frame.around(points, width, height)
     parts = [
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(title)}">',
         *_grid(frame, x_label),
+        *(_band(line, frame) for line in series),
         *(_line(line, frame) for line in series),
         "</svg>",
     ]
@@ -150,10 +166,16 @@ def _grid(frame: _Frame, x_label: str) -> list[str]:
     return parts
 
 
+def _band(series: Series, frame: _Frame) -> str:
+    corners = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in series.band())
+    return f'<polygon class="band f{series.colour}" points="{corners}"/>' if corners else ""
+
+
 def _line(series: Series, frame: _Frame) -> str:
     points = [(frame.x(x), frame.y(y), x, y) for x, y in series.points()]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
-    parts = [f'<polyline class="line c{series.colour}" points="{path}"/>']
+    dashes = " dashed" if series.dashed else ""
+    parts = [f'<polyline class="line c{series.colour}{dashes}" points="{path}"/>']
     if series.markers or len(points) == 1:
         parts += [
             f'<circle class="dot c{series.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">'

@@ -173,7 +173,7 @@ def _summary(runs: list[ArmRun], baselines: Mapping[int, ArmRun]) -> ArmSummary:
     first = runs[0]
     pairs = [(run, baselines[run.seed]) for run in runs if run.seed in baselines]
     downstream = {}
-    for task, scores in first.downstream.items():
+    for task in dict.fromkeys(task for run in runs for task in run.downstream):
         have = [run for run in runs if task in run.downstream]
         both = [(run, base) for run, base in pairs if task in run.downstream]
         saving = {
@@ -182,7 +182,8 @@ def _summary(runs: list[ArmRun], baselines: Mapping[int, ArmRun]) -> ArmSummary:
             if task in base.downstream
         }
         points = _mean_curve(first, [run.downstream[task].points for run in have])
-        downstream[task] = TaskSummary(scores.metric, points, Saving(saving))
+        metric = have[0].downstream[task].metric
+        downstream[task] = TaskSummary(metric, points, Saving(saving))
     return ArmSummary(
         tuple(runs),
         Saving({run.seed: compute_saved(run, base) for run, base in pairs}),

@@ -51,6 +51,9 @@ svg { display: block; width: 100%; height: auto; }
 .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
 .b0 { background: var(--c0); } .b1 { background: var(--c1); } .b2 { background: var(--c2); }
 .b3 { background: var(--c3); } .b4 { background: var(--c4); } .b5 { background: var(--c5); }
+.f0 { fill: var(--c0); } .f1 { fill: var(--c1); } .f2 { fill: var(--c2); }
+.f3 { fill: var(--c3); } .f4 { fill: var(--c4); } .f5 { fill: var(--c5); }
+.band { opacity: 0.16; } .dashed { stroke-dasharray: 5 5; }
 .dot { fill: var(--panel); stroke-width: 2; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 14px; margin: 0 0 12px; overflow-x: auto; font-size: 13px; line-height: 1.45; }

@@ -1,0 +1,116 @@
+"""Arms side by side: the same distillation from differently initialised students.
+
+Source: Chen et al. 2021 (arXiv 2104.11928), the comparison of ETD-Impt, ETD-Rand and
+random initialisation at equal compute.
+"""
+
+import datetime
+import shlex
+from pathlib import Path
+
+from etd_tf.data.records import TRAIN, VALIDATION
+from etd_tf.errors import DivergenceError
+from etd_tf.jobs.compare_arm import load_run, run_arm
+from etd_tf.jobs.compare_downstream import add_scores, check_downstream, teacher_scores
+from etd_tf.jobs.compare_study import Study, open_study
+from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec
+from etd_tf.progress import track
+from etd_tf.reporting import describe_machine, model_facts
+from etd_tf.reporting.comparison import Comparison
+from etd_tf.reporting.comparison_page import write_comparison
+from etd_tf.reporting.comparison_runs import ArmRun
+
+
+def run_comparison(options: CompareOptions) -> Comparison:
+    """Makes every run that is not finished, and the report after each.
+
+    Args:
+        options: The settings.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InputError: Something in the settings, the files or the directory cannot be used;
+            found before long work starts.
+        DivergenceError: Runs diverged; the others are finished and reported.
+        Interrupted: A signal ended the work; the same call continues it.
+    """
+    folder = options.base.output_dir.expanduser()
+    check_downstream(options.downstream)
+    with open_study(folder, options.base.settings):
+        study = Study.prepare(options, folder)
+        comparison = _Runs(study).finish()
+    if comparison.failures:
+        raise DivergenceError(
+            f"{len(comparison.failures)} of {comparison.planned} runs diverged, the others are in "
+            f"{folder}. First: {comparison.failures[0]}"
+        )
+    return comparison
+
+
+class _Runs:
+    """Makes the runs in their order and keeps the report up to date."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._machine = describe_machine()
+        self._specs = list(study.configs)
+        self._runs: dict[RunSpec, ArmRun] = {}
+        self._failures: list[str] = []
+        self._teacher_scores = teacher_scores(study)
+
+    def finish(self) -> Comparison:
+        """Makes what is missing; returns everything."""
+        study = self._study
+        known = {spec: load_run(study, spec) for spec in self._specs}
+        self._runs = {spec: run for spec, run in known.items() if run is not None}
+        steps = study.options.base.trainer.steps
+        with track(
+            "Comparing arms", steps * len(known), "steps", done=steps * len(self._runs)
+        ) as tracker:
+            for number, spec in enumerate(self._specs, 1):
+                is_new = spec not in self._runs
+                self._make(spec)
+                note = f"run {number} of {len(known)} done: {spec.name}"
+                tracker.advance(steps if is_new else 0, note)
+                comparison = self._report()
+        return comparison
+
+    def _make(self, spec: RunSpec) -> None:
+        try:
+            run = self._runs.get(spec) or run_arm(self._study, spec)
+            self._runs[spec] = run
+            self._runs[spec] = add_scores(self._study, spec, run)
+        except DivergenceError as error:
+            self._failures.append(f"{spec.name}: {error}")
+
+    def _report(self) -> Comparison:
+        study = self._study
+        options, records = study.options, study.records
+        flags = [f"--{name}={value}" for name, value in sorted(options.base.settings.items())]
+        length, size = records.sequence_length, options.base.trainer.batch_size
+        comparison = Comparison(
+            title=f"{Path(options.base.teacher).name}: arms side by side",
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            command=shlex.join(["etd_compare", *flags]),
+            teacher=model_facts(study.teacher, sequence_length=length, source=options.base.teacher),
+            teacher_scores=self._teacher_scores,
+            labels={name: ARMS[name].label for name in options.arms},
+            runs=tuple(self._runs[spec] for spec in self._specs if spec in self._runs),
+            planned=len(self._specs),
+            failures=tuple(self._failures),
+            machine=self._machine,
+            data={
+                "corpus": ", ".join(options.base.corpus.corpus),
+                "sequence length": length,
+                "batch size": size,
+                "training sequences": records.num_examples(TRAIN),
+                "held-out sequences": min(
+                    records.num_examples(VALIDATION), options.held_out_batches * size
+                ),
+            },
+            flags=options.base.settings,
+        )
+        write_comparison(study.folder, comparison)
+        return comparison

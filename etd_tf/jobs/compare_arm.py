@@ -1,0 +1,191 @@
+"""One run of a comparison: initialised, distilled, its curve and its students kept."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from etd_tf.checkpoints import save_checkpoint
+from etd_tf.data.batches import input_errors
+from etd_tf.distillation import Trainer
+from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.errors import InputError
+from etd_tf.extraction import extract, initial_student, plan_extraction
+from etd_tf.files import write_atomically
+from etd_tf.jobs.compare_study import Study, scores_flops
+from etd_tf.jobs.compare_types import ARMS, RunSpec, student_name
+from etd_tf.jobs.distill import finished_student, make_trainer
+from etd_tf.jobs.inputs import TrainingText
+from etd_tf.jobs.student import InitialStudent
+from etd_tf.modeling.config import read_json_object
+from etd_tf.reporting import training_flops
+from etd_tf.reporting.comparison_runs import ArmRun
+
+RESULT_FILE = "arm.json"
+"""The last file that a run's training writes; its presence marks a finished one."""
+
+_METRICS, _CHECKPOINTS, _STUDENTS = "metrics.jsonl", "checkpoints", "students"
+
+
+def student_folder(run_dir: Path, step: int) -> Path:
+    """Where the student after a step is kept, if it is one of those that are."""
+    return run_dir / _STUDENTS / f"step-{step:08d}"
+
+
+def load_run(study: Study, spec: RunSpec) -> ArmRun | None:
+    """Reads a finished run.
+
+    Args:
+        study: The comparison.
+        spec: The run.
+
+    Returns:
+        The run without downstream scores; None where it is not finished.
+
+    Raises:
+        InputError: Its result file is damaged.
+    """
+    path = study.folder / spec.folder / RESULT_FILE
+    if not path.exists():
+        return None
+    values = read_json_object(path)
+    try:
+        curve = tuple((int(step), _number(loss)) for step, loss in values["curve"])
+        fields = {name: values[name] for name in ("steps", "step_flops", "scoring_flops")}
+        seconds = float(values["seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged ({error!r}). Remove {path.parent} to run it again."
+        ) from error
+    return _arm_run(spec, curve=curve, seconds=seconds, **fields)
+
+
+def run_arm(study: Study, spec: RunSpec) -> ArmRun:
+    """Makes a run, or continues it exactly where it was interrupted.
+
+    Args:
+        study: The comparison.
+        spec: The run.
+
+    Returns:
+        The finished run without downstream scores.
+
+    Raises:
+        DivergenceError: The loss became infinite or NaN.
+        Interrupted: A signal ended the training; the same call continues it.
+    """
+    options = study.options.distill_options(spec, study.folder)
+    run_dir = options.output_dir
+    run_dir.mkdir(parents=True, exist_ok=True)
+    initial = make_arm_student(study, spec)
+    text = TrainingText(
+        study.records, study.teacher, options.resolve_masking(study.records), options.trainer
+    )
+    trainer = make_trainer(options, study.teacher, initial, text, study.strategy)
+    held_out = text.held_out()
+    if held_out is not None:
+        held_out = held_out.take(study.options.held_out_batches).cache()
+    with input_errors():
+        training = trainer.fit(
+            text.batches, held_out, on_evaluate=lambda step: _keep(study, spec, trainer, step)
+        )
+    run = _arm_run(
+        spec,
+        steps=training.steps,
+        step_flops=_step_flops(study, spec),
+        scoring_flops=_scoring_flops(study, initial),
+        curve=_read_curve(run_dir),
+        seconds=training.seconds + initial.scoring_seconds,
+    )
+    values = {name: getattr(run, name) for name in _SAVED}
+    write_atomically(run_dir / RESULT_FILE, json.dumps(values, indent=2) + "\n")
+    shutil.rmtree(run_dir / _CHECKPOINTS, ignore_errors=True)
+    return run
+
+
+_SAVED = (
+    *("loss", "student", "arm", "seed", "steps"),
+    *("step_flops", "scoring_flops", "curve", "seconds"),
+)
+
+
+def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
+    """Makes the student that a run starts from.
+
+    Args:
+        study: The comparison.
+        spec: The run; its seed decides what is random.
+
+    Returns:
+        The student, with plan and scores where there are any.
+    """
+    arm, config, cut = ARMS[spec.arm], study.configs[spec], study.options.base.extraction
+    if arm.extraction == "none":
+        return InitialStudent(initial_student(study.teacher, config, seed=spec.seed))
+    scores, seconds = None, 0.0
+    if arm.extraction == "impt":
+        scores, seconds = study.scores(arm.metric)
+    by_seed = scores is None or arm.importance_of is not None
+    plan = plan_extraction(
+        study.teacher.config,
+        config,
+        scores,
+        seed=spec.seed if by_seed else None,
+        head_mode=cut.head_mode,
+        layer_selection=cut.layer_selection,
+        importance_of=arm.importance_of,
+    )
+    plan.save(study.folder / spec.folder / "plan.json")
+    return InitialStudent(extract(study.teacher, plan), plan, scores, seconds)
+
+
+def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
+    options = study.options
+    if step in map(options.step_of, options.snapshots):
+        student = finished_student(
+            trainer.distiller.student, study.configs[spec], options.base.teacher
+        )
+        folder = student_folder(study.folder / spec.folder, step)
+        save_checkpoint(student, folder, overwrite=True)
+
+
+def _step_flops(study: Study, spec: RunSpec) -> int:
+    return training_flops(
+        study.teacher.config,
+        study.configs[spec],
+        sequences=study.options.base.trainer.batch_size,
+        sequence_length=study.records.sequence_length,
+    )
+
+
+def _scoring_flops(study: Study, initial: InitialStudent) -> int:
+    scores = initial.scores
+    if scores is None:
+        return 0
+    return scores_flops(
+        scores.metric,
+        scores.loss,
+        study.teacher,
+        sequences=scores.num_examples * scores.probes,
+        sequence_length=study.records.sequence_length,
+    )
+
+
+def _read_curve(run_dir: Path) -> tuple[tuple[int, float], ...]:
+    lines = read_metrics(run_dir / _METRICS)
+    return tuple(
+        (line["step"], _number(line.get("loss")))
+        for line in lines
+        if line.get("split") == "validation"
+    )
+
+
+def _number(value: Any) -> float:
+    """A number of a JSON file, which has null where it was not finite."""
+    return float("nan") if value is None else float(value)
+
+
+def _arm_run(spec: RunSpec, **fields: Any) -> ArmRun:
+    return ArmRun(
+        loss=spec.loss, student=student_name(spec.size), arm=spec.arm, seed=spec.seed, **fields
+    )

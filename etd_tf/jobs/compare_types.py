@@ -1,0 +1,289 @@
+"""Settings of a comparison: which students, initialised how, distilled under which losses."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etd_tf.errors import InputError
+from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.options import StudentSize
+
+STS_PROBE = "sts-probe"
+LOSSES = ("tinybert", "minilm", "minilmv2", "mlm")
+_GROWTH = 1.5  # between early evaluations
+_PARTS = 20  # equal parts of the run, each followed by an evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to initialise the student.
+
+    Attributes:
+        label: Its name for readers.
+        extraction: `"none"`, `"rand"` or `"impt"`.
+        metric: Importance metric behind `"impt"`.
+        importance_of: Unit kinds that follow the scores; None for all.
+        keeps_width: Whole teacher layers are copied, so the student has their sizes.
+    """
+
+    label: str
+    extraction: str = "impt"
+    metric: str = "taylor"
+    importance_of: tuple[str, ...] | None = None
+    keeps_width: bool = False
+
+
+ARMS: dict[str, Arm] = {
+    "none": Arm("random initialisation", "none"),
+    "rand": Arm("ETD-Rand", "rand"),
+    "impt": Arm("ETD-Impt"),
+    "impt-ffn": Arm("importance of FFN neurons only", importance_of=("ffn",)),
+    "impt-heads": Arm("importance of head dimensions only", importance_of=("heads",)),
+    "impt-hidden": Arm("importance of hidden channels only", importance_of=("hidden",)),
+    "impt-magnitude": Arm("importance by weight magnitude", metric="magnitude"),
+    "impt-activation": Arm("importance by activation", metric="activation"),
+    "impt-dynabert": Arm("importance by DynaBERT's score", metric="dynabert"),
+    "depth": Arm("whole teacher layers", "rand", keeps_width=True),
+}
+"""Every arm by the name that `--arms` takes."""
+
+
+def parse_student(text: str) -> StudentSize:
+    """Reads `LAYERSxHIDDENxHEADSxINTERMEDIATE`, e.g. `6x384x12x1536`.
+
+    Args:
+        text: The sizes.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        InputError: The text has another form.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(\d+)", text.strip())
+    sizes = [int(size) for size in match.groups()] if match else []
+    if not sizes or min(sizes) < 1:
+        raise InputError(
+            f"--students={text!r}: expected LAYERSxHIDDENxHEADSxINTERMEDIATE, all at least 1, "
+            "e.g. 6x384x12x1536; several with commas."
+        )
+    return StudentSize(*sizes)
+
+
+def student_name(size: StudentSize) -> str:
+    """The inverse of `parse_student`."""
+    return f"{size.layers}x{size.hidden}x{size.heads}x{size.intermediate}"
+
+
+def default_evaluations(steps: int) -> tuple[int, ...]:
+    """Steps after which the held-out loss is measured: dense early, then every 20th part.
+
+    Args:
+        steps: Length of the run.
+
+    Returns:
+        Ascending steps from 1 to `steps`.
+    """
+    found = {-(-steps * part // _PARTS) for part in range(1, _PARTS + 1)}
+    step = 1.0
+    while step < steps / _PARTS:
+        found.add(round(step))
+        step *= _GROWTH
+    return tuple(sorted(found))
+
+
+@dataclasses.dataclass(frozen=True)
+class DownstreamOptions:
+    """What the students are tried on besides the held-out loss.
+
+    Attributes:
+        tasks: `"sts-probe"` and `"glue/NAME"`.
+        glue_dir: Where the data is.
+        finetune: How the `glue/` tasks are trained.
+        finetune_at: Percentages of the steps whose students are fine-tuned.
+    """
+
+    tasks: tuple[str, ...] = ()
+    glue_dir: str = ""
+    finetune: FinetuneOptions = dataclasses.field(default_factory=FinetuneOptions)
+    finetune_at: tuple[int, ...] = (100,)
+
+    def __post_init__(self) -> None:
+        _check_list("tasks", self.tasks)
+        wrong = [t for t in self.tasks if t != STS_PROBE and not t.startswith("glue/")]
+        if wrong:
+            raise InputError(f"--tasks={','.join(wrong)} is unknown; use {STS_PROBE} or glue/NAME.")
+        if self.tasks and not self.glue_dir:
+            raise InputError(
+                f"--tasks={','.join(self.tasks)} needs its data: pass --glue_dir=DIR with GLUE's "
+                "own layout, or --glue_dir=tfds."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One distillation run of a comparison.
+
+    Attributes:
+        loss: The distillation loss.
+        size: The student's sizes.
+        arm: Its initialisation, a name in `ARMS`.
+        seed: The seed.
+    """
+
+    loss: str
+    size: StudentSize
+    arm: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Its run directory below the comparison's."""
+        return f"{self.loss}-{student_name(self.size)}/{self.arm}-seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Its name for readers."""
+        return f"{self.arm} of {self.loss} {student_name(self.size)}, seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Settings of a comparison.
+
+    Attributes:
+        base: What all runs share. Its loss, student, extraction, seed and evaluation steps
+            count for nothing but the settings of cut and scoring.
+        losses: Distillation losses.
+        students: Sizes of students, every field given.
+        arms: Names in `ARMS`.
+        seeds: Seeds; every arm is run with each.
+        loss_options: Arguments by loss.
+        evaluate_at: Steps after which the held-out loss is measured; empty for
+            `default_evaluations`.
+        held_out_sequences: Held-out sequences behind each loss.
+        snapshots: Percentages of the steps after which a student is kept.
+        downstream: What the kept students are tried on.
+
+    Raises:
+        InputError: A list is empty, repeats itself or names something unknown.
+    """
+
+    base: DistillOptions
+    losses: tuple[str, ...]
+    students: tuple[StudentSize, ...]
+    arms: tuple[str, ...] = ("none", "rand", "impt")
+    seeds: tuple[int, ...] = (0,)
+    loss_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    evaluate_at: tuple[int, ...] = ()
+    held_out_sequences: int = 512
+    snapshots: tuple[int, ...] = (0, 25, 50, 100)
+    downstream: DownstreamOptions = dataclasses.field(default_factory=DownstreamOptions)
+
+    def __post_init__(self) -> None:
+        _check_known("arms", self.arms, tuple(ARMS))
+        _check_known("losses", self.losses, LOSSES)
+        for name in ("students", "seeds", "snapshots"):
+            values = getattr(self, name)
+            _check_list(name, values, least=1)
+        if min(self.seeds) < 0:
+            raise InputError(f"--seeds={_listed(self.seeds)}: expected whole numbers >= 0.")
+        if self.base.hardware.strategy in ("multi_worker", "tpu"):
+            raise InputError(
+                f"--strategy={self.base.hardware.strategy} is not for comparisons; use auto, "
+                "one_device or mirrored."
+            )
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        percents = {"snapshots": self.snapshots, "finetune_at": self.downstream.finetune_at}
+        for name, values in percents.items():
+            _check_list(name, values, least=1)
+            if not all(0 <= value <= 100 for value in values):
+                raise InputError(f"--{name}={_listed(values)}: expected percentages, 0 to 100.")
+        missing = set(self.downstream.finetune_at) - set(self.snapshots)
+        if missing:
+            raise InputError(
+                f"--finetune_at={_listed(sorted(missing))} is not among --snapshots="
+                f"{_listed(self.snapshots)}; students are kept there only."
+            )
+        steps = self.base.trainer.steps
+        wrong = [at for at in self.evaluate_at if not 1 <= at <= steps]
+        if wrong:
+            raise InputError(
+                f"--evaluate_at={_listed(wrong)} is outside 1 to --steps={steps}; step 0 and the "
+                "last step are always evaluated."
+            )
+
+    def runs(self) -> Iterator[RunSpec]:
+        """Yields every run: the first seed of everything before the second one."""
+        for seed in self.seeds:
+            for loss in self.losses:
+                for size in self.students:
+                    for arm in self.arms:
+                        yield RunSpec(loss, size, arm, seed)
+
+    @property
+    def held_out_batches(self) -> int:
+        """Batches behind each held-out loss."""
+        return -(-self.held_out_sequences // self.base.trainer.batch_size)
+
+    def evaluations(self) -> tuple[int, ...]:
+        """Steps after which the held-out loss is measured or a student kept, ascending."""
+        points = self.evaluate_at or default_evaluations(self.base.trainer.steps)
+        return tuple(sorted({*points, *map(self.step_of, self.snapshots)} - {0}))
+
+    def step_of(self, percent: int) -> int:
+        """The step at a percentage of the run."""
+        return round(self.base.trainer.steps * percent / 100)
+
+    def distill_options(self, spec: RunSpec, folder: Path) -> DistillOptions:
+        """Settings of one run, as a job of its own.
+
+        Args:
+            spec: The run.
+            folder: The comparison's directory.
+
+        Returns:
+            The settings.
+        """
+        arm, base = ARMS[spec.arm], self.base
+        return dataclasses.replace(
+            base,
+            output_dir=folder / spec.folder,
+            student=spec.size,
+            extraction=dataclasses.replace(
+                base.extraction, extraction=arm.extraction, importance_metric=arm.metric
+            ),
+            trainer=dataclasses.replace(
+                base.trainer,
+                seed=spec.seed,
+                evaluate_every=0,
+                evaluate_at=self.evaluations(),
+            ),
+            loss=spec.loss,
+            loss_options=dict(self.loss_options.get(spec.loss, {})),
+            exports=(),
+        )
+
+
+def _check_known(name: str, values: Sequence[str], known: Sequence[str]) -> None:
+    _check_list(name, values, least=1)
+    unknown = [value for value in values if value not in known]
+    if unknown:
+        raise InputError(f"--{name}={_listed(unknown)} is unknown; choose from {_listed(known)}.")
+
+
+def _check_list(name: str, values: Sequence[Any], *, least: int = 0) -> None:
+    if len(values) < least or len(set(values)) != len(values):
+        shown = [student_name(v) if isinstance(v, StudentSize) else v for v in values]
+        raise InputError(
+            f"--{name}={_listed(shown)}: expected at least {least} value(s), none twice."
+        )
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))

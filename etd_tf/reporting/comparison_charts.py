@@ -1,0 +1,91 @@
+"""Held-out loss against cost, a few arms a chart."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from etd_tf.reporting.charts import Series, line_chart
+from etd_tf.reporting.comparison import ArmSummary
+from etd_tf.reporting.comparison_runs import BASELINE
+
+_FIRST = "Initialisations"
+# Chart title -> arms; `_COLOURS` is the same for an arm in every chart.
+_CHARTS = {
+    _FIRST: (BASELINE, "rand", "impt", "depth"),
+    "Importance in one kind of unit": ("rand", "impt", "impt-ffn", "impt-heads", "impt-hidden"),
+    "Importance metrics": ("rand", "impt", "impt-magnitude", "impt-activation", "impt-dynabert"),
+}
+_COMMON = ("rand", "impt")
+_COLOURS = {BASELINE: 0, "rand": 1, "impt": 2}
+_FIRST_FREE = 3
+_UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+_SHOWN_FROM = 0.05  # of the steps: the loss of untrained students would flatten all the rest
+
+
+def cell_charts(summaries: Sequence[ArmSummary], labels: Mapping[str, str]) -> str:
+    """Draws the arms of one loss and student.
+
+    Args:
+        summaries: The arms.
+        labels: Their names for readers.
+
+    Returns:
+        HTML figures, without those that would show nothing of their own.
+    """
+    by_arm = {summary.first.arm: summary for summary in summaries}
+    unit, name = _unit(max(point.flops for s in summaries for point in s.curve))
+    ceiling = max(map(_ceiling, summaries))
+    charts = []
+    for title, arms in _CHARTS.items():
+        present = [arm for arm in arms if arm in by_arm]
+        if title != _FIRST and not set(present) - set(_COMMON):
+            continue
+        own = [arm for arm in arms if arm not in _COLOURS]
+        colours = {**_COLOURS, **{arm: _FIRST_FREE + index for index, arm in enumerate(own)}}
+        lines = [
+            _series(by_arm[arm], labels.get(arm, arm), colours[arm], unit, ceiling)
+            for arm in present
+        ]
+        if BASELINE in by_arm:
+            lines.append(_target(by_arm[BASELINE], unit))
+        heading = f"{title}: held-out loss against compute"
+        charts.append(line_chart(lines, title=heading, x_label=name, width=860, height=300))
+    return "".join(charts)
+
+
+def _ceiling(summary: ArmSummary) -> float:
+    """The loss of an arm early in its run."""
+    first = summary.first
+    late = [p.value.high for p in summary.curve if p.step >= _SHOWN_FROM * first.steps]
+    return max((value for value in late if math.isfinite(value)), default=0.0)
+
+
+def _target(baseline: ArmSummary, unit: float) -> Series:
+    """The final loss of the baseline, as a level."""
+    costs = [point.flops / unit for point in baseline.curve]
+    level = baseline.final_loss.mean
+    label = "final loss of random initialisation"
+    return Series(
+        label, [costs[0], costs[-1]], [level, level], colour=_COLOURS[BASELINE], dashed=True
+    )
+
+
+def _series(summary: ArmSummary, label: str, colour: int, unit: float, ceiling: float) -> Series:
+    points = [point for point in summary.curve if point.value.mean <= ceiling]
+    several = len(summary.runs) > 1
+    return Series(
+        label,
+        [point.flops / unit for point in points],
+        [point.value.mean for point in points],
+        colour=colour,
+        markers=True,
+        low=[point.value.low for point in points] if several else (),
+        high=[min(point.value.high, ceiling) for point in points] if several else (),
+    )
+
+
+def _unit(largest: int) -> tuple[float, str]:
+    """A unit in which costs are whole numbers with some digits."""
+    for value, name in _UNITS:
+        if largest >= 100 * value:
+            return value, name
+    return 1.0, "FLOP"
