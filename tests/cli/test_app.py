@@ -1,0 +1,110 @@
+"""Tests of the frame of commands: parsing, help, errors, signals and exit status."""
+
+import errno
+import os
+import signal
+import sys
+
+import pytest
+
+from etd_tf.cli.app import Command, FlagSet, help_text, run_command
+from etd_tf.errors import DivergenceError, InputError, Interrupted
+
+
+def _define(flag_set):
+    flag_set.group("Sizes")
+    flag_set.integer("layers", 3, "Number of layers.", minimum=1)
+    flag_set.number("rate", None, "A share.", minimum=0.0)
+    flag_set.group("Names")
+    flag_set.string("teacher", None, "The model to shrink.")
+    flag_set.strings("files", ["a", "b"], "Files.")
+    flag_set.choice("loss", "minilm", ["minilm", "mlm"], "The loss.")
+    flag_set.boolean("dry", False, "Only look.")
+    flag_set.required("teacher")
+
+
+def _run(argv, body=lambda values: None, **options):
+    command = Command("try_it", "tries.", _define, body, **{"needs_tensorflow": False, **options})
+    return run_command(command, argv)
+
+
+def test_flags_are_parsed_and_handed_over(tmp_path):
+    (tmp_path / "x.flags").write_text("# why\n--layers=5\n--files=c,d e\n")
+    seen = []
+    argv = ["--teacher=t", f"--flagfile={tmp_path}/x.flags", "--rate=0.5", "--dry", "--layers=6"]
+    assert _run(argv, seen.append) == 0
+    (values,) = seen
+    assert (values.layers, values.rate, values.teacher) == (6, 0.5, "t")
+    assert (values.files, values.loss, values.dry) == (["c", "d e"], "minilm", True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--teachr=t"], "Unknown command line flag 'teachr'. Did you mean: teacher"),
+        (["--layers=0", "--teacher=t"], "--layers=0: 0 is not a positive integer"),
+        (["--loss=kd", "--teacher=t"], "--loss=kd: value should be one of <minilm|mlm>"),
+        (["--teacher=t", "more"], "Unexpected argument 'more'"),
+        ([], "--teacher is missing: The model to shrink."),
+        (["--flagfile=/none.flags"], "try_it: Unable to open flagfile"),
+    ],
+)
+def test_usage_errors_exit_with_two(capsys, argv, message):
+    assert _run(argv, lambda values: pytest.fail("ran")) == 2
+    assert message in capsys.readouterr().err
+
+
+def _raising(error):
+    def body(_):
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (InputError("Bad. Do this."), 2, "try_it: Bad. Do this.\n"),
+        (DivergenceError("NaN."), 2, "try_it: NaN.\n"),
+        (Interrupted(signal.SIGTERM, "Saved."), 143, "try_it: interrupted. Saved.\n"),
+        (KeyboardInterrupt(), 130, "try_it: interrupted.\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 2, "Free some space and run"),
+    ],
+)
+def test_ends_have_a_status_and_a_message(capsys, error, status, message):
+    assert _run(["--teacher=t"], _raising(error)) == status
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_bugs_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        _run(["--teacher=t"], lambda values: 1 / 0)
+    with pytest.raises(PermissionError):
+        _run(["--teacher=t"], _raising(PermissionError(errno.EACCES, "no")))
+
+
+def test_sigterm_ends_the_work_and_the_handler_is_restored(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    assert _run(["--teacher=t"], lambda values: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_help_shows_groups_choices_and_defaults(capsys):
+    assert _run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("try_it: tries.")
+    assert "Sizes:\n  --layers=N\n      Number of layers. [default: 3]\n" in shown
+    assert "  --rate=X\n      A share.\n" in shown
+    assert "  --files=A,B,...\n      Files. [default: a,b]\n" in shown
+    assert "  --loss=minilm|mlm\n      The loss. [default: minilm]\n" in shown
+    assert "  --[no]dry\n      Only look. [default: False]\n" in shown
+    flag_set = FlagSet()
+    _define(flag_set)
+    assert help_text(Command("try_it", "tries.", _define, print), flag_set) == shown
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

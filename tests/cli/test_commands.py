@@ -1,0 +1,183 @@
+"""What holds for every command: quick help, no idle flag, shipped configurations that parse."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from etd_tf.cli.app import Command, FlagSet
+from tests.helpers import REPOSITORY
+
+NAMES = sorted(path.stem for path in (REPOSITORY / "bin").glob("etd_*"))
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.flags"))
+
+
+def _module(name):
+    return importlib.import_module(f"etd_tf.cli.{name.removeprefix('etd_')}")
+
+
+def _flags(command):
+    flag_set = FlagSet()
+    command.define(flag_set)
+    return flag_set
+
+
+def test_there_are_commands_and_configurations():
+    assert "etd_distill" in NAMES
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_quick_and_loads_no_tensorflow(name):
+    script = (
+        "import sys; from etd_tf.cli.app import run_command\n"
+        f"from etd_tf.cli.{name.removeprefix('etd_')} import COMMAND\n"
+        "status = run_command(COMMAND, ['--help'])\n"
+        "heavy = {'tensorflow', 'keras', 'torch', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imports {heavy}' if heavy - {'numpy'} else status)\n"
+    )
+    seconds = []
+    for _ in range(3):  # the best of three, as other work may be going on
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{name}: ")
+        assert done.stderr == ""
+        if seconds[-1] < 1.5:
+            break
+    assert min(seconds) < 1.5
+
+
+def _names_read(module):
+    """Attributes and texts in a module, without the functions that define flags."""
+    tree = ast.parse(inspect.getsource(module))
+    read = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.FunctionDef) and node.name.strip("_").startswith("define"))
+    ]
+    found = set()
+    for node in (part for top in read for part in ast.walk(top)):
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_flag_is_read(name):
+    commands = {command.removeprefix("etd_") for command in NAMES}
+    stems = {path.stem for path in (REPOSITORY / "etd_tf" / "cli").glob("*.py")}
+    shared = sorted(stems - commands - {"app", "__init__"})
+    modules = [_module(name), *(importlib.import_module(f"etd_tf.cli.{stem}") for stem in shared)]
+    read = set().union(*map(_names_read, modules))
+    known = {flag for group in _flags(_module(name).COMMAND).groups.values() for flag in group}
+    assert known
+    assert known <= read, sorted(known - read)
+
+
+# A value for each flag of etd_distill that differs from its default.
+_OTHER_VALUES = {
+    "teacher": "other",
+    "output_dir": "other",
+    "student_layers": 2,
+    "student_hidden": 9,
+    "student_heads": 3,
+    "student_intermediate": 7,
+    "extraction": "rand",
+    "head_mode": "heads",
+    "layer_selection": "1,3",
+    "importance_metric": "magnitude",
+    "importance_loss": "mlm",
+    "importance_examples": 7,
+    "scores": __file__,
+    "corpus": "a,b",
+    "validation_corpus": "c",
+    "tokenizer": "t",
+    "sequence_length": 64,
+    "cache_dir": "/tmp/c",
+    "loss": "minilmv2",
+    "tinybert_layers": "all",
+    "teacher_layer": 1,
+    "relation_heads": 3,
+    "temperature": 2.0,
+    "student_loss_weight": 0.5,
+    "masking_rate": 0.2,
+    "steps": 7,
+    "batch_size": 8,
+    "learning_rate": 0.1,
+    "warmup_steps": 3,
+    "weight_decay": 0.2,
+    "clip_norm": 2.0,
+    "gradient_accumulation": 2,
+    "dropout": 0.3,
+    "log_every": 3,
+    "evaluate_every": 3,
+    "checkpoint_every": 3,
+    "keep_checkpoints": 3,
+    "strategy": "mirrored",
+    "jit_compile": "on",
+    "precision": "mixed_float16",
+    "teacher_precision": "mixed_bfloat16",
+    "steps_per_call": 3,
+    "overwrite": "true",
+    "seed": 3,
+    "export": "litert",
+}
+# Flags of one loss only.
+_LOSS_OF = {"tinybert_layers": "tinybert", "relation_heads": "minilmv2", "temperature": "mlm"}
+
+
+def test_every_flag_of_distill_changes_the_settings():
+    from etd_tf.cli import distill
+
+    def options(**changes):
+        flag_set = _flags(distill.COMMAND)
+        values = {"teacher": "t", "output_dir": "o", "corpus": "c", **changes}
+        flag_set.values(["etd_distill", *(f"--{k}={v}" for k, v in values.items())])
+        return dataclasses.replace(distill.read_options(flag_set.values), settings={})
+
+    known = {flag for group in _flags(distill.COMMAND).groups.values() for flag in group}
+    assert known - {"dry_run"} == set(_OTHER_VALUES)
+    for name, value in _OTHER_VALUES.items():
+        base = {"loss": _LOSS_OF[name]} if name in _LOSS_OF else {}
+        assert options(**base, **{name: value}) != options(**base), name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_parse(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#"), "say what it makes, on which hardware, and how long it takes"
+    lines = [line for line in text.splitlines() if line.startswith("--")]
+    flag_names = {re.match(r"--(?:no)?(\w+)", line)[1] for line in lines}
+    fitting = []
+    for name in NAMES:
+        command: Command = _module(name).COMMAND
+        known = {flag for group in _flags(command).groups.values() for flag in group}
+        if {re.match(r"--(\w+)", line)[1] for line in lines} <= known or flag_names <= known:
+            fitting.append(command)
+    assert fitting, f"no command has all flags of {path.name}"
+    for command in fitting:
+        flag_set = _flags(command)
+        rest = flag_set.values([command.name, f"--flagfile={path}", "--teacher=t"])
+        assert len(rest) == 1
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
