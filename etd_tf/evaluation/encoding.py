@@ -11,6 +11,7 @@ from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
 _LENGTH_MULTIPLE = 8  # few distinct shapes, and full vector registers
+_TEXTS_AT_ONCE = 8192
 _MIN_LENGTH = 6  # two separators in the middle, and one token of each text
 
 
@@ -120,6 +121,12 @@ def middle_separators(tokenizer: Tokenizer) -> int:
     return max(int(tokenizer.backend.num_special_tokens_to_add(is_pair=True)) - 2, 1)
 
 
+def tokenize_all(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+    """Tokenises texts in parallel, some thousands at a time to bound the memory."""
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        yield from tokenizer.encode_batch(texts[start : start + _TEXTS_AT_ONCE])
+
+
 def encode_texts(
     checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], *, max_length: int = 128
 ) -> Sequences:
@@ -142,7 +149,7 @@ def encode_texts(
         InputError: The model has no tokenizer or too few positions.
     """
     tokenizer = need_tokenizer(checkpoint, max_length)
-    pieces = iter(tokenizer.encode_batch(text for group in texts for text in group))
+    pieces = tokenize_all(tokenizer, [text for group in texts for text in group])
     middle = [tokenizer.sep_id] * middle_separators(tokenizer)
     last_segment = min(1, checkpoint.config.type_vocab_size - 1)
     token_ids, segment_ids = [], []

@@ -10,9 +10,11 @@ import numpy as np
 import safetensors.numpy
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.huggingface import write_huggingface
 from etd_tf.checkpoints.loading import load_checkpoint
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
+from etd_tf.checkpoints.sources import resolve_source
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
@@ -24,6 +26,7 @@ _ARCHITECTURES = {
     "classifier": "BertForSequenceClassification",
     "qa_outputs": "BertForQuestionAnswering",
 }
+_HEAD = ("head.kernel", "head.bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,23 +90,29 @@ def save_finetuned(
             f"{len(label_names)} label names for {outputs} classes: {', '.join(label_names)}. "
             "Name every class once."
         )
-    values = {
-        **model.config.to_huggingface(),
-        "architectures": [_ARCHITECTURES[model.head_name]],
-        "finetuning_task": task,
-    }
-    if model.head_name == "classifier":
-        names = label_names or [f"LABEL_{index}" for index in range(outputs)]
-        values["id2label"] = {str(index): name for index, name in enumerate(names)}
-        values["label2id"] = {name: index for index, name in enumerate(names)}
-        values["problem_type"] = "regression" if outputs == 1 else "single_label_classification"
     with atomic_directory(directory, overwrite=overwrite) as scratch:
-        (scratch / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        safetensors.numpy.save_file(
-            _tensors(model), scratch / "model.safetensors", metadata={"format": "pt"}
-        )
-        if tokenizer is not None:
-            tokenizer.save(scratch)
+        parameters = {k: v for k, v in model.get_parameters().items() if k not in _HEAD}
+        write_huggingface(model.config, parameters, tokenizer, scratch)
+        config_file, weights = scratch / "config.json", scratch / "model.safetensors"
+        values = {**read_json_object(config_file), **_head_settings(model, label_names, task)}
+        config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        safetensors.numpy.save_file(_tensors(model), weights, {"format": "pt"})
+        weights.chmod(0o644)  # the library makes files that only their owner can read
+
+
+def _head_settings(model: TaskModel, label_names: Sequence[str], task: str) -> dict[str, Any]:
+    """What `config.json` says about the head."""
+    outputs = int(model.output_dense.kernel.shape[1])
+    values = {"architectures": [_ARCHITECTURES[model.head_name]], "finetuning_task": task}
+    if model.head_name != "classifier":
+        return values
+    names = label_names or [f"LABEL_{index}" for index in range(outputs)]
+    return {
+        **values,
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": "regression" if outputs == 1 else "single_label_classification",
+    }
 
 
 def _tensors(model: TaskModel) -> Parameters:
@@ -125,7 +134,8 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
     """Reads a fine-tuned Hugging Face BERT.
 
     Args:
-        directory: Holds `config.json`, `model.safetensors` and a tokenizer.
+        directory: Holds `config.json`, `model.safetensors` and a tokenizer; also
+            `package:NAME/SUBDIR` and `hf://OWNER/NAME`.
         dtype: Keras dtype policy.
 
     Returns:
@@ -134,7 +144,12 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
     Raises:
         InputError: The directory is not a fine-tuned classifier or question answerer.
     """
-    directory = Path(directory)
+    directory = resolve_source(directory)
+    if not (directory / "model.safetensors").is_file():
+        raise InputError(
+            f"{directory} has no model.safetensors. A fine-tuned model is read from a Hugging Face "
+            "directory with safetensors weights, such as the model/ of a fine-tuning run."
+        )
     tensors = SafetensorsFile(directory / "model.safetensors")
     heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
     if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
@@ -157,7 +172,7 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
             f"{expected[0]} and {expected[1]}."
         )
     known = checkpoint.parameters()
-    wanted = [name for name in model.get_parameters() if not name.startswith("head.")]
+    wanted = [name for name in model.get_parameters() if name not in _HEAD]
     missing = [name for name in wanted if name not in known]
     if missing:
         raise InputError(f"{directory} lacks {', '.join(missing)}. Save the whole model again.")

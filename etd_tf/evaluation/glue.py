@@ -1,12 +1,12 @@
 """GLUE: fine-tuning data, scores and prediction files."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.data.glue import GlueExamples, has_split, load_glue
@@ -22,12 +22,6 @@ from etd_tf.evaluation.serving import export_classifier
 from etd_tf.evaluation.training import TrainingSet, classification_loss, regression_loss
 from etd_tf.files import write_atomically
 from etd_tf.types import Array, IntArray, Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class _Split:
-    examples: GlueExamples
-    sequences: Sequences
 
 
 class GlueExperiment(Experiment):
@@ -68,19 +62,44 @@ class GlueExperiment(Experiment):
         self._class_order = match_labels(
             task.label_names if label_names is None else label_names, task.label_names
         )
-        self._splits: dict[tuple[str, str], _Split] = {}
+        self._examples: dict[tuple[str, str], GlueExamples] = {}
+        self._sequences: dict[tuple[str, str], Sequences] = {}
         self._forward: tuple[keras.Model, Forward] | None = None
-        for split in task.evaluation_splits:  # refuse bad files before any training
-            self._split(task, split)
+        for split in task.evaluation_splits:  # bad files are refused before any training
+            self._read(task, split)
+        for owner, split in self._submissions():
+            self._read(owner, split)
 
-    def _split(self, task: GlueTask, split: str) -> _Split:
-        """Reads and tokenises a split once."""
+    def _submissions(self) -> list[tuple[GlueTask, str]]:
+        """The test sets that are there; a model of MNLI also predicts AX."""
+        tasks = [self.task, *([GLUE_TASKS["ax"]] if self.task.name == "mnli" else [])]
+        return [
+            (task, split)
+            for task in tasks
+            for split in task.test_splits
+            if has_split(task, split, self._source)
+        ]
+
+    def _read(self, task: GlueTask, split: str) -> GlueExamples:
+        """Reads a split once."""
         key = (task.name, split)
-        if key not in self._splits:
-            examples = load_glue(task, split, self._source)
-            sequences = encode_texts(self._checkpoint, examples.texts, max_length=self._max_length)
-            self._splits[key] = _Split(examples, sequences)
-        return self._splits[key]
+        if key not in self._examples:
+            examples = self._examples[key] = load_glue(task, split, self._source)
+            if examples.skipped:
+                logging.warning(
+                    "%s %s: %d malformed rows are left out.", task.title, split, examples.skipped
+                )
+        return self._examples[key]
+
+    def _tokens(self, task: GlueTask, split: str) -> Sequences:
+        """Tokenises a split once."""
+        key = (task.name, split)
+        if key not in self._sequences:
+            texts = self._read(task, split).texts
+            self._sequences[key] = encode_texts(
+                self._checkpoint, texts, max_length=self._max_length
+            )
+        return self._sequences[key]
 
     def settings(self) -> dict[str, Any]:
         """Source and length of the examples."""
@@ -93,32 +112,29 @@ class GlueExperiment(Experiment):
 
     def training_set(self) -> TrainingSet:
         """All of train.tsv."""
-        split = self._split(self.task, "train")
-        return TrainingSet(split.sequences, {"labels": split.examples.need_labels()})
+        labels = self._read(self.task, "train").need_labels()
+        return TrainingSet(self._tokens(self.task, "train"), {"labels": labels})
 
     def training_groups(self) -> IntArray:
         """Every example is its own group."""
-        return np.arange(len(self._split(self.task, "train").sequences))
+        return np.arange(len(self._read(self.task, "train")))
 
     def evaluate_training_rows(self, model: keras.Model, rows: IntArray) -> Scores:
         """Scores a model on some rows of train.tsv."""
-        split = self._split(self.task, "train")
-        return self._score(
-            model, split.sequences.take(rows), split.examples.need_labels()[rows], "held-out train"
-        )
+        labels = self._read(self.task, "train").need_labels()[rows]
+        return self._score(model, self._tokens(self.task, "train").take(rows), labels, "held-out")
 
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on dev; MNLI has two."""
-        return {
-            name: self._score(
-                model, split.sequences, split.examples.need_labels(), f"{self.task.title} {name}"
-            )
-            for name in self.task.evaluation_splits
-            for split in [self._split(self.task, name)]
-        }
+        scores = {}
+        for split in self.task.evaluation_splits:
+            labels = self._read(self.task, split).need_labels()
+            scores[split] = self._score(model, self._tokens(self.task, split), labels, split)
+        return scores
 
     def _score(self, model: keras.Model, sequences: Sequences, labels: Array, what: str) -> Scores:
-        predictions = self.predict(model, sequences, f"Evaluating {what}")
+        what = f"Evaluating {self.task.title} {what}"
+        predictions = self.predict(model, sequences, what)
         return compute_metrics(self.task.metrics, predictions, labels)
 
     def predict(self, model: keras.Model, sequences: Sequences, description: str) -> Array:
@@ -132,17 +148,12 @@ class GlueExperiment(Experiment):
 
     def write_predictions(self, model: keras.Model, directory: Path) -> list[Path]:
         """Writes the GLUE server's files, e.g. `SST-2.tsv`, for the test sets present."""
-        tasks = [self.task, *([GLUE_TASKS["ax"]] if self.task.name == "mnli" else [])]
         paths = []
-        for task in tasks:
-            for split in task.test_splits:
-                if has_split(task, split, self._source):
-                    data = self._split(task, split)
-                    title = task.files[split].submission
-                    predictions = self.predict(model, data.sequences, f"Predicting {title}")
-                    path = directory / f"{title}.tsv"
-                    write_submission(path, task, data.examples.indices, predictions)
-                    paths.append(path)
+        for task, split in self._submissions():
+            title = task.files[split].submission
+            predictions = self.predict(model, self._tokens(task, split), f"Predicting {title}")
+            paths.append(directory / f"{title}.tsv")
+            write_submission(paths[-1], task, self._read(task, split).indices, predictions)
         return paths
 
     def save_model(self, model: keras.Model, directory: Path, *, overwrite: bool = False) -> None:

@@ -8,7 +8,12 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.data.squad import SquadDataset, SquadQuestion
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.evaluation.encoding import Sequences, middle_separators, need_tokenizer
+from etd_tf.evaluation.encoding import (
+    Sequences,
+    middle_separators,
+    need_tokenizer,
+    tokenize_all,
+)
 from etd_tf.types import Array, IntArray
 
 MAX_QUESTION_LENGTH = 64
@@ -74,7 +79,7 @@ def make_windows(
     tokenizer = need_tokenizer(checkpoint, options.max_length)
     queries = [
         ids[:MAX_QUESTION_LENGTH]
-        for ids in tokenizer.encode_batch(question.text for question in dataset.questions)
+        for ids in tokenize_all(tokenizer, [question.text for question in dataset.questions])
     ]
     longest = max(len(query) for query in queries)
     middle = [tokenizer.sep_id] * middle_separators(tokenizer)

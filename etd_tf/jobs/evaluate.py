@@ -16,7 +16,7 @@ from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetu
 from etd_tf.evaluation.glue import GlueExperiment
 from etd_tf.evaluation.probe import compare_sts
 from etd_tf.evaluation.question_answering import SquadExperiment
-from etd_tf.evaluation.run_record import RESULTS_FILE, RunRecord
+from etd_tf.evaluation.run_record import RunRecord
 from etd_tf.evaluation.squad_spans import SpanOptions
 from etd_tf.evaluation.squad_windows import WindowOptions
 from etd_tf.files import write_atomically
@@ -113,6 +113,7 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
         InputError: A model or file cannot be used, or `output_dir` holds another run.
         DivergenceError: No learning rate trains without diverging.
     """
+    _check_benchmark_file(options)
     result = EvaluationResult(options.task)
     checkpoints: dict[str, Checkpoint] = {}
     if options.is_trained_task and options.finetune is None:
@@ -138,6 +139,15 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
         _write(options, BENCHMARK_FILE, {k: dataclasses.asdict(v) for k, v in costs.items()})
         result = dataclasses.replace(result, costs=costs)
     return result
+
+
+def _check_benchmark_file(options: EvaluationOptions) -> None:
+    """A benchmark alone has no other record that would protect an earlier one."""
+    if options.output_dir is None or options.task or options.overwrite:
+        return
+    path = options.output_dir / BENCHMARK_FILE
+    if path.exists():
+        raise InputError(f"{path} exists already. Choose another directory or pass --overwrite.")
 
 
 def make_experiment(
@@ -220,8 +230,3 @@ def _write(options: EvaluationOptions, name: str, values: dict[str, Any]) -> Non
     if options.output_dir is not None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(options.output_dir / name, json.dumps(values, indent=2) + "\n")
-
-
-def results_path(options: EvaluationOptions) -> Path | None:
-    """Where the scores were written."""
-    return None if options.output_dir is None else options.output_dir / RESULTS_FILE

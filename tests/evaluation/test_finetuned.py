@@ -92,6 +92,9 @@ def test_round_trip(tmp_path, kind):
     assert loaded.checkpoint.tokenizer.fingerprint() == tiny_tokenizer().fingerprint()
     for name, value in model.get_parameters().items():
         np.testing.assert_array_equal(loaded.model.get_parameters()[name], value, err_msg=name)
+    files = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "m").iterdir()}
+    assert set(files.values()) == {"0o644"}
+    assert {"vocab.txt", "tokenizer_config.json"} <= set(files)
     values = json.loads((tmp_path / "m" / "config.json").read_text())
     problem = {"classes": "single_label_classification", "score": "regression"}
     assert values.get("problem_type") == problem.get(kind)
@@ -101,7 +104,7 @@ def test_directories_that_are_not_finetuned_are_refused(tmp_path):
     save_checkpoint(tiny_checkpoint(), tmp_path / "m")
     with pytest.raises(InputError, match=r"is not fine-tuned. Leave out --nofinetune"):
         load_finetuned(tmp_path / "m")
-    with pytest.raises(InputError, match="Cannot read"):
+    with pytest.raises(InputError, match=r"has no model.safetensors"):
         load_finetuned(tmp_path / "nowhere")
 
 

@@ -116,6 +116,13 @@ def test_ax_and_missing_files_are_refused_early(checkpoint, tmp_path):
         GlueExperiment(glue_task("rte"), tmp_path, checkpoint)
 
 
+def test_malformed_test_sets_are_refused_before_training(checkpoint, tmp_path):
+    source = write_sst2(tmp_path)
+    (source / "SST-2" / "test.tsv").write_text("index\tsentence\nbroken\n")
+    with pytest.raises(InputError, match=r"test.tsv, line 2"):
+        GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+
+
 def test_missing_test_sets_are_left_out(checkpoint, tmp_path):
     source = write_sst2(tmp_path)
     (source / "SST-2" / "test.tsv").unlink()

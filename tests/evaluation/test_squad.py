@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from etd_tf.data.squad import SquadDataset, SquadQuestion
+from etd_tf.data.squad import SquadDataset, SquadQuestion, load_squad
 from etd_tf.errors import InputError
 from etd_tf.evaluation.squad import exact_match, f1_score, normalize_answer, score_predictions
+from tests.helpers import need_shared_data
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,23 @@ def test_at_scale_against_the_definition():
         assert f1_score(prediction, answer) == pytest.approx(f1), (prediction, answer)
         assert f1_score(prediction, answer) == pytest.approx(f1_score(answer, prediction))
         assert f1_score(prediction, answer) >= exact_match(prediction, answer)
+
+
+def test_on_every_real_answer_against_the_definition():
+    data = load_squad("v1.1", "dev", need_shared_data("squad"))
+    generator = np.random.default_rng(1)
+    for question in data.questions:
+        context = data.contexts[question.context]
+        for answer, start in question.answers[:1]:
+            begin = max(start + int(generator.integers(-9, 10)), 0)
+            prediction = context[begin : begin + len(answer) + int(generator.integers(-3, 9))]
+            exact, f1 = reference(prediction, answer)
+            assert exact_match(prediction, answer) == exact, (prediction, answer)
+            assert f1_score(prediction, answer) == pytest.approx(f1), (prediction, answer)
+    perfect = {question.id: question.answers[0][0] for question in data.questions}
+    scores = score_predictions(data, perfect)
+    assert scores["exact_match"] == 100.0
+    assert scores["f1"] > 99.9  # the official script gives "." no F1
 
 
 def dataset(version, *answers):

@@ -87,6 +87,8 @@ def test_benchmark_alone(tmp_path):
     assert "ms, batch 32" in text
     values = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     assert [x["batch_size"] for x in values[str(tmp_path / "m")]["latency"]] == [1, 32]
+    with pytest.raises(InputError, match=r"benchmark.json exists already"):
+        run_evaluation(options)
 
 
 def test_heads_and_tasks_must_fit(folder, tmp_path):
