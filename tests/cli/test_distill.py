@@ -1,0 +1,147 @@
+"""Whole runs of `etd_distill` on a tiny teacher: what is made, refused and repeated."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from etd_tf.checkpoints import load_checkpoint
+from etd_tf.cli.app import run_command
+from etd_tf.cli.distill import COMMAND
+from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.extraction import ExtractionPlan, extract
+from etd_tf.jobs.run_directory import open_run_directory
+from tests.jobs.tiny_job import job_flags, write_teacher, write_text
+
+MASKED = {"masking_rate": 0.2, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    write_teacher(folder / "teacher")
+    write_text(folder / "text.txt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    """A whole run, with scoring, masking and dropout."""
+    assert run_command(COMMAND, job_flags(folder, folder / "out", **MASKED)) == 0
+    return folder / "out"
+
+
+def _bytes(out):
+    return (out / "student" / "model.safetensors").read_bytes()
+
+
+def _losses(out, split):
+    return [line["loss"] for line in read_metrics(out / "metrics.jsonl") if line["split"] == split]
+
+
+def test_a_run_leaves_everything_in_its_place(finished):
+    visible = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
+    assert visible == {
+        "flags.txt",
+        "plan.json",
+        "scores.npz",
+        "timing.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "student",
+        "report.html",
+        "report.json",
+    }
+    assert {path.name for path in finished.iterdir()} - visible == {".lock"}
+    held_out = _losses(finished, "validation")
+    assert held_out[-1] < held_out[0]
+    report = json.loads((finished / "report.json").read_text())
+    assert report["student"]["num_layers"] == 2
+    assert report["cost"]["scoring_seconds"] > 0
+    assert "<html" in (finished / "report.html").read_text()
+
+
+def test_the_student_is_a_trained_slice_of_the_teacher(folder, finished):
+    student = load_checkpoint(finished / "student")
+    sizes = dataclasses.astuple(student.config)
+    assert {2, 9, 3, 7} <= set(sizes)
+    # The student keeps the teacher's dropout; --dropout is for distilling only.
+    assert (
+        student.config.hidden_dropout == load_checkpoint(folder / "teacher").config.hidden_dropout
+    )
+    plan = ExtractionPlan.load(finished / "plan.json")
+    start = extract(load_checkpoint(folder / "teacher"), plan).parameters()
+    trained = student.parameters()
+    changed = {name for name in start if not np.array_equal(start[name], trained[name])}
+    # MiniLM reads the last layer's attention: what lies above it keeps the slice's bits.
+    unused = ("layers.1.intermediate", "layers.1.output.", "layers.1.output_layer_norm", "pooler")
+    assert changed
+    assert not any(name.startswith(unused) for name in changed)
+
+
+def test_flags_txt_replays_the_run(folder, finished):
+    again = folder / "again"
+    flags = [f"--flagfile={finished}/flags.txt", f"--output_dir={again}", "--checkpoint_every=5"]
+    assert run_command(COMMAND, flags) == 0
+    assert _bytes(again) == _bytes(finished)
+    assert (again / "plan.json").read_bytes() == (finished / "plan.json").read_bytes()
+    assert (again / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_is_refused_and_unchanged(folder, finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert run_command(COMMAND, job_flags(folder, finished, **MASKED)) == 2
+    assert "holds a finished run. Choose another --output_dir, or pass --overwrite" in (
+        capsys.readouterr().err
+    )
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert after == before
+
+
+def test_a_second_run_on_one_directory_is_refused(folder, tmp_path, capsys):
+    with open_run_directory(tmp_path, {}) as run:
+        run.begin()
+        (tmp_path / "flags.txt").unlink()
+        assert run_command(COMMAND, job_flags(folder, tmp_path)) == 2
+    assert "Another run is working in" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(folder, tmp_path, capsys):
+    assert run_command(COMMAND, [*job_flags(folder, tmp_path / "out"), "--dry_run"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("teacher", "student", "tokens", "scoring", "distillation", "memory", "disk"):
+        assert f"  {name} " in shown
+    assert "768" in shown  # 12 steps of 4 sequences of 16 tokens
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(folder, tmp_path, capsys):
+    flags = job_flags(
+        folder, tmp_path, extraction="rand", learning_rate=1e38, warmup_steps=6, checkpoint_every=1
+    )
+    assert run_command(COMMAND, flags) == 2
+    error = capsys.readouterr().err
+    assert "Lower --learning_rate" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "student").exists()
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_masked_lm_logits_are_distilled(folder, tmp_path):
+    teacher = write_teacher(tmp_path / "teacher", mlm_head=True)
+    out = tmp_path / "out"
+    flags = job_flags(folder, out, teacher=teacher, loss="mlm", temperature=2, extraction="none")
+    assert run_command(COMMAND, [*flags, "--student_loss_weight=0.5"]) == 0
+    lines = list(read_metrics(out / "metrics.jsonl"))
+    assert {"loss", "distillation_loss", "student_loss", "logits_loss"} <= lines[0].keys()
+    held_out = _losses(out, "validation")
+    assert held_out[-1] < held_out[0]
+    assert load_checkpoint(out / "student").mlm_head is not None
+    assert not (out / "plan.json").exists()
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
