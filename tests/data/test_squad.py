@@ -124,6 +124,24 @@ def test_tfds_problems_name_the_way_out(monkeypatch):
         load_squad("v1.1", "dev", "tfds")
 
 
+def test_tfds_is_asked_for_the_right_split(monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    asked = {}
+
+    def load(name, **arguments):
+        asked.update(arguments, name=name)
+        return [tfds_row("1", "A", "a cat", [("cat", 2)])]
+
+    monkeypatch.setattr(tfds, "load", load)
+    monkeypatch.setattr(tfds, "as_numpy", lambda rows: rows)
+    dataset = load_squad("v2.0", "dev", "tfds:/data")
+    assert asked == {"name": "squad/v2.0", "split": "validation", "data_dir": "/data"}
+    assert dataset.questions[0].answers == (("cat", 2),)
+    features = tfds.builder("squad/v2.0").info.features
+    assert {"id", "title", "context", "question", "answers", "is_impossible"} <= set(features)
+    assert set(features["answers"].feature) == {"text", "answer_start"}
+
+
 @pytest.mark.parametrize(("split", "questions", "paragraphs"), [("dev", 10_570, 2_067)])
 def test_real_file(split, questions, paragraphs):
     dataset = load_squad("v1.1", split, need_shared_data("squad"))
