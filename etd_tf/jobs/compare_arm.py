@@ -2,21 +2,25 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
-from etd_tf.checkpoints import save_checkpoint
+from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.data.batches import input_errors
 from etd_tf.distillation import Trainer
 from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.errors import InputError
-from etd_tf.extraction import extract, initial_student, plan_extraction
+from etd_tf.extraction import ExtractionPlan, extract, initial_student, plan_extraction
+from etd_tf.extraction.compensation import extract_compensated
 from etd_tf.files import write_atomically
-from etd_tf.jobs.compare_study import Study, scores_flops
+from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
+from etd_tf.jobs.compare_study import SCORING_SEED, Study
 from etd_tf.jobs.compare_types import ARMS, RunSpec, student_name
 from etd_tf.jobs.distill import finished_student, make_trainer
 from etd_tf.jobs.inputs import TrainingText
-from etd_tf.jobs.student import InitialStudent
+from etd_tf.jobs.run_directory import RunDirectory
+from etd_tf.jobs.student import InitialStudent, scoring_examples
 from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting import training_flops
 from etd_tf.reporting.comparison_runs import ArmRun
@@ -25,6 +29,7 @@ RESULT_FILE = "arm.json"
 """The last file that a run's training writes; its presence marks a finished one."""
 
 _METRICS, _CHECKPOINTS, _STUDENTS = "metrics.jsonl", "checkpoints", "students"
+_INITIAL = "initial"  # a compensated student, which would take time to make again
 
 
 def student_folder(run_dir: Path, step: int) -> Path:
@@ -93,13 +98,14 @@ def run_arm(study: Study, spec: RunSpec) -> ArmRun:
         spec,
         steps=training.steps,
         step_flops=_step_flops(study, spec),
-        scoring_flops=_scoring_flops(study, initial),
+        scoring_flops=_scoring_flops(study, spec, initial),
         curve=_read_curve(run_dir),
         seconds=training.seconds + initial.scoring_seconds,
     )
     values = {name: getattr(run, name) for name in _SAVED}
     write_atomically(run_dir / RESULT_FILE, json.dumps(values, indent=2) + "\n")
-    shutil.rmtree(run_dir / _CHECKPOINTS, ignore_errors=True)
+    for folder in (_CHECKPOINTS, _INITIAL):
+        shutil.rmtree(run_dir / folder, ignore_errors=True)
     return run
 
 
@@ -135,8 +141,26 @@ def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
         layer_selection=cut.layer_selection,
         importance_of=arm.importance_of,
     )
-    plan.save(study.folder / spec.folder / "plan.json")
+    run_dir = study.folder / spec.folder
+    plan.save(run_dir / "plan.json")
+    if arm.compensates:
+        student, extra = _compensated(study, plan, run_dir)
+        return InitialStudent(student, plan, scores, seconds + extra)
     return InitialStudent(extract(study.teacher, plan), plan, scores, seconds)
+
+
+def _compensated(study: Study, plan: ExtractionPlan, run_dir: Path) -> tuple[Checkpoint, float]:
+    """Makes the compensated student, or loads the one that the run began with."""
+    seconds, folder = 0.0, run_dir / _INITIAL
+    if not folder.exists():
+        options = study.options.base.extraction
+        examples = scoring_examples(study.records, options, seed=SCORING_SEED)
+        started = time.monotonic()
+        made = extract_compensated(study.teacher, plan, examples or {})
+        seconds = time.monotonic() - started
+        save_checkpoint(made.student, folder)
+    student = load_checkpoint(folder)
+    return student, RunDirectory(run_dir, {}).keep_seconds("compensation", seconds)
 
 
 def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
@@ -158,17 +182,22 @@ def _step_flops(study: Study, spec: RunSpec) -> int:
     )
 
 
-def _scoring_flops(study: Study, initial: InitialStudent) -> int:
-    scores = initial.scores
+def _scoring_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
+    scores, length = initial.scores, study.records.sequence_length
     if scores is None:
         return 0
-    return scores_flops(
-        scores.metric,
-        scores.loss,
-        study.teacher,
-        sequences=scores.num_examples * scores.probes,
-        sequence_length=study.records.sequence_length,
+    scored = scores.num_examples * scores.probes
+    flops = scores_flops(
+        scores.metric, scores.loss, study.teacher, sequences=scored, sequence_length=length
     )
+    if ARMS[spec.arm].compensates:
+        flops += compensation_flops(
+            study.teacher.config,
+            study.configs[spec],
+            sequences=scores.num_examples,
+            sequence_length=length,
+        )
+    return flops
 
 
 def _read_curve(run_dir: Path) -> tuple[tuple[int, float], ...]:

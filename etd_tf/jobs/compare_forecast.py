@@ -4,8 +4,9 @@ import dataclasses
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.compare_arm import RESULT_FILE
+from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
 from etd_tf.jobs.compare_downstream import check_downstream
-from etd_tf.jobs.compare_study import check_comparison, check_study, scores_flops
+from etd_tf.jobs.compare_study import check_comparison, check_study
 from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec
 from etd_tf.jobs.cost import STEP_EFFICIENCY, measure_gemm_rate
 from etd_tf.modeling.config import BertConfig
@@ -22,7 +23,7 @@ class ComparisonForecast:
     Attributes:
         runs: Runs asked for.
         finished: Those of them that are finished already.
-        flops: Operations of the others, scoring included.
+        flops: Operations of the others, scoring and compensation included.
         evaluation_flops: Operations of measuring their held-out losses.
         disk_bytes: Students that will be kept.
         seconds: Expected time, downstream tasks not included.
@@ -118,15 +119,16 @@ def _scoring(
     loss = extraction.importance_loss
     if loss == "auto":
         loss = "reconstruction" if teacher.mlm_head is None else "mlm"
-    return sum(
-        scores_flops(
-            metric,
-            loss,
-            teacher,
-            sequences=extraction.importance_examples,
-            sequence_length=options.base.corpus.sequence_length,
-        )
-        for metric in {arm.metric for arm in arms if arm.extraction == "impt"}
+    amount = {
+        "sequences": extraction.importance_examples,
+        "sequence_length": options.base.corpus.sequence_length,
+    }
+    metrics = {arm.metric for arm in arms if arm.extraction == "impt"}
+    scoring = sum(scores_flops(metric, loss, teacher, **amount) for metric in metrics)
+    return scoring + sum(
+        compensation_flops(teacher.config, config, **amount)
+        for spec, config in missing.items()
+        if ARMS[spec.arm].compensates
     )
 
 

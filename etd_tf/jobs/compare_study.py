@@ -9,7 +9,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.masking import Masking
 from etd_tf.data.records import VALIDATION, RecordSet
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.distillation.strategy import make_strategy
@@ -22,11 +21,11 @@ from etd_tf.jobs.inputs import check_corpus, prepare_corpus, with_tokenizer
 from etd_tf.jobs.run_directory import RunDirectory, hold_directory
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig, read_json_object
-from etd_tf.reporting import scoring_flops
 
 STUDY_FILE = "study.json"
 _SCORES = "scores"
-_SCORING_SEED = 0  # scores are shared by all seeds
+SCORING_SEED = 0
+"""Seed of scoring, which all runs share."""
 # Flags that add runs or scores to a comparison, or change nothing in its numbers.
 _FREE = frozenset(
     {
@@ -158,7 +157,7 @@ class Study:
             self.options.base.extraction, extraction="impt", importance_metric=metric
         )
         scores, seconds = make_scores(
-            self.teacher, self.records, extraction, folder, seed=_SCORING_SEED
+            self.teacher, self.records, extraction, folder, seed=SCORING_SEED
         )
         return scores, RunDirectory(folder, {}).keep_seconds("scoring", seconds)
 
@@ -199,34 +198,3 @@ def _check_width(spec: RunSpec, teacher: BertConfig) -> None:
             f"{student_name(spec.size)}. Use --students={student_name(fitting)}, or leave "
             f"{spec.arm} out."
         )
-
-
-def scores_flops(
-    metric: str, loss: str, teacher: Checkpoint, *, sequences: int, sequence_length: int
-) -> int:
-    """Operations of scoring by a metric.
-
-    Args:
-        metric: The importance metric.
-        loss: Its loss: `"mlm"`, `"reconstruction"` or `"none"`.
-        teacher: The teacher.
-        sequences: Sequences scored, times the probes or maskings of each.
-        sequence_length: Tokens a sequence.
-
-    Returns:
-        Nothing for weight magnitudes, a forward pass for activations, and for gradients
-        forward and backward, with the masked-LM head where the loss needs it.
-    """
-    if metric == "magnitude":
-        return 0
-    if metric == "activation":
-        return sequences * teacher.config.flops(sequence_length)
-    masked = 0
-    if loss == "mlm" and teacher.tokenizer is not None:
-        masked = Masking.from_tokenizer(teacher.tokenizer).num_predictions(sequence_length)
-    return scoring_flops(
-        teacher.config,
-        sequences=sequences,
-        sequence_length=sequence_length,
-        masked_tokens=masked,
-    )

@@ -27,6 +27,7 @@ class Arm:
         metric: Importance metric behind `"impt"`.
         importance_of: Unit kinds that follow the scores; None for all.
         keeps_width: Whole teacher layers are copied, so the student has their sizes.
+        compensates: Cut units are folded into kept ones where that helps.
     """
 
     label: str
@@ -34,12 +35,14 @@ class Arm:
     metric: str = "taylor"
     importance_of: tuple[str, ...] | None = None
     keeps_width: bool = False
+    compensates: bool = False
 
 
 ARMS: dict[str, Arm] = {
     "none": Arm("random initialisation", "none"),
     "rand": Arm("ETD-Rand", "rand"),
     "impt": Arm("ETD-Impt"),
+    "impt-compensate": Arm("ETD-Impt with compensation", compensates=True),
     "impt-ffn": Arm("importance of FFN neurons only", importance_of=("ffn",)),
     "impt-heads": Arm("importance of head dimensions only", importance_of=("heads",)),
     "impt-hidden": Arm("importance of hidden channels only", importance_of=("hidden",)),

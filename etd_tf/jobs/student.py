@@ -117,7 +117,7 @@ def make_scores(
         scores = load_scores(options.scores, teacher)
         scores.save(path)
         return scores, 0.0
-    examples = _scoring_examples(records, options, seed=seed)
+    examples = scoring_examples(records, options, seed=seed)
     started = time.monotonic()
     scores = score_units(
         teacher,
@@ -153,9 +153,22 @@ def load_scores(path: Path, teacher: Checkpoint) -> UnitScores:
     return scores
 
 
-def _scoring_examples(
+def scoring_examples(
     records: RecordSet | None, options: ExtractionOptions, *, seed: int
 ) -> dict[str, Array] | None:
+    """Samples the sequences that units are scored on.
+
+    Args:
+        records: The text.
+        options: How to score.
+        seed: Seed of the sample.
+
+    Returns:
+        Int32 arrays `[n, T]` by name; None for a metric that reads no text.
+
+    Raises:
+        InputError: There is no text to score on.
+    """
     if options.importance_metric == "magnitude":
         return None
     if records is None:

@@ -10,7 +10,7 @@ from etd_tf.reporting.comparison_runs import BASELINE
 _FIRST = "Initialisations"
 # Chart title -> arms; `_COLOURS` is the same for an arm in every chart.
 _CHARTS = {
-    _FIRST: (BASELINE, "rand", "impt", "depth"),
+    _FIRST: (BASELINE, "rand", "impt", "impt-compensate", "depth"),
     "Importance in one kind of unit": ("rand", "impt", "impt-ffn", "impt-heads", "impt-hidden"),
     "Importance metrics": ("rand", "impt", "impt-magnitude", "impt-activation", "impt-dynabert"),
 }
@@ -47,9 +47,18 @@ def cell_charts(summaries: Sequence[ArmSummary], labels: Mapping[str, str]) -> s
         ]
         if BASELINE in by_arm:
             lines.append(_target(by_arm[BASELINE], unit))
-        heading = f"{title}: held-out loss against compute"
-        charts.append(line_chart(lines, title=heading, x_label=name, width=860, height=300))
-    return "".join(charts)
+        heading = f"{title}: held-out loss over {name} spent"
+        width, height = (860, 300) if title == _FIRST else (420, 220)
+        charts.append(
+            line_chart(
+                lines,
+                title=heading,
+                x_label=f"{name}, scoring included",
+                width=width,
+                height=height,
+            )
+        )
+    return charts[0] + f'<div class="grid2">{"".join(charts[1:])}</div>'
 
 
 def _ceiling(summary: ArmSummary) -> float:
@@ -86,6 +95,6 @@ def _series(summary: ArmSummary, label: str, colour: int, unit: float, ceiling: 
 def _unit(largest: int) -> tuple[float, str]:
     """A unit in which costs are whole numbers with some digits."""
     for value, name in _UNITS:
-        if largest >= 100 * value:
+        if largest >= 10 * value:
             return value, name
     return 1.0, "FLOP"

@@ -109,11 +109,10 @@ def _cell(comparison: Comparison, group: _Group) -> str:
         "First loss",
         "Final loss",
         "Reached after",
-        "at a cost of",
         "Whole run",
         "Compute saved",
     )
-    rows = [_arm_row(comparison, summary, group) for summary in group]
+    rows = [_arm_row(summary, group) for summary in group]
     body = cell_charts(group, comparison.labels) + table(header, rows)
     note = (
         f'<p class="note">{numbers.count(first.steps)} steps of {numbers.flops(first.step_flops)}; '
@@ -125,23 +124,21 @@ def _cell(comparison: Comparison, group: _Group) -> str:
     )
 
 
-def _arm_row(comparison: Comparison, summary: ArmSummary, group: _Group) -> list[Cell]:
+def _arm_row(summary: ArmSummary, group: _Group) -> list[Cell]:
     first = summary.first
-    reached, cost = _reach(summary, group)
     return [
-        _label(comparison, summary),
+        first.arm,
         len(summary.runs),
         numbers.significant(summary.curve[0].value.mean) if summary.curve else "",
         spread_text(summary.final_loss),
-        reached,
-        cost,
+        _reach(summary, group),
         numbers.flops(first.flops(first.steps)),
         saved_text(summary.saving, first.arm),
     ]
 
 
-def _reach(summary: ArmSummary, group: _Group) -> tuple[str, str]:
-    """Steps and operations until the baseline's final losses are reached, means over seeds."""
+def _reach(summary: ArmSummary, group: _Group) -> str:
+    """Steps until the baseline's final losses are reached, mean over seeds."""
     targets = {
         run.seed: run.final_loss
         for other in group
@@ -152,12 +149,10 @@ def _reach(summary: ArmSummary, group: _Group) -> tuple[str, str]:
     steps = [first_reach(run.curve, targets[run.seed]) for run in runs]
     known = [step for step in steps if step is not None]
     if summary.first.arm == BASELINE or not runs:
-        return "", ""
+        return ""
     if len(known) < len(steps):
-        return _NOT_REACHED, ""
-    mean = statistics.fmean(known)
-    cost = summary.first.scoring_flops + mean * summary.first.step_flops
-    return f"{numbers.count(mean)} steps", numbers.flops(cost)
+        return _NOT_REACHED
+    return f"{numbers.count(statistics.fmean(known))} steps"
 
 
 def _tasks(comparison: Comparison, group: _Group) -> str:
@@ -175,7 +170,7 @@ def _task(comparison: Comparison, group: _Group, name: str) -> str:
         points = {point.step: point.value for point in summary.downstream[name].points}
         scores = [spread_text(points[step], 3) if step in points else "" for step in steps]
         saving = saved_text(summary.downstream[name].saving, summary.first.arm)
-        rows.append([_label(comparison, summary), *scores, saving])
+        rows.append([summary.first.arm, *scores, saving])
     if name in comparison.teacher_scores:
         score = numbers.significant(comparison.teacher_scores[name], 3)
         rows.append(["teacher", *("" for _ in steps[1:]), score, ""])

@@ -39,7 +39,7 @@ class ArmRun:
         seed: Seed of data order, dropout and random choices.
         steps: Optimizer steps.
         step_flops: Operations of one step: teacher forward, student forward and backward.
-        scoring_flops: Operations of importance scoring, paid before the first step.
+        scoring_flops: Operations before the first step: scoring, compensation.
         curve: Held-out loss after some steps, ascending, 0 and the last included.
         seconds: Wall time of the training, held-out evaluations included.
         downstream: Scores by task.

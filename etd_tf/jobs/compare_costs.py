@@ -1,0 +1,63 @@
+"""Operations that come before a run's first step."""
+
+from etd_tf.checkpoints import Checkpoint
+from etd_tf.data.masking import Masking
+from etd_tf.extraction.compensation import RIDGES
+from etd_tf.extraction.statistics import SITES
+from etd_tf.modeling.config import BertConfig
+from etd_tf.reporting import scoring_flops
+
+
+def scores_flops(
+    metric: str, loss: str, teacher: Checkpoint, *, sequences: int, sequence_length: int
+) -> int:
+    """Operations of scoring by a metric.
+
+    Args:
+        metric: The importance metric.
+        loss: Its loss: `"mlm"`, `"reconstruction"` or `"none"`.
+        teacher: The teacher.
+        sequences: Sequences scored, times the probes or maskings of each.
+        sequence_length: Tokens a sequence.
+
+    Returns:
+        Nothing for weight magnitudes, a forward pass for activations, and for gradients
+        forward and backward, with the masked-LM head where the loss needs it.
+    """
+    if metric == "magnitude":
+        return 0
+    if metric == "activation":
+        return sequences * teacher.config.flops(sequence_length)
+    masked = 0
+    if loss == "mlm" and teacher.tokenizer is not None:
+        masked = Masking.from_tokenizer(teacher.tokenizer).num_predictions(sequence_length)
+    return scoring_flops(
+        teacher.config,
+        sequences=sequences,
+        sequence_length=sequence_length,
+        masked_tokens=masked,
+    )
+
+
+def compensation_flops(
+    teacher: BertConfig, student: BertConfig, *, sequences: int, sequence_length: int
+) -> int:
+    """Operations of compensating cut units, at most.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        sequences: Sequences that it is fitted and chosen on.
+        sequence_length: Tokens a sequence.
+
+    Returns:
+        A teacher forward of every sequence, the activations' second moments in the
+        student's layers, and every candidate student on the held-out eighth.
+    """
+    width, inner = teacher.hidden_size + 1, teacher.intermediate_size + 1
+    moments = 2 * sequence_length * student.num_layers * (3 * width**2 + inner**2)
+    candidates = 1 + len(RIDGES) * (1 + len(SITES))
+    held_out = -(-sequences // 8)
+    return sequences * (teacher.flops(sequence_length) + moments) + (
+        candidates * held_out * student.flops(sequence_length)
+    )

@@ -1,0 +1,253 @@
+"""Tests of a whole comparison over a tiny teacher: files, resuming, adding, refusing."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from etd_tf.checkpoints import load_checkpoint
+from etd_tf.distillation import TrainerOptions
+from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.jobs import compare, compare_arm
+from etd_tf.jobs.compare import run_comparison
+from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
+from etd_tf.jobs.compare_study import check_comparison
+from etd_tf.jobs.compare_summary import describe_comparison
+from etd_tf.jobs.compare_types import CompareOptions, DownstreamOptions, parse_student
+from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from tests.evaluation.fixtures import write_stsb
+from tests.jobs.tiny_job import write_teacher, write_text
+
+STEPS, BATCH, LENGTH, SCORED = 8, 4, 16, 16
+SIZE = "2x9x3x7"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_teacher(folder / "teacher")
+    write_text(folder / "text.txt", 80)
+    write_stsb(folder / "glue")
+    return folder
+
+
+def options_for(inputs: Path, out: Path, **changes) -> CompareOptions:
+    base = DistillOptions(
+        teacher=str(inputs / "teacher"),
+        output_dir=out,
+        student=StudentSize(),
+        extraction=ExtractionOptions(importance_examples=SCORED),
+        corpus=CorpusOptions(
+            (str(inputs / "text.txt"),), sequence_length=LENGTH, cache_dir=inputs / "cache"
+        ),
+        trainer=TrainerOptions(steps=STEPS, batch_size=BATCH, learning_rate=0.01, log_every=4),
+        settings=changes.pop("settings", {"steps": str(STEPS), "arms": "none,impt"}),
+    )
+    fields = {
+        "base": base,
+        "losses": ("minilm",),
+        "students": (parse_student(SIZE),),
+        "arms": ("none", "impt"),
+        "evaluate_at": (2, 8),
+        "held_out_sequences": 8,
+        "snapshots": (0, 50, 100),
+        **changes,
+    }
+    return CompareOptions(**fields)
+
+
+@pytest.fixture(scope="module")
+def study(inputs, tmp_path_factory):
+    """A finished comparison and its options."""
+    downstream = DownstreamOptions(("sts-probe",), str(inputs / "glue"))
+    options = options_for(inputs, tmp_path_factory.mktemp("study") / "out", downstream=downstream)
+    return options, run_comparison(options)
+
+
+def forward(layers, hidden, inner):
+    """FLOPs of an encoder on one sequence."""
+    return layers * (2 * LENGTH * (4 * hidden**2 + 2 * hidden * inner) + 4 * LENGTH**2 * hidden)
+
+
+def test_the_json_holds_every_arm(study):
+    options, _ = study
+    values = json.loads((options.base.output_dir / "compare.json").read_text())
+    assert values["complete"] is True
+    none, impt = values["cells"]
+    for cell, arm in ((none, "none"), (impt, "impt")):
+        assert (cell["loss"], cell["student"], cell["arm"]) == ("minilm", SIZE, arm)
+        assert (cell["seeds"], cell["steps"]) == ([0], STEPS)
+        assert [point["step"] for point in cell["curve"]] == [0, 2, 4, 8]
+        assert cell["final_loss"] == cell["curve"][-1]["mean"] > 0
+        points = cell["downstream"]["sts-probe"]["points"]
+        assert [point["step"] for point in points] == [0, 4, 8]
+        assert all(-1 <= point["mean"] <= 1 for point in points)
+    assert none["compute_saved"] is None
+    assert "sts-probe" in values["teacher_scores"]
+    assert values["machine"]["cores"] >= 1
+    assert values["data"]["held-out sequences"] == 8
+
+
+def test_cost_counts_teacher_student_and_scoring(study):
+    none, impt = (run for run in study[1].runs)
+    step = BATCH * (forward(3, 15, 22) + 3 * forward(2, 9, 7))
+    scoring = 3 * SCORED * forward(3, 15, 22)
+    assert none.flops(STEPS) == STEPS * step
+    assert impt.flops(STEPS) == STEPS * step + scoring
+    assert impt.flops(0) == scoring
+
+
+def test_kept_students_are_those_of_their_steps(study):
+    options, comparison = study
+    folder = options.base.output_dir / f"minilm-{SIZE}"
+    weights = {
+        (arm, step): load_checkpoint(folder / f"{arm}-seed0/students/step-{step:08d}")
+        for arm in ("none", "impt")
+        for step in (0, 4, 8)
+    }
+    assert len({student.fingerprint() for student in weights.values()}) == 6
+    assert weights["impt", 8].tokenizer is not None
+    assert not list(folder.glob("*/checkpoints"))  # no longer needed
+    assert comparison.labels == {"none": "random initialisation", "impt": "ETD-Impt"}
+
+
+def test_the_summary_names_arms_and_report(study):
+    options, comparison = study
+    text = describe_comparison(comparison, options.base.output_dir)
+    assert "compare.html" in text
+    assert f"minilm  {SIZE}  impt" in text
+
+
+def test_finished_runs_are_not_made_again(study, monkeypatch):
+    options, comparison = study
+
+    def refuse(*_):
+        raise AssertionError("a finished run was started")
+
+    monkeypatch.setattr(compare, "run_arm", refuse)
+    monkeypatch.setattr("etd_tf.jobs.compare_downstream._measure", refuse)
+    assert run_comparison(options).runs == comparison.runs
+    forecast = forecast_comparison(options)
+    assert (forecast.runs, forecast.finished, forecast.flops) == (2, 2, 0)
+
+
+def test_arms_can_be_added_and_share_scores(study, monkeypatch):
+    options, comparison = study
+    made = []
+
+    def count(study, spec):
+        made.append(spec.arm)
+        return compare_arm.run_arm(study, spec)
+
+    def refuse(*_, **__):
+        raise AssertionError("the teacher was scored again")
+
+    monkeypatch.setattr(compare, "run_arm", count)
+    monkeypatch.setattr("etd_tf.jobs.student.score_units", refuse)
+    more = dataclasses.replace(options, arms=("none", "impt", "impt-ffn"))
+    assert forecast_comparison(more).finished == 2
+    runs = run_comparison(more).runs
+    assert made == ["impt-ffn"]
+    assert runs[:2] == comparison.runs
+    assert runs[2].scoring_flops == runs[1].scoring_flops
+    assert runs[2].curve[0] != runs[1].curve[0]
+
+
+def test_an_interrupted_run_goes_on_exactly(inputs, study, tmp_path, monkeypatch):
+    options = options_for(inputs, tmp_path / "out", arms=("impt",))
+
+    def interrupt(step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    keep = compare_arm._keep
+    monkeypatch.setattr(compare_arm, "_keep", lambda *args: (keep(*args), interrupt(args[-1])))
+    with pytest.raises(Interrupted, match="Step 4 of 8"):
+        run_comparison(options)
+    run_dir = tmp_path / "out" / f"minilm-{SIZE}" / "impt-seed0"
+    assert (run_dir / "checkpoints").is_dir()
+    assert not (run_dir / "arm.json").exists()
+    monkeypatch.setattr(compare_arm, "_keep", keep)
+    (run,) = run_comparison(options).runs
+    assert run.curve == study[1].runs[1].curve
+    assert run_comparison(options).to_dict()["cells"][0]["compute_saved"] is None  # no baseline
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(inputs, tmp_path, monkeypatch):
+    def diverge(study, spec):
+        raise DivergenceError("The loss became nan.")
+
+    monkeypatch.setattr(compare, "run_arm", diverge)
+    with pytest.raises(DivergenceError, match="2 of 2 runs diverged"):
+        run_comparison(options_for(inputs, tmp_path / "out"))
+    values = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert len(values["failures"]) == 2
+    assert values["complete"] is False
+
+
+def test_compensation_is_kept_over_sittings(inputs, tmp_path, monkeypatch):
+    options = options_for(inputs, tmp_path / "out", arms=("impt-compensate",), snapshots=(100,))
+
+    def stop(*_):
+        raise Interrupted(signal.SIGTERM)
+
+    keep = compare_arm._keep
+    monkeypatch.setattr(compare_arm, "_keep", stop)
+    with pytest.raises(Interrupted):
+        run_comparison(options)
+    initial = tmp_path / "out" / f"minilm-{SIZE}" / "impt-compensate-seed0" / "initial"
+    assert (initial / "model.safetensors").is_file()
+    monkeypatch.setattr(compare_arm, "_keep", keep)
+    monkeypatch.setattr(compare_arm, "extract_compensated", stop)
+    (run,) = run_comparison(options).runs
+    assert run.scoring_flops > 3 * SCORED * forward(3, 15, 22)
+    assert not initial.exists()
+
+
+def test_other_settings_are_refused(inputs, study):
+    options, _ = study
+    base = dataclasses.replace(options.base, settings={"steps": "9", "arms": "impt"})
+    with pytest.raises(InputError, match="--steps was '8' and is now '9'"):
+        run_comparison(dataclasses.replace(options, base=base))
+
+
+def test_other_directories_are_refused(inputs, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match="no run of etd_compare made"):
+        run_comparison(options_for(inputs, tmp_path))
+
+
+def test_depth_needs_the_teachers_width(inputs, tmp_path):
+    options = options_for(inputs, tmp_path / "out", arms=("none", "depth"))
+    with pytest.raises(InputError, match="Use --students=2x15x3x22, or leave depth out"):
+        check_comparison(options)
+    students = (parse_student("2x15x3x22"),)
+    _, configs = check_comparison(dataclasses.replace(options, students=students))
+    assert {config.hidden_size for config in configs.values()} == {15}
+
+
+def test_missing_task_data_is_found_before_any_work(inputs, tmp_path):
+    downstream = DownstreamOptions(("glue/cola",), str(tmp_path))
+    options = options_for(inputs, tmp_path / "out", downstream=downstream)
+    with pytest.raises(InputError, match="does not exist"):
+        run_comparison(options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_forecast_names_runs_and_cost(inputs, tmp_path):
+    forecast = forecast_comparison(options_for(inputs, tmp_path / "out"))
+    step = BATCH * (forward(3, 15, 22) + 3 * forward(2, 9, 7))
+    assert forecast.flops == 2 * STEPS * step + 3 * SCORED * forward(3, 15, 22)
+    text = describe_forecast(forecast)
+    assert "runs           2\n" in text
+    assert "expected time" in text
+    assert not (tmp_path / "out").exists()
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

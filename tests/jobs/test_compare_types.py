@@ -1,0 +1,130 @@
+"""Tests of a comparison's settings."""
+
+import dataclasses
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etd_tf.distillation import TrainerOptions
+from etd_tf.errors import InputError
+from etd_tf.jobs.compare_types import (
+    ARMS,
+    CompareOptions,
+    DownstreamOptions,
+    default_evaluations,
+    parse_student,
+    student_name,
+)
+from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
+
+
+def compare_options(**changes) -> CompareOptions:
+    base = DistillOptions(
+        teacher="teacher",
+        output_dir=Path("out"),
+        student=StudentSize(),
+        extraction=ExtractionOptions(importance_examples=9),
+        corpus=CorpusOptions(("text.txt",)),
+        trainer=TrainerOptions(steps=40, batch_size=4),
+        hardware=changes.pop("hardware", HardwareOptions()),
+    )
+    fields = {
+        "base": base,
+        "losses": ("minilm", "tinybert"),
+        "students": (parse_student("2x9x3x7"), parse_student("1x9x3x7")),
+        "seeds": (3, 5),
+        **changes,
+    }
+    return CompareOptions(**fields)
+
+
+@settings(deadline=None, max_examples=50)
+@given(steps=st.integers(1, 20_000))
+def test_default_evaluations_are_dense_early_and_regular_later(steps):
+    points = default_evaluations(steps)
+    assert list(points) == sorted(set(points))
+    assert points[0] == 1
+    assert points[-1] == steps
+    # never more than a 20th of the run apart, and early never more than twice the step before
+    gaps = [after - before for before, after in itertools.pairwise((0, *points))]
+    assert max(gaps) <= -(-steps // 20) + 1
+    early = [step for step in points if step <= steps / 20]
+    assert all(after <= 2 * before for before, after in itertools.pairwise(early))
+
+
+def test_students_are_read_and_written():
+    size = parse_student(" 6x384x12x1536")
+    assert size == StudentSize(6, 384, 12, 1536)
+    assert student_name(size) == "6x384x12x1536"
+
+
+@pytest.mark.parametrize("text", ["", "6x384x12", "6x384x12x0", "6x384x12x1536x2", "axbxcxd"])
+def test_other_students_are_refused(text):
+    with pytest.raises(InputError, match=r"e\.g\. 6x384x12x1536"):
+        parse_student(text)
+
+
+def test_runs_finish_one_seed_before_the_next():
+    runs = list(compare_options(arms=("none", "impt")).runs())
+    assert len(runs) == len(set(runs)) == 2 * 2 * 2 * 2
+    assert [run.seed for run in runs] == [3] * 8 + [5] * 8
+    assert [run.arm for run in runs[:4]] == ["none", "impt", "none", "impt"]
+    assert runs[0].folder == "minilm-2x9x3x7/none-seed3"
+    assert len({run.folder for run in runs}) == 16
+
+
+def test_all_arms_share_everything_but_the_initialisation():
+    options = compare_options(arms=tuple(arm for arm in ARMS if arm != "depth"), seeds=(0,))
+    first = None
+    for run in itertools.islice(options.runs(), len(options.arms)):
+        job = options.distill_options(run, Path("out"))
+        assert job.extraction.extraction == ARMS[run.arm].extraction
+        assert job.extraction.importance_metric == ARMS[run.arm].metric
+        assert job.extraction.importance_examples == 9
+        neutral = ExtractionOptions()
+        common = dataclasses.replace(job, output_dir=Path(), extraction=neutral)
+        first = first or common
+        assert common == first
+
+
+def test_evaluations_include_what_is_kept():
+    options = compare_options(evaluate_at=(7,), snapshots=(0, 25, 100))
+    assert options.evaluations() == (7, 10, 40)
+    assert options.distill_options(next(options.runs()), Path()).trainer.evaluate_at == (7, 10, 40)
+    assert options.held_out_batches == 128
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ("none", "best")}, "--arms=best is unknown; choose from none, rand, impt"),
+        ({"arms": ()}, "--arms=: expected at least 1"),
+        ({"arms": ("none", "none")}, "none twice"),
+        ({"losses": ("bert",)}, "--losses=bert is unknown; choose from tinybert"),
+        ({"students": (StudentSize(1, 3, 1, 2),) * 2}, "--students=1x3x1x2, 1x3x1x2"),
+        ({"seeds": (-1,)}, "whole numbers >= 0"),
+        ({"evaluate_at": (0, 50)}, "--evaluate_at=0, 50 is outside 1 to --steps=40"),
+        ({"snapshots": (101,)}, "percentages, 0 to 100"),
+        ({"snapshots": (0, 50)}, "--finetune_at=100 is not among --snapshots=0, 50"),
+        ({"hardware": HardwareOptions(strategy="multi_worker")}, "use auto, one_device"),
+    ],
+)
+def test_bad_settings_name_the_flag(changes, message):
+    with pytest.raises(InputError, match=message):
+        compare_options(**changes)
+
+
+def test_downstream_tasks_need_data():
+    with pytest.raises(InputError, match="pass --glue_dir=DIR"):
+        DownstreamOptions(tasks=("sts-probe",))
+    with pytest.raises(InputError, match="use sts-probe or glue/NAME"):
+        DownstreamOptions(tasks=("squad/v1.1",), glue_dir="glue")
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
