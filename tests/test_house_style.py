@@ -15,9 +15,14 @@ MAX_BODY_LINES = 40
 MOST_BODY_LINES = 30  # 90 % of all functions
 
 # Path -> why it is longer.
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "etd_tf/extraction/plan.py": "one dataclass with the checks and the JSON that belong to it",
+}
 # Path::function -> why it is longer.
 LONG_FUNCTIONS: dict[str, str] = {}
+
+# Folder of tests with no package of its name -> what they are about.
+CROSS_CUTTING = {"faults": "commands that are killed, and files that are damaged"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -134,7 +139,7 @@ def test_every_test_file_runs_as_a_script():
 def test_the_test_tree_mirrors_the_sources():
     packages = {path.parent.name for path in (REPOSITORY / "etd_tf").glob("*/__init__.py")}
     folders = {path.parent.relative_to(REPOSITORY / "tests").parts[:1] for path in TESTS}
-    strays = {folder[0] for folder in folders if folder} - packages
+    strays = {folder[0] for folder in folders if folder} - packages - set(CROSS_CUTTING)
     assert not strays, f"no package of this name: {strays}"
 
 
