@@ -22,9 +22,7 @@ class Tracker:
         done: Work that an earlier run has done; it does not count towards the rate.
     """
 
-    def __init__(
-        self, description: str, total: int | None, unit: str, *, done: int = 0
-    ) -> None:
+    def __init__(self, description: str, total: int | None, unit: str, *, done: int = 0) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done = self._initial = done
         self.note = ""
@@ -80,9 +78,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def track(
-    description: str, total: int | None, unit: str, *, done: int = 0
-) -> Iterator[Tracker]:
+def track(description: str, total: int | None, unit: str, *, done: int = 0) -> Iterator[Tracker]:
     """Shows the progress of a block of work; see `Tracker` for the arguments."""
     tracker = Tracker(description, total, unit, done=done)
     try:
