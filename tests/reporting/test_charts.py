@@ -52,6 +52,23 @@ def test_values_that_are_not_finite_are_left_out():
     assert parse(figure).find(".//circle") is not None  # a single point is visible
 
 
+def test_bands_and_levels():
+    series = [
+        Series("a", [0, 10], [1.0, 2.0], low=[0.0, 1.0], high=[2.0, 4.0]),
+        Series("level", [0, 10], [3.0, 3.0], dashed=True),
+    ]
+    figure = line_chart(series, title="t", x_label="x")
+    x, y = tick_positions(figure, "x"), tick_positions(figure, "y")
+    (polygon,) = parse(figure).iter("polygon")
+    corners = [tuple(map(float, pair.split(","))) for pair in polygon.get("points").split()]
+    expected = [(x[0], y[2.0]), (x[10], y[4.0]), (x[10], y[1.0]), (x[0], y[0.0])]
+    assert [c for pair in corners for c in pair] == pytest.approx(
+        [c for pair in expected for c in pair], abs=0.11
+    )
+    dashed = [line.get("class") for line in parse(figure).iter("polyline")]
+    assert dashed == ["line c0", "line c0 dashed"]
+
+
 def test_no_values_at_all_is_said_in_words():
     figure = line_chart([Series("a", [], [])], title="t", x_label="x")
     assert "No values were recorded" in figure
