@@ -5,6 +5,7 @@ random initialisation at equal compute.
 """
 
 import datetime
+import gc
 import shlex
 from pathlib import Path
 
@@ -84,6 +85,7 @@ class _Runs:
             self._runs[spec] = add_scores(self._study, spec, run)
         except DivergenceError as error:
             self._failures.append(f"{spec.name}: {error}")
+        gc.collect()  # models and compiled steps refer to each other; devices run full otherwise
 
     def _report(self) -> Comparison:
         study = self._study
