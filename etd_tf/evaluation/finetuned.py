@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.families import find_family, read_config, read_parameters
 from etd_tf.checkpoints.huggingface import write_huggingface
-from etd_tf.checkpoints.loading import load_checkpoint
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.sources import resolve_source
@@ -20,7 +20,7 @@ from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
 from etd_tf.files import atomic_directory
 from etd_tf.modeling.config import read_json_object
-from etd_tf.types import Parameters
+from etd_tf.types import Array, Parameters
 
 _ARCHITECTURES = {
     "classifier": "BertForSequenceClassification",
@@ -151,36 +151,55 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
             "directory with safetensors weights, such as the model/ of a fine-tuning run."
         )
     tensors = SafetensorsFile(directory / "model.safetensors")
-    heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
-    if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
-        raise InputError(
-            f"{directory} has no classifier.weight and no qa_outputs.weight: it is not fine-tuned. "
-            "Leave out --nofinetune to fine-tune it."
-        )
-    checkpoint = load_checkpoint(directory, dtype=dtype)
-    kernel, bias = tensors[f"{heads[0]}.weight"], tensors[f"{heads[0]}.bias"]
-    outputs = len(bias)
+    head = _find_head(tensors, directory)
+    checkpoint = _load_encoder(tensors, head, directory, dtype)
+    kernel, bias = tensors[f"{head}.weight"], tensors[f"{head}.bias"]
     model: TaskModel = (
-        SequenceClassifier(checkpoint.config, outputs, dtype=dtype)
-        if heads[0] == "classifier"
+        SequenceClassifier(checkpoint.config, len(bias), dtype=dtype)
+        if head == "classifier"
         else SpanClassifier(checkpoint.config, dtype=dtype)
     )
     expected = (tuple(model.output_dense.kernel.shape)[::-1], tuple(model.output_dense.bias.shape))
     if (kernel.shape, bias.shape) != expected:
         raise InputError(
             f"{directory}: the head has shapes {kernel.shape} and {bias.shape}, expected "
-            f"{expected[0]} and {expected[1]}."
+            f"{expected[0]} and {expected[1]}. The file is not a BERT's of this configuration."
         )
     known = checkpoint.parameters()
     wanted = [name for name in model.get_parameters() if name not in _HEAD]
     missing = [name for name in wanted if name not in known]
     if missing:
         raise InputError(f"{directory} lacks {', '.join(missing)}. Save the whole model again.")
-    model.set_parameters(
-        {**{name: known[name] for name in wanted}, "head.kernel": kernel.T, "head.bias": bias}
-    )
-    names = _label_names(directory, outputs) if heads[0] == "classifier" else ()
+    weights = {name: known[name] for name in wanted}
+    model.set_parameters({**weights, "head.kernel": kernel.T, "head.bias": bias})
+    names = _label_names(directory, len(bias)) if head == "classifier" else ()
     return FinetunedModel(model, checkpoint, names)
+
+
+def _find_head(tensors: Mapping[str, Array], directory: Path) -> str:
+    heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
+    if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
+        raise InputError(
+            f"{directory} has no classifier.weight and no qa_outputs.weight: it is not fine-tuned. "
+            "Leave out --nofinetune to fine-tune it."
+        )
+    return heads[0]
+
+
+def _load_encoder(
+    tensors: Mapping[str, Array], head: str, directory: Path, dtype: Any
+) -> Checkpoint:
+    """Everything but the head, which a checkpoint has no place for."""
+    config_file = directory / "config.json"
+    values = read_json_object(config_file)
+    family = find_family(values, str(config_file))
+    config = read_config(values, family)
+    body = {name: tensors[name] for name in tensors if not name.startswith(f"{head}.")}
+    parameters = read_parameters(body, family, config, str(directory))
+    tokenizer = Tokenizer.find(directory)
+    return Checkpoint.from_parameters(
+        config, parameters, tokenizer=tokenizer, source=str(directory), dtype=dtype
+    )
 
 
 def _label_names(directory: Path, outputs: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from etd_tf.checkpoints import save_checkpoint
 from etd_tf.errors import InputError
@@ -79,7 +80,7 @@ def test_pytorch_answers_alike(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["classes", "score", "span"])
-def test_round_trip(tmp_path, kind):
+def test_round_trip(tmp_path, caplog, kind):
     model = {
         "classes": classifier,
         "score": lambda: classifier(1),
@@ -88,6 +89,7 @@ def test_round_trip(tmp_path, kind):
     names = NAMES if kind == "classes" else ()
     save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=names)
     loaded = load_finetuned(tmp_path / "m")
+    assert "not used" not in caplog.text
     assert loaded.label_names == names
     assert loaded.checkpoint.tokenizer.fingerprint() == tiny_tokenizer().fingerprint()
     for name, value in model.get_parameters().items():
@@ -106,6 +108,20 @@ def test_directories_that_are_not_finetuned_are_refused(tmp_path):
         load_finetuned(tmp_path / "m")
     with pytest.raises(InputError, match=r"has no model.safetensors"):
         load_finetuned(tmp_path / "nowhere")
+
+
+def test_heads_of_other_shapes_and_missing_weights_are_refused(tmp_path):
+    save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES)
+    path = tmp_path / "m" / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    wide = np.zeros((3, 16), np.float32)
+    safetensors.numpy.save_file({**tensors, "classifier.weight": wide}, path)
+    with pytest.raises(InputError, match=r"head has shapes \(3, 16\)"):
+        load_finetuned(tmp_path / "m")
+    kept = {name: value for name, value in tensors.items() if "pooler" not in name}
+    safetensors.numpy.save_file(kept, path)
+    with pytest.raises(InputError, match=r"lacks pooler.kernel, pooler.bias"):
+        load_finetuned(tmp_path / "m")
 
 
 def test_label_names_must_be_there_and_fit(tmp_path):
