@@ -13,7 +13,7 @@ from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import DivergenceError
 from etd_tf.jobs.compare_arm import load_run, run_arm
 from etd_tf.jobs.compare_downstream import add_scores, check_downstream, teacher_scores
-from etd_tf.jobs.compare_study import Study, open_study
+from etd_tf.jobs.compare_study import Study, begin_study, open_study
 from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec
 from etd_tf.progress import track
 from etd_tf.reporting import describe_machine, model_facts
@@ -41,6 +41,7 @@ def run_comparison(options: CompareOptions) -> Comparison:
     check_downstream(options.downstream)
     with open_study(folder, options.base.settings):
         study = Study.prepare(options, folder)
+        begin_study(folder, options.base.settings)
         comparison = _Runs(study).finish()
     if comparison.failures:
         raise DivergenceError(

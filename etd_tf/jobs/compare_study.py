@@ -18,7 +18,7 @@ from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec, student_name
 from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, prepare_corpus, with_tokenizer
-from etd_tf.jobs.run_directory import RunDirectory, hold_directory
+from etd_tf.jobs.run_directory import LOCK_FILE, RunDirectory, hold_directory
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig, read_json_object
 
@@ -41,7 +41,7 @@ def open_study(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
     """Takes hold of a comparison's directory, to begin it, continue it or add to it.
 
     Args:
-        folder: The directory; made if missing.
+        folder: The directory; made if missing, and removed if nothing was begun in it.
         settings: Flag values by name.
 
     Raises:
@@ -49,17 +49,32 @@ def open_study(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
             process works in it, or it cannot be written.
     """
     check_study(folder, settings)
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with hold_directory(folder):
             check_study(folder, settings)  # now nobody changes it
-            fixed = {name: value for name, value in settings.items() if name not in _FREE}
-            write_atomically(folder / STUDY_FILE, json.dumps(fixed, indent=2) + "\n")
             yield
     except PermissionError as error:
         raise InputError(
             f"--output_dir={folder} cannot be written ({error.strerror}). Choose another directory."
         ) from error
+    finally:
+        if made and not (folder / STUDY_FILE).exists():
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def begin_study(folder: Path, settings: Mapping[str, str]) -> None:
+    """Notes the settings; called when the work is known to be possible.
+
+    Args:
+        folder: The opened directory.
+        settings: Flag values by name.
+    """
+    fixed = {name: value for name, value in settings.items() if name not in _FREE}
+    write_atomically(folder / STUDY_FILE, json.dumps(fixed, indent=2) + "\n")
 
 
 def check_study(folder: Path, settings: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
 # The first line of flags.txt: a directory without it is none of ours.
 _MARK = "# Flags of one run of etd_distill; the same flags continue it while it is unfinished.\n"
-_LOCK_FILE, _TIMING_FILE = ".lock", "timing.json"
+LOCK_FILE, _TIMING_FILE = ".lock", "timing.json"
 _CONTENT = (
     FINISHED_FILE,
     "report.html",
@@ -166,7 +166,7 @@ def open_run_directory(
             yield RunDirectory(path, settings, overwrite)
     finally:
         if made and not (path / FLAGS_FILE).exists():  # refused before it began
-            (path / _LOCK_FILE).unlink(missing_ok=True)
+            (path / LOCK_FILE).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.rmdir()
 
@@ -202,7 +202,7 @@ def hold_directory(path: Path) -> Iterator[None]:
         InputError: Another process works in it.
     """
     # The kernel drops the lock with the process, so a killed run never blocks the next.
-    with open(path / _LOCK_FILE, "a", encoding="utf-8") as file:
+    with open(path / LOCK_FILE, "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

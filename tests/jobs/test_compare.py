@@ -12,6 +12,7 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.evaluation.finetuning import FinetuneOptions
 from etd_tf.jobs import compare, compare_arm
 from etd_tf.jobs.compare import run_comparison
 from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
@@ -20,7 +21,7 @@ from etd_tf.jobs.compare_summary import describe_comparison
 from etd_tf.jobs.compare_types import CompareOptions, DownstreamOptions, parse_student
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from tests.evaluation.fixtures import write_stsb
+from tests.evaluation.fixtures import write_sst2, write_stsb
 from tests.jobs.tiny_job import write_teacher, write_text
 
 STEPS, BATCH, LENGTH, SCORED = 8, 4, 16, 16
@@ -158,6 +159,20 @@ def test_arms_can_be_added_and_share_scores(study, monkeypatch):
     assert runs[2].curve[0] != runs[1].curve[0]
 
 
+def test_tasks_can_be_added_to_finished_runs(inputs, study):
+    options, comparison = study
+    write_sst2(inputs / "glue")
+    finetuning = FinetuneOptions(epochs=1, batch_size=16)
+    downstream = DownstreamOptions(("glue/sst2",), str(inputs / "glue"), finetuning)
+    fewer = dataclasses.replace(options, arms=("none",), downstream=downstream)
+    (run,) = run_comparison(fewer).runs
+    assert run.curve == comparison.runs[0].curve
+    ((step, accuracy),) = run.downstream["glue/sst2"].points
+    assert step == STEPS
+    assert run.downstream["glue/sst2"].metric == "accuracy"
+    assert 16 * accuracy == pytest.approx(round(16 * accuracy))  # of 16 examples
+
+
 def test_an_interrupted_run_goes_on_exactly(inputs, study, tmp_path, monkeypatch):
     options = options_for(inputs, tmp_path / "out", arms=("impt",))
 
@@ -225,7 +240,8 @@ def test_other_directories_are_refused(inputs, tmp_path):
 def test_depth_needs_the_teachers_width(inputs, tmp_path):
     options = options_for(inputs, tmp_path / "out", arms=("none", "depth"))
     with pytest.raises(InputError, match="Use --students=2x15x3x22, or leave depth out"):
-        check_comparison(options)
+        run_comparison(options)
+    assert not (tmp_path / "out").exists()  # so that other settings can be tried there
     students = (parse_student("2x15x3x22"),)
     _, configs = check_comparison(dataclasses.replace(options, students=students))
     assert {config.hidden_size for config in configs.values()} == {15}
