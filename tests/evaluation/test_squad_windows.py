@@ -81,6 +81,14 @@ def test_answers_inside_a_word_take_its_token(checkpoint):
     assert window_text(windows, data, 0, *span) == "mat"
 
 
+def test_neighbours_that_touch_the_answer_stay_outside(checkpoint):
+    data = dataset("on (mat)!", "cat?", ("mat", 4))
+    windows = make_windows(checkpoint, data, WindowOptions(16, 4))
+    positions = answer_positions(windows, data)
+    span = [positions[f"{side}_positions"][0] for side in ("start", "end")]
+    assert window_text(windows, data, 0, *span) == "mat"
+
+
 def test_questions_without_answer_point_at_the_first_token(checkpoint):
     data = dataset("the cat sat", "dog?", version="v2.0")
     positions = answer_positions(make_windows(checkpoint, data, WindowOptions(16, 4)), data)
