@@ -7,7 +7,6 @@ random initialisation at equal compute.
 import datetime
 import gc
 import shlex
-from pathlib import Path
 
 from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import DivergenceError
@@ -94,7 +93,7 @@ class _Runs:
         flags = [f"--{name}={value}" for name, value in sorted(options.base.settings.items())]
         length, size = records.sequence_length, options.base.trainer.batch_size
         comparison = Comparison(
-            title=f"{Path(options.base.teacher).name}: arms side by side",
+            title=f"{options.base.teacher}: arms side by side",
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=shlex.join(["etd_compare", *flags]),
             teacher=model_facts(study.teacher, sequence_length=length, source=options.base.teacher),
