@@ -60,6 +60,12 @@ def define_extraction(flag_set: FlagSet) -> None:
     )
     define_scoring(flag_set)
     flag_set.string("scores", None, "Scores saved by an earlier run (scores.npz) to reuse.")
+    flag_set.boolean(
+        "compensate",
+        False,
+        "Fold cut units into the kept ones that predict them, where that brings the student "
+        "closer to the teacher on held-out text. Goes beyond the published method.",
+    )
 
 
 def define_cut(flag_set: FlagSet) -> None:
@@ -177,6 +183,7 @@ def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
         importance_loss=values.importance_loss,
         importance_examples=values.importance_examples,
         scores=Path(values.scores) if values.scores else None,
+        compensate=values.compensate,
     )
 
 

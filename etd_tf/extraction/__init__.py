@@ -1,5 +1,6 @@
 """Extraction: score a teacher's units, plan which to keep, slice the student out."""
 
+from etd_tf.extraction.compensation import CompensatedStudent, extract_compensated
 from etd_tf.extraction.importance import score_units
 from etd_tf.extraction.layers import layer_map
 from etd_tf.extraction.plan import ExtractionPlan, compose
@@ -9,10 +10,12 @@ from etd_tf.extraction.slicing import slice_parameters
 from etd_tf.extraction.student import extract, initial_student
 
 __all__ = [
+    "CompensatedStudent",
     "ExtractionPlan",
     "UnitScores",
     "compose",
     "extract",
+    "extract_compensated",
     "initial_student",
     "layer_map",
     "plan_extraction",

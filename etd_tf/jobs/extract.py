@@ -11,7 +11,7 @@ from etd_tf.extraction import plan_extraction
 from etd_tf.files import atomic_directory
 from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from etd_tf.jobs.student import InitialStudent, make_initial_student
+from etd_tf.jobs.student import COMPENSATED_DIRECTORY, InitialStudent, make_initial_student
 from etd_tf.modeling.config import BertConfig
 
 STUDENT_DIRECTORY = "student"
@@ -46,13 +46,10 @@ class ExtractOptions:
 
     @property
     def needs_text(self) -> bool:
-        """Whether units have to be scored on text."""
+        """Whether text is read: to score units, or to compensate."""
         extraction = self.extraction
-        return (
-            extraction.extraction == "impt"
-            and extraction.scores is None
-            and extraction.importance_metric != "magnitude"
-        )
+        scored = extraction.extraction == "impt" and extraction.scores is None
+        return extraction.compensate or (scored and extraction.importance_metric != "magnitude")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +84,9 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
     _check_directory(directory, overwrite=options.overwrite)
     if options.needs_text and options.corpus is None:
         raise InputError(
-            "Scoring units needs text. Name it with --corpus (stdlib:pydoc for a try), or use "
-            "--scores of an earlier run, --importance_metric=magnitude or --extraction=rand."
+            "Scoring units needs text. Name it with --corpus (stdlib:pydoc for a try). Without "
+            "text there are --scores of an earlier run, --importance_metric=magnitude and "
+            "--extraction=rand, all without --compensate."
         )
     teacher, config = _load(options)
     records: RecordSet | None = None
@@ -98,7 +96,10 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
         initial = make_initial_student(
             teacher, config, records, options.extraction, scratch, seed=options.seed
         )
-        save_checkpoint(initial.checkpoint, scratch / STUDENT_DIRECTORY)
+        if options.extraction.compensate:
+            (scratch / COMPENSATED_DIRECTORY).rename(scratch / STUDENT_DIRECTORY)
+        else:
+            save_checkpoint(initial.checkpoint, scratch / STUDENT_DIRECTORY)
         lines = [f"--{name}={value}\n" for name, value in sorted(options.settings.items())]
         (scratch / "flags.txt").write_text("".join(lines), encoding="utf-8")
     return ExtractResult(directory, teacher, initial)

@@ -50,6 +50,7 @@ class ExtractionOptions:
         importance_loss: Loss behind the taylor score.
         importance_examples: Sequences used for scoring.
         scores: File of saved scores to reuse.
+        compensate: Fold cut units into kept ones.
     """
 
     extraction: str = "impt"
@@ -59,8 +60,14 @@ class ExtractionOptions:
     importance_loss: str = "auto"
     importance_examples: int = 512
     scores: Path | None = None
+    compensate: bool = False
 
     def __post_init__(self) -> None:
+        if self.compensate and self.extraction == "none":
+            raise InputError(
+                "--compensate folds units that an extraction cuts, so it has no effect on "
+                "--extraction=none. Leave one of them out."
+            )
         if self.scores is not None and not self.scores.is_file():
             raise InputError(f"--scores={self.scores} does not exist; give a scores.npz.")
         if self.scores is not None and self.extraction != "impt":

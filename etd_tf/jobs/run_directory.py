@@ -23,6 +23,7 @@ _CONTENT = (
     "report.html",
     "plan.json",
     "scores.npz",
+    "compensated",
     _TIMING_FILE,
     "metrics.jsonl",
     "tensorboard",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import logging
 
-from etd_tf.checkpoints import Checkpoint
+from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.data.batches import load_examples
 from etd_tf.data.records import RecordSet
 from etd_tf.errors import InputError
@@ -14,6 +14,7 @@ from etd_tf.extraction import (
     ExtractionPlan,
     UnitScores,
     extract,
+    extract_compensated,
     initial_student,
     plan_extraction,
     score_units,
@@ -21,6 +22,8 @@ from etd_tf.extraction import (
 from etd_tf.jobs.options import ExtractionOptions
 from etd_tf.modeling.config import BertConfig
 from etd_tf.types import Array
+
+COMPENSATED_DIRECTORY = "compensated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class InitialStudent:
         checkpoint: The student.
         plan: Where its weights come from; None for random initialisation.
         scores: The scores behind the plan, if any.
-        scoring_seconds: Time spent on scoring just now; 0 for reused scores.
+        scoring_seconds: Time spent on scoring and compensation just now; 0 for reused ones.
     """
 
     checkpoint: Checkpoint
@@ -84,7 +87,34 @@ def make_initial_student(
             layer_selection=options.layer_selection,
         )
         plan.save(plan_path)
-    return InitialStudent(extract(teacher, plan), plan, scores, seconds)
+    if not options.compensate:
+        return InitialStudent(extract(teacher, plan), plan, scores, seconds)
+    started = time.monotonic()
+    student = _compensated(teacher, plan, records, options, run_dir, seed=seed)
+    return InitialStudent(student, plan, scores, seconds + time.monotonic() - started)
+
+
+def _compensated(
+    teacher: Checkpoint,
+    plan: ExtractionPlan,
+    records: RecordSet | None,
+    options: ExtractionOptions,
+    run_dir: Path,
+    *,
+    seed: int,
+) -> Checkpoint:
+    """Extracts with compensation; keeps the student, which a plan alone cannot reproduce."""
+    path = run_dir / COMPENSATED_DIRECTORY
+    if path.exists():
+        return load_checkpoint(path)
+    examples = _sample(records, options, "--compensate folds units by their activations", seed=seed)
+    result = extract_compensated(teacher, plan, examples)
+    if not any(result.ridges.values()):
+        logging.warning(
+            "Compensation did not help on held-out text; the student is sliced plainly."
+        )
+    save_checkpoint(result.student, path)
+    return result.student
 
 
 def make_scores(
@@ -171,16 +201,27 @@ def scoring_examples(
     """
     if options.importance_metric == "magnitude":
         return None
+    return _sample(
+        records,
+        options,
+        f"--importance_metric={options.importance_metric} scores units",
+        seed=seed,
+    )
+
+
+def _sample(
+    records: RecordSet | None, options: ExtractionOptions, purpose: str, *, seed: int
+) -> dict[str, Array]:
     if records is None:
         raise InputError(
-            f"--importance_metric={options.importance_metric} scores units on text. Name it with "
-            "--corpus, or use --scores of an earlier run, --importance_metric=magnitude or "
-            "--extraction=rand."
+            f"{purpose} on text. Name it with --corpus. Without text there are --scores of an "
+            "earlier run, --importance_metric=magnitude and --extraction=rand, all without "
+            "--compensate."
         )
     available = records.num_examples()
     if available < options.importance_examples:
         logging.warning(
-            "The corpus has %d sequences; scoring uses them all instead of %d.",
+            "The corpus has %d sequences; extraction reads them all instead of %d.",
             available,
             options.importance_examples,
         )

@@ -62,6 +62,27 @@ def test_scoring_on_text_and_reusing_the_scores(teacher, tmp_path):
     assert second.initial.checkpoint.fingerprint() == first.initial.checkpoint.fingerprint()
 
 
+def test_compensation_reads_text_and_changes_readers_alone(teacher, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"the dog ran on and on, said {i} cats." * 3 for i in range(40)))
+    corpus = CorpusOptions((str(text),), sequence_length=16, cache_dir=tmp_path / "cache")
+    folding = ExtractionOptions("rand", compensate=True, importance_examples=16)
+    options = _options(teacher, tmp_path, corpus=corpus, extraction=folding)
+    result = run_extraction(options)
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["flags.txt", "plan.json", "student"]
+    saved = load_checkpoint(out / "student")
+    assert saved.fingerprint() == result.initial.checkpoint.fingerprint()
+    plain = extract(load_checkpoint(teacher), ExtractionPlan.load(out / "plan.json")).parameters()
+    for name, value in saved.parameters().items():
+        if "embeddings" in name or "layer_norm" in name or "pooler" in name:
+            np.testing.assert_array_equal(value, plain[name])
+    with pytest.raises(InputError, match="all without --compensate"):
+        run_extraction(dataclasses.replace(options, corpus=None, overwrite=True))
+    with pytest.raises(InputError, match="has no effect on --extraction=none"):
+        ExtractionOptions("none", compensate=True)
+
+
 def test_weight_magnitude_and_no_extraction_need_no_text(teacher, tmp_path):
     by_weight = ExtractionOptions(importance_metric="magnitude")
     result = run_extraction(_options(teacher, tmp_path, extraction=by_weight))
