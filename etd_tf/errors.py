@@ -17,6 +17,10 @@ class DivergenceError(EtdError, RuntimeError):
     """Training produced a loss or gradient that is not finite."""
 
 
+class WorkerLostError(EtdError, RuntimeError):
+    """Another worker process of the training run is gone; a restart continues the run."""
+
+
 class Interrupted(BaseException):
     """A signal asked the process to end; work done so far has been saved.
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from absl import flags
 
-from etd_tf.errors import EtdError, InputError, Interrupted
+from etd_tf.errors import DivergenceError, EtdError, InputError, Interrupted
 
-EXIT_INPUT_ERROR = 2
+EXIT_FAILURE, EXIT_INPUT_ERROR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _HELP_WIDTH = 96
 _HELP_FLAGS = ("--help", "-help", "-h", "--helpfull", "--helpshort")
@@ -120,8 +120,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; default `sys.argv[1:]`.
 
     Returns:
-        The exit status: 0, 2 after an input error, or 128 + the number of the signal
-        that ended the work.
+        The exit status: 0, 2 after an input error, 1 after one that is not the user's, or
+        128 + the number of the signal that ended the work.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     flag_set = FlagSet()
@@ -145,11 +145,13 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         problem = str(error).removeprefix("ERROR:: ")
         return _fail(command, f"{problem}\n{command.name} --help lists all flags.")
     except EtdError as error:
-        return _fail(command, str(error))
+        theirs = isinstance(error, InputError | DivergenceError)
+        return _fail(command, str(error), EXIT_INPUT_ERROR if theirs else EXIT_FAILURE)
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        return _fail(command, f"{error}. Free some space and run the same command again.")
+        problem = f"{error}. Free some space and run the same command again."
+        return _fail(command, problem, EXIT_FAILURE)
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")
@@ -171,9 +173,9 @@ def _import_tensorflow() -> None:
         os.close(null)
 
 
-def _fail(command: Command, message: str) -> int:
+def _fail(command: Command, message: str, status: int = EXIT_INPUT_ERROR) -> int:
     sys.stderr.write(f"{command.name}: {message}\n")
-    return EXIT_INPUT_ERROR
+    return status
 
 
 class _terminable:  # noqa: N801 - used as a with-statement keyword

@@ -131,7 +131,17 @@ class Trainer:
             DivergenceError: The loss is not finite; the last checkpoint stays.
             Interrupted: SIGTERM or SIGINT came; a checkpoint of this step was written.
             InputError: The checkpoints belong to another run.
+            WorkerLostError: Another worker process is gone.
         """
+        with self.workers.loss_reported():
+            return self._fit(train_batches, validation, on_evaluate)
+
+    def _fit(
+        self,
+        train_batches: TrainBatches,
+        validation: tf.data.Dataset | None,
+        on_evaluate: Callable[[int], None] | None,
+    ) -> TrainResult:
         step, seconds = self._store.restore(self.variables())
         self.workers.check_same_step(step)
         started = time.monotonic() - seconds

@@ -1,9 +1,22 @@
 """What the worker processes of one training run must agree on."""
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from etd_tf.distillation.strategy import worker_layout
-from etd_tf.errors import InputError
+from etd_tf.errors import InputError, WorkerLostError
+
+# What collective operations raise, depending on how and when the other side ended.
+_COLLECTIVE_ERRORS = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
 
 
 class Workers:
@@ -46,9 +59,27 @@ class Workers:
 
     def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
         def replica() -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce("SUM", values)
+            placed = tf.identity(values)  # on the replica's device, which the reduction needs
+            return tf.distribute.get_replica_context().all_reduce("SUM", placed)
 
         return self._strategy.run(replica)
+
+    @contextlib.contextmanager
+    def loss_reported(self) -> Iterator[None]:
+        """Tells in plain words that another worker is gone.
+
+        Raises:
+            WorkerLostError: A collective operation failed.
+        """
+        try:
+            yield
+        except _COLLECTIVE_ERRORS as error:
+            if self.count == 1:
+                raise
+            raise WorkerLostError(
+                f"Another of the {self.count} workers is gone ({type(error).__name__}). Start all "
+                "of them again with the same command; they continue from the last checkpoint."
+            ) from error
 
     def check_same_step(self, step: int) -> None:
         """Refuses to continue where the workers found different checkpoints.

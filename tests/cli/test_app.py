@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from etd_tf.cli.app import Command, FlagSet, help_text, run_command
-from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.errors import DivergenceError, InputError, Interrupted, WorkerLostError
 
 
 def _define(flag_set):
@@ -68,7 +68,8 @@ def _raising(error):
         (DivergenceError("NaN."), 2, "try_it: NaN.\n"),
         (Interrupted(signal.SIGTERM, "Saved."), 143, "try_it: interrupted. Saved.\n"),
         (KeyboardInterrupt(), 130, "try_it: interrupted.\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x"), 2, "Free some space and run"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, "Free some space and run"),
+        (WorkerLostError("Gone."), 1, "try_it: Gone.\n"),
     ],
 )
 def test_ends_have_a_status_and_a_message(capsys, error, status, message):
