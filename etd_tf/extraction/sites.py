@@ -61,10 +61,10 @@ def _layer_sites(layer: EncoderLayer, x: Tensor, mask_bias: Tensor) -> LayerSite
     probabilities = ops.softmax(attention.scores + mask_bias, axis=-1)
     values = attention.values
     context = ops.matmul(ops.cast(probabilities, values.dtype), values)
-    ffn_input = layer.attention_layer_norm(x + attention.output)
+    ffn_input = layer.attention_layer_norm(ops.add(x, attention.output))
     preactivation = layer.intermediate(ffn_input)
     inner = activation(layer.config.hidden_act)(preactivation)
-    output = layer.output_layer_norm(ffn_input + layer.output_dense(inner))
+    output = layer.output_layer_norm(ops.add(ffn_input, layer.output_dense(inner)))
     return LayerSites(
         x,
         attention.queries,

@@ -61,6 +61,16 @@ def test_the_seed_determines_the_scores():
         assert _worst(scores[2], scores[0]) > 1e-3
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_teacher_in_low_precision_is_scored_alike(metric):
+    teacher = _teacher()
+    expected = score_units(teacher, _examples(teacher), metric=metric)
+    low = teacher.astype("mixed_bfloat16")
+    scores = score_units(low, _examples(teacher), metric=metric)
+    assert scores.teacher_fingerprint == expected.teacher_fingerprint
+    assert _worst(scores, expected) < 0.1
+
+
 def test_scoring_leaves_the_teacher_as_it_is():
     teacher = _teacher()
     before = teacher.fingerprint()

@@ -38,5 +38,18 @@ def test_sites_agree_with_the_encoder_and_with_their_readers():
         assert out.shape == np.shape(site.output)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+def test_sites_follow_the_encoder_in_low_precision(policy):
+    teacher = tiny_checkpoint(seed=8).astype(policy)
+    batch = random_batch(teacher.config)
+    trace = teacher.encoder.trace(batch)
+    for site, expected in zip(
+        trace_sites(teacher.encoder, batch), trace.hidden_states, strict=True
+    ):
+        assert site.output.dtype == expected.dtype
+        ours, theirs = (np.asarray(x).astype(np.float32) for x in (site.output, expected))
+        assert relative_error(ours, theirs) < 0.02
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
