@@ -66,9 +66,7 @@ def forecast_cost(
     length, trainer = options.corpus.sequence_length, options.trainer
     sequences = trainer.steps * trainer.batch_size
     extraction = options.extraction
-    scored = 0
-    if extraction.extraction == "impt" and extraction.scores is None:
-        scored = extraction.importance_examples
+    scored = extraction.importance_examples if extraction.scores_text else 0
     scoring = scoring_flops(teacher.config, sequences=scored, sequence_length=length)
     training = training_flops(teacher.config, student, sequences=sequences, sequence_length=length)
     parameters = student.num_parameters(

@@ -47,9 +47,7 @@ class ExtractOptions:
     @property
     def needs_text(self) -> bool:
         """Whether text is read: to score units, or to compensate."""
-        extraction = self.extraction
-        scored = extraction.extraction == "impt" and extraction.scores is None
-        return extraction.compensate or (scored and extraction.importance_metric != "magnitude")
+        return self.extraction.compensate or self.extraction.scores_text
 
 
 @dataclasses.dataclass(frozen=True)

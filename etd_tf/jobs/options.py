@@ -75,6 +75,12 @@ class ExtractionOptions:
                 f"--scores is used with --extraction=impt only, not with {self.extraction}."
             )
 
+    @property
+    def scores_text(self) -> bool:
+        """Whether the teacher's units are scored on text."""
+        made_now = self.extraction == "impt" and self.scores is None
+        return made_now and self.importance_metric != "magnitude"
+
 
 @dataclasses.dataclass(frozen=True)
 class CorpusOptions:

@@ -89,9 +89,8 @@ def make_initial_student(
         plan.save(plan_path)
     if not options.compensate:
         return InitialStudent(extract(teacher, plan), plan, scores, seconds)
-    started = time.monotonic()
-    student = _compensated(teacher, plan, records, options, run_dir, seed=seed)
-    return InitialStudent(student, plan, scores, seconds + time.monotonic() - started)
+    student, more = _compensated(teacher, plan, records, options, run_dir, seed=seed)
+    return InitialStudent(student, plan, scores, seconds + more)
 
 
 def _compensated(
@@ -102,11 +101,12 @@ def _compensated(
     run_dir: Path,
     *,
     seed: int,
-) -> Checkpoint:
+) -> tuple[Checkpoint, float]:
     """Extracts with compensation; keeps the student, which a plan alone cannot reproduce."""
     path = run_dir / COMPENSATED_DIRECTORY
     if path.exists():
-        return load_checkpoint(path)
+        return load_checkpoint(path), 0.0
+    started = time.monotonic()
     examples = _sample(records, options, "--compensate folds units by their activations", seed=seed)
     result = extract_compensated(teacher, plan, examples)
     if not any(result.ridges.values()):
@@ -114,7 +114,7 @@ def _compensated(
             "Compensation did not help on held-out text; the student is sliced plainly."
         )
     save_checkpoint(result.student, path)
-    return result.student
+    return result.student, time.monotonic() - started
 
 
 def make_scores(

@@ -1,0 +1,116 @@
+"""Tests of the main job's settings."""
+
+import math
+import sys
+import types
+
+import pytest
+
+from etd_tf.distillation import TrainerOptions
+from etd_tf.errors import InputError
+from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.losses import LogitsDistillation, MiniLMv2
+from tests.helpers import tiny_config
+
+
+def _options(tmp_path, **changes):
+    return DistillOptions(
+        **{
+            "teacher": "t",
+            "output_dir": tmp_path,
+            "student": StudentSize(),
+            "extraction": ExtractionOptions(),
+            "corpus": CorpusOptions(("text.txt",)),
+            "trainer": TrainerOptions(steps=1),
+            **changes,
+        }
+    )
+
+
+def _records(predictions):
+    return types.SimpleNamespace(
+        source="R", layout=types.SimpleNamespace(num_predictions=predictions)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dropout": 1.0}, r"--dropout=1\.0 is outside \[0, 1\)"),
+        ({"dropout": -0.1}, r"--dropout=-0\.1 is outside"),
+        ({"student_loss_weight": math.nan}, r"--student_loss_weight=nan is outside \[0, 1\)"),
+        ({"masking_rate": 1.01}, r"--masking_rate=1\.01 is outside \[0, 1\]"),
+        ({"loss": "mlm", "masking_rate": 0.0}, r"need masked input, .* leave it out"),
+        ({"student_loss_weight": 0.1, "masking_rate": 0.0}, r"need masked input"),
+    ],
+)
+def test_shares_must_be_shares(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        _options(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "predictions", "expected"),
+    [
+        ({}, 0, 0.0),
+        ({"loss": "mlm"}, 0, 0.15),
+        ({"student_loss_weight": 0.5}, 0, 0.15),
+        ({"loss": "mlm", "masking_rate": 0.4}, 0, 0.4),
+        ({"masking_rate": 0.4}, 0, 0.4),
+        ({"loss": "mlm"}, 20, 0.0),  # the records' own masked tokens are used
+        ({}, 20, 0.0),
+    ],
+)
+def test_the_masking_rate_follows_loss_and_records(tmp_path, changes, predictions, expected):
+    assert _options(tmp_path, **changes).resolve_masking(_records(predictions)) == expected
+
+
+def test_masking_twice_or_not_at_all_is_refused(tmp_path):
+    options = _options(tmp_path, masking_rate=0.15)
+    with pytest.raises(InputError, match="R holds masked tokens already; leave --masking_rate out"):
+        options.resolve_masking(_records(20))
+    (tmp_path / "x.tfrecord").touch()
+    records = CorpusOptions((str(tmp_path / "x.tfrecord"),))
+    options = _options(tmp_path, loss="mlm", masking_rate=0.0, corpus=records)
+    assert options.resolve_masking(_records(20)) == 0.0
+    with pytest.raises(InputError, match=r"R holds none and --masking_rate is 0; leave it out"):
+        options.resolve_masking(_records(0))
+
+
+def test_losses_get_their_options(tmp_path):
+    loss = _options(tmp_path, loss="minilmv2", loss_options={"relation_heads": 6}).make_loss()
+    assert isinstance(loss, MiniLMv2)
+    assert loss.get_config()["relation_heads"] == 6
+    loss = _options(tmp_path, loss="mlm", loss_options={"temperature": 3.0}).make_loss()
+    assert isinstance(loss, LogitsDistillation)
+    assert loss.temperature == 3.0
+
+
+def test_sizes_default_to_the_teachers():
+    teacher = tiny_config()
+    assert StudentSize().config(teacher) == teacher
+    student = StudentSize(layers=1, hidden=6, heads=2, intermediate=4).config(teacher)
+    sizes = (student.num_layers, student.hidden_size, student.num_heads, student.intermediate_size)
+    assert sizes == (1, 6, 2, 4)
+    assert student.vocab_size == teacher.vocab_size
+
+
+def test_scoring_text_is_needed_for_some_extractions_only(tmp_path):
+    (tmp_path / "scores.npz").touch()
+    cases = {
+        True: [{}, {"importance_metric": "activation"}],
+        False: [
+            {"extraction": "rand"},
+            {"extraction": "none"},
+            {"importance_metric": "magnitude"},
+            {"scores": tmp_path / "scores.npz"},
+        ],
+    }
+    for expected, settings in cases.items():
+        for changes in settings:
+            assert ExtractionOptions(**changes).scores_text is expected, changes
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
