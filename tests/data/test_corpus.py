@@ -34,8 +34,8 @@ def test_gzip_and_json_lines(tmp_path):
     rows = [{"text": "héllo\n\nworld", "id": 1}, {"text": "  "}, {"text": "b"}]
     content = "\n".join(map(json.dumps, rows)).encode() + b"\n\n"
     (tmp_path / "a.jsonl").write_bytes(content)
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(content))
-    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"c\n\nd"))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(content, mtime=0))
+    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"c\n\nd", mtime=0))
     assert documents(tmp_path / "a.jsonl") == ["héllo\nworld", "b"]
     assert documents(tmp_path / "*.gz") == ["héllo\nworld", "b", "c", "d"]
 
@@ -108,7 +108,7 @@ def test_content_hash_ignores_names_but_not_content(tmp_path):
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1: .*found list"),
         ("a.jsonl", b"plain text\n", r"a\.jsonl:1: not valid JSON"),
         ("a.txt.gz", b"not gzip", r"a\.txt\.gz is damaged or cut short"),
-        ("a.txt.gz", gzip.compress(b"hello " * 99)[:-9], "Fetch or compress it again"),
+        ("a.txt.gz", gzip.compress(b"hello " * 99, mtime=0)[:-9], "Fetch or compress it again"),
     ],
 )
 def test_bad_files_are_named_with_the_place(tmp_path, name, content, message):
