@@ -32,6 +32,7 @@ def _scores(config, seed=0, **changes):
 def test_top_k_breaks_ties_by_index_and_keeps_order():
     assert top_k(np.array([1.0, 3.0, 3.0, 2.0]), 2).tolist() == [1, 2]
     assert top_k(np.array([2.0, 2.0, 1.0, 2.0]), 2).tolist() == [0, 1]
+    assert top_k(np.ones(300), 40).tolist() == list(range(40))
     assert top_k(np.array([0.0, 5.0, 9.0]), 2).tolist() == [1, 2]
 
 
