@@ -38,6 +38,9 @@ def define_flags(flag_set: FlagSet) -> None:
     flag_set.integer(
         "evaluate_every", 100, "Steps between held-out evaluations; 0: at the end.", minimum=0
     )
+    flag_set.integer(
+        "held_out_sequences", 512, "Held-out sequences behind each held-out loss.", minimum=1
+    )
     training_flags.define_hardware(flag_set)
     shared.define_output(flag_set)
     flag_set.strings(
@@ -94,6 +97,7 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
         student_loss_weight=values.student_loss_weight,
         dropout=values.dropout,
         masking_rate=values.masking_rate,
+        held_out_sequences=values.held_out_sequences,
         exports=tuple(values.export),
         overwrite=values.overwrite,
         settings=shared.settings(values),

@@ -87,9 +87,7 @@ def run_arm(study: Study, spec: RunSpec) -> ArmRun:
         study.records, study.teacher, options.resolve_masking(study.records), options.trainer
     )
     trainer = make_trainer(options, study.teacher, initial, text, study.strategy)
-    held_out = text.held_out()
-    if held_out is not None:
-        held_out = held_out.take(study.options.held_out_batches).cache()
+    held_out = text.held_out(study.options.held_out_sequences)
     with input_errors():
         training = trainer.fit(
             text.batches, held_out, on_evaluate=lambda step: _keep(study, spec, trainer, step)

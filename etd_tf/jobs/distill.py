@@ -61,7 +61,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):
-            training = trainer.fit(text.batches, text.held_out())
+            training = trainer.fit(text.batches, text.held_out(options.held_out_sequences))
         student = finished_student(trainer.distiller.student, config, options.teacher)
         result = DistillResult(run.path, teacher, student, initial, records, training)
         if run.is_chief:

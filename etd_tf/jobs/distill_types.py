@@ -39,6 +39,7 @@ class DistillOptions:
         masking_rate: Share of the input tokens that are masked. None is 0.15 where a
             masked-LM loss needs it and the records hold no masked tokens of their own, and
             else 0.
+        held_out_sequences: Held-out sequences behind each held-out loss, at most.
         exports: Formats written beside the Hugging Face directory.
         overwrite: Replace an earlier run.
         settings: The flags behind all this, kept in `flags.txt`.
@@ -59,6 +60,7 @@ class DistillOptions:
     student_loss_weight: float = 0.0
     dropout: float | None = None
     masking_rate: float | None = None
+    held_out_sequences: int = 512
     exports: tuple[str, ...] = ("saved_model",)
     overwrite: bool = False
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -122,16 +122,24 @@ class TrainingText:
         first_row = worker_index * (size // num_workers)
         return self._mask(batches, seed=seed, start_step=start_step, first_row=first_row)
 
-    def held_out(self) -> tf.data.Dataset | None:
-        """The held-out batches, always masked the same way; None without such a split."""
+    def held_out(self, sequences: int) -> tf.data.Dataset | None:
+        """Held-out batches, always the same ones and masked the same way.
+
+        Args:
+            sequences: How many, rounded up to whole batches; of a large corpus all of them
+                would take longer than the training.
+
+        Returns:
+            Finite dataset, kept in memory once read; None without a validation split.
+        """
         if not self.records.shards.get(VALIDATION):
             return None
-        batches = evaluation_batches(
-            self.records, batch_size=self.trainer.batch_size, split=VALIDATION
-        )
-        if self.masking_rate <= 0:
-            return batches
-        return self._mask(batches, seed=self.trainer.seed + _HELD_OUT_SEED_OFFSET)
+        size = self.trainer.batch_size
+        batches = evaluation_batches(self.records, batch_size=size, split=VALIDATION)
+        batches = batches.take(-(-sequences // size))
+        if self.masking_rate > 0:
+            batches = self._mask(batches, seed=self.trainer.seed + _HELD_OUT_SEED_OFFSET)
+        return batches.cache()
 
     def _mask(
         self, batches: tf.data.Dataset, *, seed: int, start_step: int = 0, first_row: int = 0

@@ -143,7 +143,9 @@ def _data_facts(options: DistillOptions, records: RecordSet) -> dict[str, str | 
         "training sequences": records.num_examples(TRAIN),
     }
     if records.shards.get(VALIDATION):
-        facts["held-out sequences"] = records.num_examples(VALIDATION)
+        size = options.trainer.batch_size
+        used = -(-options.held_out_sequences // size) * size  # whole batches
+        facts["held-out sequences"] = min(records.num_examples(VALIDATION), used)
     return facts
 
 

@@ -28,7 +28,7 @@ LENGTH = 16
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
-    path = write_text(folder / "text.txt")
+    path = write_text(folder / "text.txt", documents=200)
     return CorpusOptions((str(path),), sequence_length=LENGTH, cache_dir=folder / "cache")
 
 
@@ -92,14 +92,15 @@ def test_workers_together_read_the_batch_of_one_process(records, teacher):
 
 def test_held_out_text_is_masked_the_same_way_every_time(records, teacher):
     text = _text(records, teacher)
-    first, second = (_take(text.held_out(), 99) for _ in range(2))
+    first, second = (_take(text.held_out(512), 99) for _ in range(2))
     for found, expected in zip(first, second, strict=True):
         _assert_equal(found, expected)
-    plain = _take(_text(records, teacher, rate=0.0).held_out(), 99)
+    plain = _take(_text(records, teacher, rate=0.0).held_out(512), 99)
     assert "masked_lm_ids" not in plain[0]
     assert len(plain) == len(first)
+    assert len(_take(text.held_out(5), 99)) == 2 < len(first)  # batches of 4
     train_only = dataclasses.replace(records, shards={"train": records.shards["train"]})
-    assert _text(train_only, teacher).held_out() is None
+    assert _text(train_only, teacher).held_out(512) is None
 
 
 def test_without_masking_the_batches_are_the_records(records, teacher):
