@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.plan import ExtractionPlan, compose
+from etd_tf.extraction.composition import compose
+from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.slicing import slice_parameters
 from etd_tf.modeling.parameters import parameter_shapes
