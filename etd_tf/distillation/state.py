@@ -72,8 +72,12 @@ class StateStore:
         found = self.steps()
         kept = [old for old in found if old <= step][-self.keep :]
         for old in set(found) - set(kept):
-            shutil.rmtree(self.directory / f"step-{old:08d}", ignore_errors=True)
+            self.discard(old)
         return path
+
+    def discard(self, step: int) -> None:
+        """Removes a checkpoint, if there is one of this step."""
+        shutil.rmtree(self.directory / f"step-{step:08d}", ignore_errors=True)
 
     def steps(self) -> list[int]:
         """Lists the steps that have a checkpoint, ascending."""

@@ -238,8 +238,10 @@ class Trainer:
         values = {name: float(value) for name, value in metrics.items()}
         if not np.isfinite(values["loss"]):
             # Weights that were saved at this very step are the ones that failed.
+            if self.workers.is_chief:
+                self._store.discard(step)
             good = [saved for saved in self._store.steps() if saved < step]
-            kept = f"The last good checkpoint is step {good[-1]}" if good else "No checkpoint yet"
+            kept = f"The last good checkpoint is step {good[-1]}" if good else "No good checkpoint"
             raise DivergenceError(
                 f"The loss became {values['loss']} between steps {step} and {step + count}: "
                 f"{_terms(values)}. {kept}. {_CURE}"
