@@ -81,9 +81,9 @@ class SelfAttention(keras.layers.Layer):
         batch, length = ops.shape(x)[:2]
         heads, size = self.config.num_heads, self.config.head_size
         y = ops.transpose(ops.reshape(y, (batch, length, 3, heads, size)), (2, 0, 3, 1, 4))
-        # Not y[0], y[1], y[2]: the gradient of each index is a zero-filled copy of all three.
-        queries, keys, values = ops.unstack(y, 3, axis=0)
-        return queries, keys, values
+        # Not ops.unstack, although its gradient is cheaper: TensorFlow's graph optimizer takes
+        # one of its outputs for another where products of them are scaled, as in relations.
+        return y[0], y[1], y[2]
 
     def call(
         self,
