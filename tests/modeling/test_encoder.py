@@ -335,6 +335,22 @@ def test_one_compiled_function_takes_every_shape():
         assert relative_error(actual, encoder(batch)["sequence_output"]) < 1e-5
 
 
+@pytest.mark.parametrize("part", ["queries", "keys", "values"])
+def test_traced_tensors_survive_the_graph_optimizer(part):
+    """TensorFlow's rewriter of scale, product and sum mistakes outputs of one op for another."""
+    encoder, batch = build(), random_batch(tiny_config())
+
+    def relations(inputs):
+        trace = encoder.trace(inputs)
+        x = getattr(trace, part)[-1]
+        mask = tf.cast(trace.padding_mask, tf.float32)[:, None, None, :]
+        products = tf.matmul(x * np.float32(5**-0.5), x, transpose_b=True)
+        return products + (1.0 - mask) * -10.0
+
+    inputs = {name: tf.constant(value) for name, value in batch.items()}
+    assert relative_error(tf.function(relations)(inputs), relations(inputs)) < 1e-5
+
+
 def test_gradients_reach_every_weight_in_use():
     encoder, batch = build(), random_batch(tiny_config())
     with tf.GradientTape() as tape:
