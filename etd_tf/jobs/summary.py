@@ -29,9 +29,9 @@ def describe_result(result: DistillResult) -> str:
 def loading_lines(directory: str) -> tuple[str, str, str]:
     """Three lines of Python that load a student."""
     return (
-        "import etd_tf",
+        "import etd_tf, numpy as np",
         f'student = etd_tf.load_checkpoint("{directory}")',
-        'student.encoder({"token_ids": [student.tokenizer.backend.encode("Hello!").ids]})',
+        'student.encoder({"token_ids": np.array([student.tokenizer.backend.encode("Hi!").ids])})',
     )
 
 
