@@ -1,0 +1,57 @@
+"""Tests of reading shared flags and of writing them down."""
+
+import sys
+
+import pytest
+
+from etd_tf.cli.app import FlagSet
+from etd_tf.cli.distill import define_flags
+from etd_tf.cli.flags import settings, split_layer_selection, student_size
+
+
+def _parse(*argv):
+    flag_set = FlagSet()
+    define_flags(flag_set)
+    flag_set.values(["etd_distill", *argv])
+    return flag_set.values
+
+
+def test_settings_are_read_back_as_they_were(tmp_path):
+    values = _parse(
+        "--teacher=a b",
+        '--corpus="one,two.txt",three four.txt',
+        "--export=",
+        "--compensate",
+        "--learning_rate=1e-05",
+        "--layer_selection=1,3",
+        "--overwrite",
+        "--dry_run",
+    )
+    written = settings(values)
+    assert written["corpus"] == '"one,two.txt",three four.txt'
+    assert written["compensate"] == "true"
+    # What is done with a directory is no part of a run; unset flags have no text.
+    assert not {"overwrite", "dry_run", "dropout", "flagfile"} & set(written)
+    path = tmp_path / "flags.txt"
+    path.write_text("# x\n" + "".join(f"--{name}={value}\n" for name, value in written.items()))
+    again = _parse(f"--flagfile={path}")
+    assert settings(again) == written
+    for name in ("corpus", "export", "learning_rate", "compensate", "teacher", "dropout"):
+        assert again[name].value == values[name].value, name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("uniform", "uniform"), ("3", (3,)), ("1, 3", (1, 3)), ("1,x", "1,x"), ("", "")],
+)
+def test_layer_selections(text, expected):
+    assert split_layer_selection(_parse(f"--layer_selection={text}")) == expected
+
+
+def test_unset_sizes_are_the_teachers():
+    size = student_size(_parse("--student_hidden=9"))
+    assert (size.layers, size.hidden, size.heads, size.intermediate) == (None, 9, None, None)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,50 @@
+"""Tests of one worker's side of agreement; tests/faults runs several."""
+
+import sys
+
+import pytest
+import tensorflow as tf
+
+from etd_tf.distillation.workers import Workers
+from etd_tf.errors import InputError, WorkerLostError
+
+
+@pytest.fixture
+def workers():
+    return Workers(tf.distribute.get_strategy())
+
+
+def test_one_worker_agrees_with_itself(workers):
+    assert (workers.count, workers.index, workers.is_chief) == (1, 0, True)
+    assert workers.gather(7) == [7]
+    workers.check_same_step(7)
+
+
+def test_different_steps_are_refused(workers, monkeypatch):
+    monkeypatch.setattr(workers, "gather", lambda step: [step, 0])
+    workers.check_same_step(0)
+    with pytest.raises(
+        InputError, match=r"different steps: \[20, 0\]\. They need one --output_dir"
+    ):
+        workers.check_same_step(20)
+
+
+@pytest.mark.parametrize("kind", ["UnavailableError", "AbortedError", "InternalError"])
+def test_a_lost_worker_is_told_from_a_bug(workers, kind):
+    error = getattr(tf.errors, kind)(None, None, "connection reset")
+    with pytest.raises(type(error)), workers.loss_reported():
+        raise error
+    workers.count = 3
+    with (
+        pytest.raises(
+            WorkerLostError, match=rf"Another of the 3 workers is gone \({kind}\)\. Start"
+        ),
+        workers.loss_reported(),
+    ):
+        raise error
+    with pytest.raises(ZeroDivisionError), workers.loss_reported():
+        raise ZeroDivisionError
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
