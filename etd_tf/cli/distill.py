@@ -1,5 +1,6 @@
 """`bin/etd_distill`: the main job."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from absl import flags
 from etd_tf.cli import flags as shared
 from etd_tf.cli import training_flags
 from etd_tf.cli.app import Command, FlagSet, run_command
-from etd_tf.errors import InputError
+from etd_tf.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from etd_tf.jobs.distill_types import DistillOptions
@@ -114,7 +115,15 @@ def run(values: flags.FlagValues) -> None:
     if values.dry_run:
         sys.stdout.write(describe_cost(forecast_cost(options, *check_distillation(options))))
         return
-    sys.stdout.write(describe_result(run_distillation(options)))
+    try:
+        result = run_distillation(options)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        way = "with --nooverwrite continues (--overwrite starts again)"
+        told = str(stop) or "Finished stages are kept."
+        command = f"The same command {way if values.overwrite else 'continues'}."
+        raise Interrupted(signum, f"{told} {command}") from stop
+    sys.stdout.write(describe_result(result))
 
 
 COMMAND = Command("etd_distill", SUMMARY, define_flags, run)

@@ -172,7 +172,8 @@ class Trainer:
             if step > saved:
                 self._save(step, time.monotonic() - started)
             if signum or caught:
-                raise Interrupted(signum or caught[0], _resuming(step, self.options.steps))
+                saying = f"Step {step:,} of {self.options.steps:,} is saved."
+                raise Interrupted(signum or caught[0], saying)
         seconds = time.monotonic() - started
         held_out = {k: v for k, v in log.latest.get("validation", {}).items() if k not in _KEYS}
         tokens = step * self._tokens_per_step
@@ -280,10 +281,6 @@ def _split(batch: Mapping[str, Any], parts: int) -> dict[str, Any]:
         name: tf.reshape(value, (parts, value.shape[0] // parts, *value.shape[1:]))
         for name, value in batch.items()
     }
-
-
-def _resuming(step: int, steps: int) -> str:
-    return f"Step {step:,} of {steps:,} is saved; the same command without --overwrite goes on."
 
 
 def _terms(values: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from etd_tf.checkpoints import load_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.distill import COMMAND
 from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.errors import Interrupted
 from etd_tf.extraction import ExtractionPlan, extract
 from etd_tf.jobs.run_directory import open_run_directory
 from tests.jobs.tiny_job import job_flags, write_teacher, write_text
@@ -128,6 +129,26 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(folder, tmp_path, c
     assert "Traceback" not in error
     assert not (tmp_path / "student").exists()
     assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("stop", "extra", "told"),
+    [
+        (Interrupted(15, "Step 5 is saved."), [], "Step 5 is saved. The same command continues."),
+        (Interrupted(15), [], "Finished stages are kept. The same command continues."),
+        (KeyboardInterrupt(), ["--overwrite"], "The same command with --nooverwrite continues"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(
+    folder, tmp_path, capsys, monkeypatch, stop, extra, told
+):
+    def interrupt(_):
+        raise stop
+
+    monkeypatch.setattr("etd_tf.jobs.distill.run_distillation", interrupt)
+    status = run_command(COMMAND, [*job_flags(folder, tmp_path / "out"), *extra])
+    assert status == (130 if isinstance(stop, KeyboardInterrupt) else 143)
+    assert told in capsys.readouterr().err
 
 
 def test_masked_lm_logits_are_distilled(folder, tmp_path):

@@ -95,9 +95,7 @@ def test_any_interruption_ends_with_the_same_bits(undisturbed, tmp_path):
     for step in (2, 5, 9):  # before the first checkpoint, between two, right after one
         with pytest.raises(tf.errors.OutOfRangeError):
             make_trainer(tmp_path, **OPTIONS).fit(_ending_at(step), validation())
-    with pytest.raises(
-        Interrupted, match=r"Step 1[01] of 12 is saved; .* without --overwrite"
-    ) as end:
+    with pytest.raises(Interrupted, match=r"Step 1[01] of 12 is saved\.") as end:
         make_trainer(tmp_path, **OPTIONS).fit(_signalling_at(10, signal.SIGTERM), validation())
     assert end.value.signum == signal.SIGTERM
     trainer = make_trainer(tmp_path, **OPTIONS)

@@ -24,7 +24,10 @@ def test_kills_and_signals_change_nothing(tmp_path):
     status, seconds = job.end_when(lambda: len(job.checkpoints()) > 1, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
     assert seconds < 10.0
-    saved = re.search(r"etd_distill: interrupted\. Step (\d+) of 150 is saved", job.log())
+    saved = re.search(
+        r"etd_distill: interrupted\. Step (\d+) of 150 is saved\. The same command continues",
+        job.log(),
+    )
     assert saved, job.log()
     assert job.checkpoints()[-1] == int(saved[1])
     assert "Traceback" not in job.log()

@@ -122,7 +122,7 @@ def test_workers_stop_together_and_come_back(tmp_path):
     cluster.wait_for_step(10, workers)
     workers[1].send_signal(signal.SIGTERM)
     assert cluster.end(workers) == [128 + signal.SIGTERM] * 2
-    assert "is saved; the same command" in cluster.log(0)
+    assert "is saved. The same command continues" in cluster.log(0)
 
     workers = cluster.start()  # a worker dies: the other says so
     cluster.wait_for_step(40, workers)
