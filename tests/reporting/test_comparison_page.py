@@ -117,9 +117,7 @@ def test_spreads_in_words():
 def test_files_are_standard_json_and_html(tmp_path):
     runs = (*RUNS, arm_run("impt", [float("nan"), 1.0, 0.5], seed=2))
     write_comparison(tmp_path, sample_comparison(runs))
-    values = json.loads(
-        (tmp_path / "compare.json").read_text(), parse_constant=pytest.fail
-    )
+    values = json.loads((tmp_path / "compare.json").read_text(), parse_constant=pytest.fail)
     assert values["cells"][1]["curve"][0]["mean"] is None
     assert (tmp_path / "compare.html").read_text().startswith("<!DOCTYPE html>")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.html", "compare.json"]
