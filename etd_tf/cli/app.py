@@ -147,15 +147,16 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     except EtdError as error:
         theirs = isinstance(error, InputError | DivergenceError)
         return _fail(command, str(error), EXIT_INPUT_ERROR if theirs else EXIT_FAILURE)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        problem = f"{error}. Free some space and run the same command again."
-        return _fail(command, problem, EXIT_FAILURE)
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")
         return 128 + int(signum)
+    except Exception as error:
+        # By its text, as safetensors and TensorFlow have error types of their own for it.
+        if not any(os.strerror(number) in str(error) for number in _FULL):
+            raise
+        problem = f"{str(error).splitlines()[0]}. Free some space and run the same command again."
+        return _fail(command, problem, EXIT_FAILURE)
     return 0
 
 

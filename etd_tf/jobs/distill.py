@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import errno
+import os
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -74,6 +76,8 @@ def _memory_errors(options: DistillOptions) -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
+        if os.strerror(errno.ENOSPC) in str(error):  # of the disk
+            raise
         trainer = options.trainer
         raise InputError(
             f"The device's memory is too small for --batch_size={trainer.batch_size} with "

@@ -69,6 +69,7 @@ def _raising(error):
         (Interrupted(signal.SIGTERM, "Saved."), 143, "try_it: interrupted. Saved.\n"),
         (KeyboardInterrupt(), 130, "try_it: interrupted.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, "Free some space and run"),
+        (RuntimeError("I/O error: No space left on device (os error 28)\nat ..."), 1, "Free some"),
         (WorkerLostError("Gone."), 1, "try_it: Gone.\n"),
     ],
 )

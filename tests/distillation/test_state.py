@@ -128,6 +128,7 @@ def test_the_manifest_is_readable(tmp_path):
     folder = _store(tmp_path).save(2, _variables(), seconds=0.5)
     manifest = json.loads((folder / "state.json").read_text())
     assert manifest["step"] == 2
+    assert (folder / "state.safetensors").stat().st_mode & 0o777 == 0o644
     assert manifest["identity"]["loss"] == ["minilm", {"x": [1, 2]}]
 
 
