@@ -8,7 +8,6 @@ from absl import flags
 
 from etd_tf.cli import flags as shared
 from etd_tf.cli.app import Command, FlagSet, run_command
-from etd_tf.cli.export import model_source
 from etd_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def read_options(values: flags.FlagValues) -> "EvaluationOptions":
     _refuse_idle_flags(values)
     from etd_tf.jobs.evaluate import EvaluationOptions
 
-    models = [model_source(model) for model in values.model]
+    models = [shared.model_source(model) for model in values.model]
     data_dir = values.squad_dir if task.startswith("squad/") else values.glue_dir
     return EvaluationOptions(
         models=tuple(([values.teacher] if values.teacher else []) + models),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from etd_tf.cli.app import Command, FlagSet, run_command
+from etd_tf.cli.flags import model_source
 from etd_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,12 +62,6 @@ def run(values: flags.FlagValues) -> None:
             checkpoint, target, form, options=options, overwrite=values.overwrite
         )
         sys.stdout.write(_describe(export))
-
-
-def model_source(model: str) -> str:
-    """Names the student inside a run directory; anything else stays as it is."""
-    student = Path(model).expanduser() / "student"
-    return str(student) if student.is_dir() else model
 
 
 def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:

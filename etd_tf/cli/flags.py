@@ -147,6 +147,12 @@ def numbers(
         ) from error
 
 
+def model_source(model: str) -> str:
+    """Names the student inside a run directory; anything else stays as it is."""
+    student = Path(model).expanduser() / "student"
+    return str(student) if student.is_dir() else model
+
+
 def split_layer_selection(values: flags.FlagValues) -> str | tuple[int, ...]:
     """Reads `--layer_selection`: a rule's name, or teacher layers counted from 1."""
     text: str = values.layer_selection

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from etd_tf.cli.app import run_command
-from etd_tf.cli.export import COMMAND, FORMATS, model_source
+from etd_tf.cli.export import COMMAND, FORMATS
 from tests.helpers import REPOSITORY, tiny_checkpoint
 
 
@@ -52,12 +52,6 @@ def test_refusals(model, tmp_path, capsys, arguments, fix):
     assert run_command(COMMAND, [*defaults, *arguments]) == 2
     assert fix in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_model_source(model, tmp_path):
-    assert model_source(str(model.parent)) == str(model)
-    assert model_source(str(model)) == str(model)
-    assert model_source("bert_base_en") == "bert_base_en"
 
 
 def test_formats_are_those_of_the_library():

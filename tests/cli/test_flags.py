@@ -6,7 +6,9 @@ import pytest
 
 from etd_tf.cli.app import FlagSet
 from etd_tf.cli.distill import define_flags
-from etd_tf.cli.flags import settings, split_layer_selection, student_size
+from etd_tf.cli.flags import model_source, settings, split_layer_selection, student_size
+from tests.helpers import REPOSITORY
+from tests.sources import PACKAGE, imported
 
 
 def _parse(*argv):
@@ -46,6 +48,21 @@ def test_settings_are_read_back_as_they_were(tmp_path):
 )
 def test_layer_selections(text, expected):
     assert split_layer_selection(_parse(f"--layer_selection={text}")) == expected
+
+
+def test_a_run_directory_stands_for_its_student(tmp_path):
+    assert model_source(str(tmp_path)) == str(tmp_path)
+    (tmp_path / "student").mkdir()
+    assert model_source(str(tmp_path)) == str(tmp_path / "student")
+    assert model_source("package:name/model") == "package:name/model"
+
+
+def test_commands_import_only_what_they_share():
+    """What two commands need lives in the modules for that, not in one of the two."""
+    folder = PACKAGE / "cli"
+    commands = {f"etd_tf.cli.{path.name[4:]}" for path in (REPOSITORY / "bin").glob("etd_*")}
+    for path in folder.glob("*.py"):
+        assert not commands & {module for _, module in imported(path)}, path.name
 
 
 def test_unset_sizes_are_the_teachers():
