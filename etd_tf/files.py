@@ -78,10 +78,19 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     Args:
         path: The file; its directory must exist.
         content: Bytes, or text to be encoded as UTF-8.
+
+    Raises:
+        InputError: The directory does not exist or cannot be written.
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    try:
+        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise InputError(
+            f"Cannot write {path.name} into {path.parent}: {error.strerror}. Make that directory, "
+            "or choose one that you can write to."
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

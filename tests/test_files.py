@@ -1,8 +1,10 @@
 """Tests of atomic writing: after any failure the old state is there, whole."""
 
+import errno
 import hashlib
 import os
 import sys
+import tempfile
 
 import pytest
 
@@ -116,6 +118,24 @@ def test_a_failing_replacement_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk is gone"):
         write_atomically(path, "new")
     assert tree(tmp_path) == {"metrics.json": "old"}
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"metrics.json into .*nowhere: .*Make that directory"):
+        write_atomically(tmp_path / "nowhere" / "metrics.json", "text")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"into .*file: Not a directory"):
+        write_atomically(tmp_path / "file" / "metrics.json", "text")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_no_bad_input(tmp_path, monkeypatch):
+    def full(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write_atomically(tmp_path / "metrics.json", "text")
 
 
 def test_sha256_reads_in_blocks(tmp_path):
