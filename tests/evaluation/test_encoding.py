@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.data.squad import SquadDataset, SquadQuestion
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.evaluation.encoding import encode_texts, middle_separators
+from etd_tf.evaluation.squad_windows import WindowOptions, make_windows
 from etd_tf.modeling import BertEncoder
 from tests.helpers import tiny_checkpoint, tiny_config, tiny_tokenizer
 
@@ -78,6 +80,45 @@ def test_templates_with_two_separators_are_followed():
     sequences = encode_texts(checkpoint, [("a", "b a"), ("b",)], max_length=12)
     assert sequences.token_ids[0].tolist() == backend.encode("a", "b a").ids
     assert sequences.token_ids[1].tolist() == backend.encode("b").ids
+
+
+def transformers_tokenizer(family):
+    """A tiny tokenizer of a family, as Transformers builds it."""
+    transformers = pytest.importorskip("transformers")
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if family in ("bert", "distilbert"):
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcde"]
+        kind = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}[family]
+        return getattr(transformers, kind)(vocab=dict(zip(words, range(10), strict=True)))
+    if family == "roberta":
+        words = [*specials, *"abcde", "\u0120", "\u0120a"]
+        vocab = {word: index for index, word in enumerate(words)}
+        return transformers.RobertaTokenizer(vocab=vocab, merges=[("\u0120", "a")])
+    pieces = [(piece, 0.0) for piece in specials[:4]]
+    pieces += [(piece, -1.0 - n) for n, piece in enumerate(["\u2581", "\u2581a", *"abcde"])]
+    return transformers.XLMRobertaTokenizer(vocab=pieces)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlm-roberta"])
+def test_pairs_equal_those_of_transformers(family, tmp_path):
+    theirs = transformers_tokenizer(family)
+    theirs.save_pretrained(tmp_path)
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    segments = 2 if family == "bert" else 1
+    config = tiny_config(vocab_size=tokenizer.vocab_size, type_vocab_size=segments)
+    checkpoint = Checkpoint(BertEncoder(config), tokenizer=tokenizer)
+    texts = [("a b", "b a c"), ("d", "e"), ("", "a"), ("c a b",)]
+    sequences = encode_texts(checkpoint, texts, max_length=16)
+    for row, text in enumerate(texts):
+        expected = theirs(*text)
+        ids, types = sequences.token_ids[row], sequences.segment_ids[row]
+        assert ids.tolist() == expected["input_ids"]
+        assert types.tolist() == expected.get("token_type_ids", [0] * len(ids))
+    # A paragraph that fits into one window is the same pair.
+    data = SquadDataset("v1.1", ("b a c",), (0,), (SquadQuestion("q", "a b", 0, ()),))
+    windows = make_windows(checkpoint, data, WindowOptions(16, 4)).sequences
+    assert windows.token_ids[0].tolist() == sequences.token_ids[0].tolist()
+    assert windows.segment_ids[0].tolist() == sequences.segment_ids[0].tolist()
 
 
 def test_batches_pad_to_a_multiple_of_eight_or_the_limit(checkpoint):
