@@ -19,6 +19,7 @@ PROJECT := $(VENV)/.stamp-project
 RUNTIME := $(VENV)/.stamp-runtime
 QUICKSTART := $(VENV)/.stamp-quickstart
 DEV := $(VENV)/.stamp-dev
+DOCS := $(VENV)/.stamp-docs
 TORCH := $(VENV)/.stamp-torch
 
 .PHONY: help
@@ -46,6 +47,10 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(PIP) install --require-hashes -r $<
 	touch $@
 
+$(DOCS): requirements/docs.lock | $(BIN)/python
+	$(PIP) install --require-hashes -r $<
+	touch $@
+
 $(TORCH): requirements/torch.txt $(DEV)
 	$(PIP) install -r $<
 	touch $@
@@ -62,10 +67,14 @@ test: setup $(DEV) $(TORCH)  ## Set up, then run all tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: lint
-lint: $(PROJECT) $(DEV)  ## Check style and types
+lint: $(PROJECT) $(DEV) docs  ## Check style, types and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.PHONY: docs
+docs: $(DOCS)  ## Build the documentation into site/; a broken link fails it
+	$(BIN)/python -m mkdocs build --strict --quiet --clean
 
 .PHONY: format
 format: $(DEV)  ## Format the code and apply the fixes that are safe
@@ -89,13 +98,15 @@ COMPILE := env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(VENV)-lock/bin/pip-
 	--allow-unsafe --generate-hashes --strip-extras --no-annotate \
 	--no-emit-find-links --no-emit-index-url
 .PHONY: lock
-lock:  ## Make the lock files again, after a change of requirements.txt or requirements/dev.txt
+lock:  ## Make the lock files again, after a change of requirements.txt or requirements/*.txt
 	test -d $(VENV)-lock || "$(PYTHON)" -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet pip-tools==7.6.2
 	CUSTOM_COMPILE_COMMAND="make lock" $(COMPILE) -o requirements/runtime.lock requirements.txt
 	CUSTOM_COMPILE_COMMAND="make lock" $(COMPILE) -c requirements/runtime.lock \
 		-o requirements/dev.lock requirements/dev.txt
+	CUSTOM_COMPILE_COMMAND="make lock" $(COMPILE) -c requirements/dev.lock \
+		-c requirements/torch.txt -o requirements/docs.lock requirements/docs.txt
 
 .PHONY: clean
 clean:  ## Remove .venv and everything built
-	rm -rf $(VENV) $(VENV)-lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

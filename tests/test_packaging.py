@@ -52,6 +52,18 @@ def test_every_direct_dependency_is_pinned():
     extras = [*EXTRAS["datasets"], *EXTRAS["huggingface"]]
     assert set(runtime) == {distribution(r) for r in (*PROJECT["dependencies"], *extras)}
     assert set(dev) == {distribution(r) for r in EXTRAS["dev"]} - {"etd-tf"}
+    assert set(pins("requirements/docs.txt")) == {distribution(r) for r in EXTRAS["docs"]}
+
+
+def test_datasets_can_be_looked_up():
+    """TensorFlow Datasets imports packages that it does not declare."""
+    pytest.importorskip("tensorflow_datasets")
+    code = "import tensorflow_datasets as tfds; tfds.core.DatasetBuilder; "
+    code += "from tensorflow_datasets.text.glue import Glue; print(Glue.code_path.name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "importlib-resources" in {distribution(r) for r in EXTRAS["datasets"]}
+    assert "importlib-resources" in {distribution(r) for r in EXTRAS["beam"]}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,7 @@ def test_every_direct_dependency_is_pinned():
     [
         ("requirements/runtime.lock", ["requirements.txt"]),
         ("requirements/dev.lock", ["requirements/runtime.lock", "requirements/dev.txt"]),
+        ("requirements/docs.lock", ["requirements/docs.txt"]),
     ],
 )
 def test_locks_agree_with_their_inputs(lock, inputs):
@@ -67,8 +80,24 @@ def test_locks_agree_with_their_inputs(lock, inputs):
         assert pins(name).items() <= locked.items(), f"{lock} is older than {name}: make lock"
 
 
+def test_layers_of_the_environment_agree():
+    """Each layer is installed over the one before and must not change what is there."""
+    layers = ["requirements/runtime.lock", "requirements/dev.lock", "requirements/docs.lock"]
+    versions: dict[str, set[str]] = {}
+    for name in (*layers, "requirements/torch.txt", "requirements/quickstart.txt"):
+        for package, version in pins(name).items():
+            versions.setdefault(package, set()).add(version)
+    assert not {package for package, found in versions.items() if len(found) > 1}
+
+
 @pytest.mark.parametrize(
-    "name", ["requirements/runtime.lock", "requirements/dev.lock", "requirements/quickstart.txt"]
+    "name",
+    [
+        "requirements/runtime.lock",
+        "requirements/dev.lock",
+        "requirements/docs.lock",
+        "requirements/quickstart.txt",
+    ],
 )
 def test_locks_have_hashes(name):
     text = (REPOSITORY / name).read_text(encoding="utf-8").replace("\\\n", " ")

@@ -227,7 +227,7 @@ class TfdsSource(Source):
         except ImportError as error:
             raise InputError(
                 f"Corpus tfds:{self.name} needs TensorFlow Datasets: "
-                "pip install tensorflow-datasets."
+                "pip install tensorflow-datasets importlib-resources."
             ) from error
         try:
             builder = tfds.builder(self.name)

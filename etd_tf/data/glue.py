@@ -218,7 +218,8 @@ def _load_tfds(task: GlueTask, split: str, data_dir: str | None) -> GlueExamples
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError(
-            "--glue_dir=tfds needs TensorFlow Datasets: pip install tensorflow-datasets."
+            "--glue_dir=tfds needs TensorFlow Datasets: "
+            "pip install tensorflow-datasets importlib-resources."
         ) from error
     name = f"glue/{task.name}"
     try:

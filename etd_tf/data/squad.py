@@ -181,7 +181,8 @@ def _load_tfds(version: str, split: str, data_dir: str | None) -> SquadDataset:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError(
-            "--squad_dir=tfds needs TensorFlow Datasets: pip install tensorflow-datasets."
+            "--squad_dir=tfds needs TensorFlow Datasets: "
+            "pip install tensorflow-datasets importlib-resources."
         ) from error
     name = f"squad/{version}"
     try:
