@@ -74,7 +74,7 @@ lint: $(PROJECT) $(DEV) docs  ## Check style, types and documentation
 
 .PHONY: docs
 docs: $(DOCS)  ## Build the documentation into site/; a broken link fails it
-	$(BIN)/python -m mkdocs build --strict --quiet --clean
+	$(BIN)/python -m mkdocs build --strict --clean
 
 .PHONY: format
 format: $(DEV)  ## Format the code and apply the fixes that are safe

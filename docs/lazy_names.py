@@ -1,0 +1,28 @@
+"""Public names of packages that load them on first use, for the reference pages.
+
+Such a package says where its names live in a dictionary, `_HOMES`, and imports nothing, so
+that reading the sources alone does not find them.
+"""
+
+import ast
+from typing import Any
+
+import griffe
+
+
+class LazyNames(griffe.Extension):
+    """Adds the names in a package's `_HOMES` to it."""
+
+    def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: Any) -> None:
+        """Completes a package and those in it after they are read."""
+        for module in (pkg, *pkg.modules.values()):
+            if "_HOMES" in module.members:
+                _add(module, ast.literal_eval(str(module.members["_HOMES"].value)))
+        loader.resolve_aliases()
+
+
+def _add(module: griffe.Module, homes: dict[str, str]) -> None:
+    for name, home in homes.items():
+        path = home if home.startswith(f"{module.path}.") else f"{module.path}.{home}"
+        module.set_member(name, griffe.Alias(name, f"{path}.{name}"))
+    module.exports = list(homes)

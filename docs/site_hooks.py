@@ -1,0 +1,22 @@
+"""What the site's pages take from the library while they are built."""
+
+import importlib
+import re
+from typing import Any
+
+from etd_tf.cli.app import FlagSet, help_text
+
+_HELP = re.compile(r"^<!-- help: etd_(\w+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Puts a command's help page where a comment names the command."""
+    return _HELP.sub(lambda found: f"```text\n{command_help(found[1])}```", markdown)
+
+
+def command_help(name: str) -> str:
+    """Returns the help page of `bin/etd_NAME`; starts no TensorFlow."""
+    command = importlib.import_module(f"etd_tf.cli.{name}").COMMAND
+    flag_set = FlagSet()
+    command.define(flag_set)
+    return help_text(command, flag_set)
