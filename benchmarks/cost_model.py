@@ -170,9 +170,8 @@ def chosen_device(flags: argparse.Namespace) -> Device:
     given = {name: value for name, value in given.items() if value is not None}
     if flags.device == OWN:
         if len(given) < 4:
-            raise SystemExit(
-                f"--device={OWN} needs --rate --memory_bandwidth --bandwidth --latency"
-            )
+            rates = "--rate, --memory_bandwidth, --bandwidth and --latency"
+            raise SystemExit(f"--device={OWN} needs {rates}")
         return Device(**given, source="Rates given by flags.")
     device = dataclasses.replace(DEVICES[flags.device], **given)
     source = f"{device.source}. By flag: {', '.join(given)}." if given else f"{device.source}."
