@@ -47,7 +47,7 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(PIP) install --require-hashes -r $<
 	touch $@
 
-$(DOCS): requirements/docs.lock | $(BIN)/python
+$(DOCS): requirements/docs.lock $(RUNTIME)
 	$(PIP) install --require-hashes -r $<
 	touch $@
 
