@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from etd_tf.checkpoints.contents import (
     Contents,
     gather,
@@ -15,6 +17,7 @@ from etd_tf.checkpoints.contents import (
 from etd_tf.checkpoints.lookup import Lookup
 from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
 from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
+from etd_tf.checkpoints.tf_index_file import check_index
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig, read_json_object
@@ -36,6 +39,7 @@ class _Variables(Mapping[str, Array]):
     def __init__(self, prefix: Path) -> None:
         import tensorflow as tf
 
+        check_index(prefix)  # what is wrong in it ends the process in TensorFlow
         self._prefix = prefix
         self._errors = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
         try:
@@ -52,9 +56,12 @@ class _Variables(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         try:
-            return self._reader.get_tensor(name)
+            value: Array = self._reader.get_tensor(name)
         except self._errors as error:
             raise self._error(error) from error
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuV":  # V: bfloat16
+            raise self._error(ValueError(f"{name} is no array of numbers"))
+        return value
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

@@ -76,7 +76,8 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     shards: dict[str, Mapping[str, Array]] = {}
     for name in weight_map.values():
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+        plain = isinstance(name, str) and Path(name).name == name and name.isprintable()
+        if not plain or "\\" in name:
             raise InputError(
                 f"{index} points to {name!r}, outside its own folder. "
                 "Expected plain file names; do not trust this checkpoint."

@@ -6,6 +6,7 @@ system, tensors, storage keys) followed by the storages.
 """
 
 import math
+import mmap
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,7 +66,9 @@ class TorchFile(Mapping[str, Array]):
         if not isinstance(state, dict):
             raise self._error(f"it holds a {type(state).__name__}, expected a dictionary")
         self._tensors = {
-            name: value for name, value in state.items() if isinstance(value, TensorReference)
+            name: value
+            for name, value in state.items()
+            if isinstance(name, str) and isinstance(value, TensorReference)
         }
 
     def _error(self, problem: str) -> InputError:
@@ -91,10 +94,11 @@ class TorchFile(Mapping[str, Array]):
 
     def _read_legacy(self) -> Any:
         source = str(self.path)
-        with open(self.path, "rb") as file:
-            if file.read(1) != b"\x80":
+        with open(self.path, "rb") as opened:
+            if opened.read(1) != b"\x80":
                 raise self._error("it is neither a zip archive nor a pickle")
-            file.seek(0)
+            # Mapped, since a file sets memory aside for whatever length a pickle claims.
+            file: Any = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
             if read_pickle(file, source) != _LEGACY_MAGIC:
                 raise self._error("its magic number is wrong")
             read_pickle(file, source)  # protocol version
@@ -102,10 +106,12 @@ class TorchFile(Mapping[str, Array]):
             state = read_pickle(file, source)
             keys = read_pickle(file, source)
             sizes = _storage_bytes(state)
-            for key in keys if isinstance(keys, list) else []:
-                file.seek(8, 1)  # the element count, again
-                self._legacy_offsets[key] = file.tell()
-                file.seek(sizes.get(key, 0), 1)
+            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+                raise self._error("its list of storages is none")
+            position = file.tell()
+            for key in keys:
+                self._legacy_offsets[key] = position + 8  # after the element count, again
+                position += 8 + sizes.get(key, 0)
         return state
 
     def _read_storage(self, storage: StorageReference) -> Array:

@@ -37,10 +37,16 @@ class _Global(NamedTuple):
     name: str
 
 
+_MAX_SIZE = 1 << 48  # elements; more than any disk holds
+_MAX_RANK = 8
 _STORAGES = frozenset(
     _Global("torch", f"{kind}Storage")
     for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte")
 ) | {_Global("torch", "BoolStorage")}
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number <= _MAX_SIZE
 
 
 def _rebuild_tensor(*arguments: Any) -> TensorReference:
@@ -48,7 +54,7 @@ def _rebuild_tensor(*arguments: Any) -> TensorReference:
     numbers = (offset, *shape, *stride)
     if not isinstance(storage, StorageReference) or len(shape) != len(stride):
         raise ValueError("malformed tensor")
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(map(_is_size, numbers)) or len(shape) > _MAX_RANK:
         raise ValueError("tensor with a number that is no size")
     return TensorReference(storage, offset, tuple(shape), tuple(stride))
 
@@ -58,9 +64,7 @@ _CALLABLES: dict[_Global, Callable[..., Any]] = {
     _Global("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
     _Global("collections", "OrderedDict"): dict,
 }
-_MARK = object()
 _CONSTANTS: dict[str, Callable[[], Any]] = {
-    "MARK": lambda: _MARK,
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -79,6 +83,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # lengths of the stack
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
@@ -93,6 +98,8 @@ class _Machine:
             self.memo[len(self.memo)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
+        elif name == "MARK":
+            self.marks.append(len(stack))
         elif name in _SHORT_TUPLES:
             count = _SHORT_TUPLES[name]
             stack[-count:] = [tuple(stack[-count:])]
@@ -102,10 +109,9 @@ class _Machine:
             raise ValueError(f"instruction {name}")
 
     def _pop_mark(self) -> list[Any]:
-        stack = self.stack
-        position = max(i for i, item in enumerate(stack) if item is _MARK)
-        items = stack[position + 1 :]
-        del stack[position:]
+        position = self.marks.pop()
+        items = self.stack[position:]
+        del self.stack[position:]
         return items
 
     def _tuple(self, _: Any) -> None:
@@ -122,11 +128,17 @@ class _Machine:
 
     def _setitem(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._top(dict)[key] = value
+        self._update([key], [value])
 
     def _setitems(self, _: Any) -> None:
         items = self._pop_mark()
-        self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+        self._update(items[::2], items[1::2])
+
+    def _update(self, keys: list[Any], values: list[Any]) -> None:
+        # Only these: hashing a tuple that is nested a million times deep crashes Python.
+        if not all(isinstance(key, str | int) for key in keys):
+            raise ValueError("key that is no text")
+        self._top(dict).update(zip(keys, values, strict=True))
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
@@ -139,6 +151,8 @@ class _Machine:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("reference by something that is no text")
         self._push_global(_Global(module, name))
 
     def _push_global(self, reference: _Global) -> None:
@@ -148,7 +162,8 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if function not in _CALLABLES or not isinstance(arguments, tuple):
+        known = isinstance(function, _Global) and function in _CALLABLES
+        if not known or not isinstance(arguments, tuple):
             raise ValueError("call of something that is no tensor constructor")
         self.stack.append(_CALLABLES[function](*arguments))
 
@@ -158,9 +173,10 @@ class _Machine:
 
     def _binpersid(self, _: Any) -> None:
         tag, kind, key, _device, size, *_view = self.stack.pop()
-        if tag != "storage" or kind not in _STORAGES or not isinstance(key, str):
+        known = isinstance(kind, _Global) and kind in _STORAGES
+        if tag != "storage" or not known or not isinstance(key, str):
             raise ValueError("malformed storage")
-        if type(size) is not int or size < 0:
+        if not _is_size(size):
             raise ValueError("storage with a size that is no size")
         self.stack.append(StorageReference(kind.name.removesuffix("Storage"), key, size))
 

@@ -19,6 +19,7 @@ from etd_tf.errors import InputError
 from etd_tf.files import sha256
 
 MAX_DOCUMENT = 1 << 20  # characters; longer than any encyclopedia article
+_MAX_JSON_LINE = 32 << 20  # bytes; far more than the longest document
 _TFDS, _STDLIB = "tfds:", "stdlib:"
 
 
@@ -153,7 +154,7 @@ class JsonLines(Source):
 
     def documents(self) -> Iterator[str]:
         """Yields the `text` of each line; its blank lines do not end the document."""
-        for number, offset, raw in read_lines(self.path, limit=-1):
+        for number, offset, raw in read_lines(self.path, _MAX_JSON_LINE, cut=False):
             line = decode(raw, self.path, number, offset)
             if line.strip() and (document := _tidy(self._text(line, number))):
                 yield document
@@ -161,7 +162,7 @@ class JsonLines(Source):
     def _text(self, line: str, number: int) -> str:
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{self.path}:{number}: not valid JSON ({error}).") from error
         text = value.get("text") if isinstance(value, dict) else None
         if not isinstance(text, str):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 _POLYNOMIAL = 0x82F63B78  # reflected
 _MASK_DELTA = 0xA282EAD8
+_MAX_PADDED = 64 << 20  # bytes
 
 
 @functools.cache
@@ -37,6 +38,12 @@ def crc32c(strings: Sequence[bytes]) -> npt.NDArray[np.uint32]:
         return np.zeros(0, np.uint32)
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
     width = -(-int(lengths.max()) // 8) * 8
+    if width * len(strings) > _MAX_PADDED + 4 * int(lengths.sum()):  # few are long, most short
+        order = np.argsort(lengths, kind="stable")
+        result = np.empty(len(strings), np.uint32)
+        for part in np.array_split(order, 2):
+            result[part] = crc32c([strings[index] for index in part])
+        return result
     # Zero bytes in front do not change a register of zero. So the strings are aligned at
     # their ends, and the register's initial ones are folded into their first four bytes.
     aligned = b"".join(string.rjust(width, b"\0") for string in strings)

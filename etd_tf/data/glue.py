@@ -18,6 +18,7 @@ from etd_tf.types import Array, IntArray
 
 TFDS = "tfds"
 _BOM = b"\xef\xbb\xbf"
+_MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
 
 
@@ -187,7 +188,7 @@ def _from_rows(
 
 
 def _index(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise InputError(f"{where}: example number {text!r} is not a whole number.")
     return int(text)
 

@@ -54,8 +54,7 @@ class Journal:
             return
         earlier = self._read()
         if earlier and earlier["identity"] == self._identity:
-            summaries = [ShardSummary(**values) for values in earlier["finished"]]
-            self.finished = {s.name: s for s in summaries if self._is_whole(s)}
+            self.finished = {s.name: s for s in earlier["finished"] if self._is_whole(s)}
         elif not overwrite:
             found = "exists already"
             if earlier:
@@ -105,8 +104,9 @@ class Journal:
     def _read(self) -> dict[str, Any] | None:
         try:
             state = json.loads(self._path.read_text("utf-8"))
-            return {"identity": state["identity"], "finished": state["finished"]}
-        except (OSError, ValueError, KeyError, TypeError):
+            finished = [ShardSummary(**values) for values in state["finished"]]
+            return {"identity": dict(state["identity"]), "finished": finished}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None  # no preparation of ours that could go on
 
     def _write(self) -> None:
@@ -117,9 +117,10 @@ class Journal:
         write_atomically(self._path, json.dumps(state, indent=2) + "\n")
 
     def _is_whole(self, summary: ShardSummary) -> bool:
-        path = self.directory / summary.name
+        path = self.directory / str(summary.name)
         return (
-            path.is_file()
+            path.name == summary.name  # in this directory
+            and path.is_file()
             and path.stat().st_size == summary.bytes
             and index_path_of(path).is_file()
         )
@@ -135,4 +136,5 @@ class Journal:
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {**identity, **identity.get("options", {}), "options": None}
+    options = identity.get("options")
+    return {**identity, **(options if isinstance(options, dict) else {}), "options": None}

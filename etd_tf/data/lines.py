@@ -11,25 +11,31 @@ from etd_tf.errors import InputError
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_lines(path: Path, limit: int) -> Iterator[tuple[int, int, bytes]]:
+def read_lines(path: Path, limit: int, *, cut: bool = True) -> Iterator[tuple[int, int, bytes]]:
     """Reads a file that may be gzipped.
 
     Args:
         path: The file.
-        limit: A line of more bytes comes in pieces that end at a space where possible and
-            never inside a character; -1 for no limit.
+        limit: Most bytes of a line that are held in memory.
+        cut: A longer line comes in pieces that end at a space where possible and never
+            inside a character; otherwise it is refused.
 
     Yields:
         Line number from 1, byte offset (after unzipping) and raw line.
 
     Raises:
-        InputError: The file cannot be read, or is damaged.
+        InputError: The file cannot be read, is damaged, or has a line that is too long.
     """
     number, offset, rest = 1, 0, b""
     try:
         with _open(path) as file:
             while raw := rest + file.readline(limit):
-                ended = raw.endswith(b"\n") or limit < 0 or len(raw) - len(rest) < limit
+                ended = raw.endswith(b"\n") or len(raw) - len(rest) < limit
+                if not ended and not cut:
+                    raise InputError(
+                        f"{path}, line {number}, is longer than {limit >> 20} MB. Cut it into "
+                        "several documents."
+                    )
                 piece = raw if ended else raw[: _safe_cut(raw)]
                 rest = raw[len(piece) :]
                 if offset == 0 and piece.startswith(_BYTE_ORDER_MARK):

@@ -30,6 +30,7 @@ from etd_tf.data.records import (
 from etd_tf.data.tfrecord import read_records
 from etd_tf.errors import InputError
 
+_MAX_LENGTH = 1 << 16  # tokens an example
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -77,9 +78,13 @@ def _open_prepared(directory: Path) -> RecordSet:
             split: [_checked_shard(directory, shard) for shard in listed]
             for split, listed in manifest["shards"].items()
         }
-        length = int(manifest["options"]["sequence_length"])
+        length = manifest["options"]["sequence_length"]
+        if type(length) is not int or not 0 < length <= _MAX_LENGTH:
+            raise ValueError(f"sequence_length is {length!r}")
         fingerprint = str(manifest["tokenizer"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{directory / MANIFEST} is damaged ({error}). Prepare again.") from error
     names = {key: options[0] for key, options in FEATURES.items()}
     layout = FeatureLayout(length, names)
@@ -87,7 +92,10 @@ def _open_prepared(directory: Path) -> RecordSet:
 
 
 def _checked_shard(directory: Path, listed: Mapping[str, Any]) -> Shard:
-    path = directory / listed["name"]
+    name = listed["name"]
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no plain file name")
+    path = directory / name
     size = path.stat().st_size if path.is_file() else None
     if size != listed["bytes"]:
         found = "is missing" if size is None else f"has {size} bytes"

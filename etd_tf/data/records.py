@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import tokenize
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,11 @@ from etd_tf.data.tfrecord import find_records, read_records
 from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
+# What NumPy raises for damaged files, besides its own errors.
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError),
+    *(tokenize.TokenError, zipfile.BadZipFile),
+)
 MANIFEST = "manifest.json"
 PARTIAL_MANIFEST = f"partial-{MANIFEST}"
 TRAIN, VALIDATION = "train", "validation"
@@ -44,10 +51,17 @@ class Shard:
         if self.index_path is None:
             return find_records(self.path)
         try:
-            offsets: IntArray = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+            offsets = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
+            size = self.path.stat().st_size
+        except _UNREADABLE as error:
             raise InputError(f"{self.index_path} is missing or damaged. Prepare again.") from error
-        return offsets
+        if not _are_offsets(offsets, size):
+            raise InputError(
+                f"{self.index_path} is no index of {self.path.name}; it may belong to another "
+                "file. Prepare again."
+            )
+        index: IntArray = offsets
+        return index
 
     @property
     def num_records(self) -> int:
@@ -182,6 +196,14 @@ class RecordSet:
             )
 
 
+def _are_offsets(values: Any, size: int) -> bool:
+    """Whether an index file's content can be true of a record file of a size in bytes."""
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype != np.int64:
+        return False
+    whole = values.size > 0 and values[0] == 0 and values[-1] == size
+    return bool(whole and (values[1:] > values[:-1]).all())
+
+
 def index_path_of(path: Path) -> Path:
     """The file with the offsets of a record file."""
     return path.with_suffix(".offsets.npy")
@@ -194,7 +216,7 @@ def feature_lengths(record: bytes) -> dict[str, int]:
 
     try:
         features = tf.train.Example.FromString(record).features.feature
-    except DecodeError:
+    except (DecodeError, ValueError):  # the latter for names that are not UTF-8
         return {}
     return {
         name: len(value.int64_list.value) or len(value.float_list.value)

@@ -17,6 +17,7 @@ from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
 _HEADER, _FOOTER = 12, 4  # length and its checksum; the data's checksum
+_MAX_RECORD = 1 << 20  # bytes of an example; one of 512 tokens has about 5000
 _INPUT_IDS, _INPUT_MASK, _SEGMENT_IDS = b"input_ids", b"input_mask", b"segment_ids"
 
 
@@ -148,6 +149,10 @@ def read_records(path: Path, offsets: IntArray, indices: IntArray) -> list[bytes
     Raises:
         InputError: The file is cut short or damaged; the message names it.
     """
+    sizes = offsets[indices + 1] - offsets[indices] - _HEADER - _FOOTER
+    if sizes.max(initial=0) > _MAX_RECORD:
+        longest = int(indices[sizes.argmax()])
+        raise _damaged(path, longest, f"with {sizes.max()} bytes it is no training example")
     records, checksums = [], []
     with open(path, "rb", buffering=0) as file:
         for index, frame in zip(indices, _frames(file.fileno(), offsets, indices), strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import tokenizers
 
-from etd_tf.data.tokenizer_backends import byte_level_backend, wordpiece_backend
+from etd_tf.data.tokenizer_backends import byte_level_backend, count_ids, wordpiece_backend
 from etd_tf.errors import InputError
 
 # Everything Transformers may have written beside the weights. Kept byte for byte, so
@@ -25,6 +25,7 @@ TOKENIZER_FILES = (
 )
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 _MAX_FILE_BYTES = 256 << 20
+_PROBE = "A z\uffff\u4e00."  # with a character that no vocabulary has
 _ROLE_NAMES = {
     "pad": ("[PAD]", "<pad>"),
     "unk": ("[UNK]", "<unk>"),
@@ -61,7 +62,7 @@ class Tokenizer:
         self.files = dict(files)
         self.settings = self._json("tokenizer_config.json", optional=True)
         self.lowercase = bool(self.settings.get("do_lower_case", True))
-        self.strip_accents: bool | None = self.settings.get("strip_accents")
+        self.strip_accents = _switch(self.settings.get("strip_accents"))
         if "tokenizer.json" in files:
             self.backend = self._from_tokenizer_json()
         elif "vocab.txt" in files:
@@ -77,9 +78,10 @@ class Tokenizer:
         self.backend.no_padding()
         self.backend.no_truncation()
         vocabulary = self.backend.get_vocab()
-        self.vocab_size = max(vocabulary.values()) + 1
+        self.vocab_size = count_ids(vocabulary)
         self.special_tokens = self._find_special_tokens(vocabulary)
         self._special_ids = {role: vocabulary[t] for role, t in self.special_tokens.items()}
+        self.encode_batch([_PROBE])  # fails for parts that do not fit together
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
@@ -132,7 +134,7 @@ class Tokenizer:
             return {}
         try:
             values = json.loads(self.files[name].decode("utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or endless digits
             raise InputError(f"{name} is not valid JSON ({error}).") from error
         if not isinstance(values, dict):
             raise InputError(f"{name} does not hold a JSON object.")
@@ -148,7 +150,7 @@ class Tokenizer:
         normalizer = self._json("tokenizer.json").get("normalizer")
         if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
             self.lowercase = bool(normalizer.get("lowercase", True))
-            self.strip_accents = normalizer.get("strip_accents")
+            self.strip_accents = _switch(normalizer.get("strip_accents"))
         try:
             return tokenizers.Tokenizer.from_str(self._text("tokenizer.json"))
         except Exception as error:  # the library raises bare Exception
@@ -238,8 +240,14 @@ class Tokenizer:
 
         Returns:
             One list of token ids a text, of any length.
+
+        Raises:
+            InputError: The tokenizer's parts do not fit together.
         """
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        try:
+            encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(f"The tokenizer cannot tokenise text ({error}).") from error
         return [encoding.ids for encoding in encodings]
 
     def save_vocabulary(self, path: str | Path) -> None:
@@ -263,6 +271,11 @@ class Tokenizer:
         """SHA-256 of the vocabulary and normalisation, independent of file layout."""
         state = json.dumps(json.loads(self.backend.to_str()), sort_keys=True)
         return hashlib.sha256(state.encode("utf-8")).hexdigest()
+
+
+def _switch(value: Any) -> bool | None:
+    """A setting that may be left open; None for anything that is no boolean."""
+    return value if isinstance(value, bool) else None
 
 
 def _read_files(directory: Path) -> dict[str, bytes]:

@@ -5,8 +5,33 @@ from collections.abc import Mapping, Sequence
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from etd_tf.errors import InputError
+
 _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BYTE_LEVEL_SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+_MAX_GAPS = 10_000  # ids without a token, beyond one a token
+
+
+def count_ids(vocabulary: Mapping[str, int]) -> int:
+    """Finds the size of the table that a vocabulary's ids point into.
+
+    Args:
+        vocabulary: Id of each token.
+
+    Returns:
+        The highest id plus 1.
+
+    Raises:
+        InputError: It is empty, or its ids are spread over a multiple of their number: a
+            small file would ask for a lot of memory.
+    """
+    size = max(vocabulary.values(), default=-1) + 1
+    if not 0 < size <= 2 * len(vocabulary) + _MAX_GAPS:
+        raise InputError(
+            f"The vocabulary has {len(vocabulary)} tokens and ids up to {size - 1}; it is damaged. "
+            "Copy or download the tokenizer again."
+        )
+    return size
 
 
 def wordpiece_backend(

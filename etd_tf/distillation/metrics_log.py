@@ -14,6 +14,8 @@ import tensorflow as tf
 from etd_tf.errors import InputError
 from etd_tf.files import write_atomically
 
+_MAX_WHOLE = 1 << 53  # larger whole numbers are no floats
+
 
 class MetricsLog:
     """Appends one JSON object a line, and the same numbers for TensorBoard.
@@ -120,10 +122,18 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             values = json.loads(line)
-            if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-                raise ValueError("no integer step")
-        except ValueError as error:
+            _check_line(values)
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 return
             raise InputError(f"{path}:{number} is not a metrics line ({error}).") from error
         yield values
+
+
+def _check_line(values: Any) -> None:
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        raise ValueError("no integer step")
+    if not isinstance(values.get("split", ""), str):
+        raise ValueError("a split that is no text")
+    if any(isinstance(value, int) and abs(value) > _MAX_WHOLE for value in values.values()):
+        raise ValueError("a number that is too large")

@@ -112,8 +112,8 @@ class StateStore:
                 logging.error("Checkpoint %s is damaged (%s) and is not used.", folder, problem)
                 continue
             self._check_identity(folder)
-            _assign(variables, safetensors.numpy.load_file(folder / _TENSORS), folder)
-            return step, float(read_json_object(folder / _MANIFEST).get("seconds", 0.0))
+            _assign(variables, _read_tensors(folder), folder)
+            return step, _seconds(read_json_object(folder / _MANIFEST).get("seconds"))
         if steps:
             raise InputError(
                 f"Every checkpoint in {self.directory} is damaged. Remove that folder to start "
@@ -132,7 +132,8 @@ class StateStore:
         return ""
 
     def _check_identity(self, folder: Path) -> None:
-        stored = read_json_object(folder / _MANIFEST).get("identity", {})
+        stored = read_json_object(folder / _MANIFEST).get("identity")
+        stored = stored if isinstance(stored, dict) else {}
         wanted = json.loads(json.dumps(dict(self.identity)))
         changed = [
             f"{name} was {stored.get(name)!r} and is now {wanted.get(name)!r}"
@@ -144,6 +145,21 @@ class StateStore:
                 f"{folder} belongs to a run with other settings: {'; '.join(changed)}. Use the "
                 "same settings to resume, another --output_dir, or --overwrite to start again."
             )
+
+
+def _read_tensors(folder: Path) -> dict[str, Array]:
+    try:
+        return safetensors.numpy.load_file(folder / _TENSORS)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / _TENSORS} is no file of tensors ({error}), although its checksum fits. "
+            f"Remove {folder}: the run goes on from an older checkpoint, or from the start."
+        ) from error
+
+
+def _seconds(value: Any) -> float:
+    """A manifest's seconds; they are only reported, so damaged ones count as none."""
+    return float(value) if type(value) in (int, float) and 0.0 <= value < 1e12 else 0.0
 
 
 def _to_numpy(variable: keras.Variable) -> Array:

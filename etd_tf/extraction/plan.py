@@ -175,7 +175,7 @@ class ExtractionPlan:
         """
         try:
             values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"The extraction plan is not valid JSON ({error}).") from error
         return cls._from_values(values)
 

@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,6 +27,12 @@ _UNREADABLE = (
     EOFError,
     RuntimeError,
     MemoryError,
+    RecursionError,
+    OverflowError,
+    TypeError,
+    SyntaxError,
+    NotImplementedError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -158,11 +166,29 @@ class UnitScores:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Any]:
-    path.stat()  # the system's own words for a missing file
-    if not zipfile.is_zipfile(path):  # NumPy would take an .npy file too
+    size = path.stat().st_size  # the system's own words for a missing file
+    if not zipfile.is_zipfile(path):
         raise ValueError("it is no .npz file")
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in ARRAYS}, json.loads(str(file["metadata"]))
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > size:
+            raise ValueError("it is compressed, or larger inside than outside")
+        arrays = {name: _parse_array(archive.read(f"{name}.npy")) for name in ARRAYS}
+        return arrays, json.loads(str(_parse_array(archive.read("metadata.npy"))))
+
+
+def _parse_array(content: bytes) -> Array:
+    """Reads an `.npy` file of numbers or text; never sets aside more memory than it has."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array of an unknown version")
+    shape, column_major, dtype = np.lib.format.read_array_header_1_0(file)
+    data = content[file.tell() :]
+    if dtype.kind not in "fiuU" or math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(f"an array of {dtype} that does not have the bytes for {shape}")
+    array: Array = np.ndarray(shape, dtype, data, order="F" if column_major else "C")
+    return array
 
 
 def _checked_metadata(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ _CONTENT = (
     "exports",
     FLAGS_FILE,  # last: what is left after an interrupted removal is still known as a run
 )
+# What a damaged JSON file with numbers raises.
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 # Flags that may differ between an interrupted run and the one that continues it.
 FREE_FLAGS = frozenset({"output_dir", "cache_dir", *FREE_OPTIONS})
 
@@ -77,12 +79,13 @@ class RunDirectory:
         """
         path = self.path / _TIMING_FILE
         known: dict[str, float] = {}
-        with contextlib.suppress(OSError, ValueError):
-            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        with contextlib.suppress(*_UNREADABLE):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            known = {stage: float(value) for stage, value in values.items()}
         if seconds > 0:
             known[name] = seconds
             write_atomically(path, json.dumps(known) + "\n")
-        return float(known.get(name, 0.0))
+        return known.get(name, 0.0)
 
 
 def check_run_directory(
@@ -229,7 +232,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _check_settings(path: Path, settings: Mapping[str, str]) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
     stored = {name: value for name, _, value in pairs}
     changed = [

@@ -35,6 +35,7 @@ _HUGGINGFACE_NAMES = {
 }
 _NOT_IN_GOOGLE = ("layer_norm_epsilon", "pad_token_id")
 _MAX_LAYERS = 1000  # a configuration is untrusted, and names are listed layer by layer
+_MAX_WHOLE = 1 << 53  # larger whole numbers are no floats
 _REQUIRED = ("vocab_size", "num_layers", "hidden_size", "num_heads", "intermediate_size")
 
 
@@ -214,7 +215,7 @@ class BertConfig:
     ) -> "BertConfig":
         if not isinstance(values, Mapping):
             raise InputError(f"{what} holds a {type(values).__name__}, expected a JSON object.")
-        missing = [names[field] for field in _REQUIRED if names[field] not in values]
+        missing = [names[field] for field in _REQUIRED if values.get(names[field]) is None]
         if missing:
             raise InputError(
                 f"{what} lacks {', '.join(missing)}; it does not describe a BERT model."
@@ -242,7 +243,7 @@ class BertConfig:
 
 def _coerce(value: Any, kind: Any, name: str, what: str) -> Any:
     """Checks one JSON value against a field type; integers are legal floats."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int and abs(value) <= _MAX_WHOLE:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, kind):
         raise InputError(f"{what}: {name}={value!r} is not of type {kind.__name__}.")

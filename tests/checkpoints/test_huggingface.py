@@ -87,6 +87,8 @@ def test_sharded_weights(tmp_path: Path) -> None:
         "/etc/passwd",
         "sub/x.safetensors",
         "..\\x.safetensors",
+        "\0.safetensors",
+        "\ud800.safetensors",
         3,
     ],
 )

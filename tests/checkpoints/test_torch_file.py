@@ -1,7 +1,9 @@
 """`pytorch_model.bin` files, written by PyTorch, read without it."""
 
 import contextlib
+import pickle
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,25 @@ def test_compressed_archives_are_refused(tmp_path: Path) -> None:
     rewrite(path, lambda _, data: data, zipfile.ZIP_DEFLATED)
     with pytest.raises(InputError, match="compressed"):
         TorchFile(path)
+
+
+@pytest.mark.parametrize("keys", [[[1]], [{}], "abc", [None]])
+def test_a_malformed_list_of_storages_is_refused(keys: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    parts = (0x1950A86A20F9469CFC6C, 1001, {}, {}, keys)
+    path.write_bytes(b"".join(pickle.dumps(part, 2) for part in parts))
+    with pytest.raises(InputError, match="its list of storages is none"):
+        TorchFile(path)
+
+
+def test_a_text_of_gigabytes_sets_no_memory_aside(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(b"\x80\x02X\xff\xff\xff\xffabc.")
+    tracemalloc.start()
+    with pytest.raises(InputError, match="corrupt"):
+        TorchFile(path)
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,30 @@ RAW = {
     "huge string": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",
     "storage without tag": b"\x80\x02)Q.",
 }
+
+
+DEEP = b")" + b"\x85" * 300_000  # a tuple in a tuple in a tuple ...; hashing it crashes Python
+HOSTILE = {
+    "deep key": b"\x80\x02}" + DEEP + b"K\x01s.",
+    "deep callable": b"\x80\x02" + DEEP + b")R.",
+    "deep names": b"\x80\x04" + DEEP + DEEP + b"\x93.",
+    "deep storage type": b"\x80\x02(X\x07\x00\x00\x00storage" + DEEP + b"X\x01\x00\x00\x00k"
+    b"X\x01\x00\x00\x00cK\x01tQ.",
+    "deep keys": b"\x80\x02}(" + DEEP + b"K\x01u.",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_values_that_crash_python_are_refused(case: str) -> None:
+    with pytest.raises(InputError, match=r"weights\.bin"):
+        read(HOSTILE[case])
+
+
+def test_many_marks_take_linear_time() -> None:
+    started = time.process_time()
+    value = read(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".")
+    assert isinstance(value, tuple)
+    assert time.process_time() - started < 20.0  # a minute where each mark is searched for
 
 
 @pytest.mark.parametrize("case", RAW)

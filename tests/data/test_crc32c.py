@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etd_tf.data import crc32c as module
 from etd_tf.data.crc32c import crc32c, masked_crc32c
 
 
@@ -35,6 +36,12 @@ def test_equals_the_bitwise_definition_for_any_lengths(strings):
     masked = [((c >> 15 | c << 17) + 0xA282EAD8) & 0xFFFFFFFF for c in expected]
     assert masked_crc32c(strings).tolist() == masked
     assert masked_crc32c(strings).dtype == np.uint32
+
+
+def test_one_long_string_does_not_make_all_long(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_PADDED", 100)
+    strings = [b"abcd", bytes(range(200)), b"wxyz1", *[b"12345678"] * 9]
+    assert crc32c(strings).tolist() == [bitwise_crc32c(string) for string in strings]
 
 
 if __name__ == "__main__":

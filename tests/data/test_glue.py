@@ -128,6 +128,9 @@ def test_test_set_numbers_must_be_numbers(tmp_path):
     write(tmp_path, "sst2", "test", "index\tsentence\nzero\ta\n")
     with pytest.raises(InputError, match=r"line 2: example number 'zero'"):
         load_glue(glue_task("sst2"), "test", tmp_path)
+    write(tmp_path, "sst2", "test", f"index\tsentence\n{'9' * 5000}\ta\n")
+    with pytest.raises(InputError, match=r"line 2: example number '9999"):
+        load_glue(glue_task("sst2"), "test", tmp_path)
 
 
 def test_rows_that_qqp_ships_broken_are_skipped_and_counted(tmp_path):

@@ -148,6 +148,46 @@ def test_damaged_manifest_and_index(prepared):
             open_records(prepared)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shards": []},
+        {"shards": {"train": [{"name": "../out/x.tfrecord", "bytes": 1}]}},
+        {"options": {"sequence_length": 10**12}},
+        {"options": {"sequence_length": "9"}},
+    ],
+)
+def test_a_manifest_of_someone_else_is_refused(prepared, change):
+    manifest = json.loads((prepared / "manifest.json").read_text("utf-8"))
+    (prepared / "manifest.json").write_text(json.dumps(manifest | change), "utf-8")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged"):
+        open_records(prepared)
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        np.array([0, -5, 10**12]),
+        np.array([0.0, 1.0]),
+        np.array([[0, 1]]),
+        np.array(0),
+        np.zeros(0, np.int64),
+        np.array([0, 7, 7]),
+    ],
+)
+def test_an_index_of_another_file_is_refused(prepared, offsets):
+    np.save(prepared / "train-00000-of-00001.offsets.npy", offsets)
+    with pytest.raises(InputError, match=r"is no index of train-00000-of-00001\.tfrecord"):
+        open_records(prepared).num_examples()
+
+
+def test_feature_names_that_are_not_utf8_are_refused(tmp_path):
+    record = example(1).replace(b"input_ids", b"input\xff\xffds")
+    write(tmp_path / "a.tfrecord", [record])
+    with pytest.raises(InputError, match=r"nothing that tf\.train\.Example reads"):
+        open_records(tmp_path)
+
+
 def test_another_tokenizer_is_refused(prepared):
     records = open_records(prepared)
     records.check_tokenizer(tiny_tokenizer().fingerprint())

@@ -170,6 +170,21 @@ def test_resuming_with_other_options_is_refused_by_name(tmp_path, corpus, monkey
     assert prepare(corpus, tmp_path / "out", other, overwrite=True).sequence_length == 9
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"identity": {"options": 3}, "finished": []},
+        {"identity": [], "finished": []},
+        {"identity": {}, "finished": [{"x": 1}]},
+    ],
+)
+def test_a_damaged_journal_is_no_preparation_of_ours(tmp_path, corpus, state):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "partial-manifest.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare(corpus, tmp_path / "out")
+
+
 def test_finished_records_are_kept_unless_overwritten(tmp_path, corpus):
     prepare(corpus, tmp_path / "out")
     before = contents(tmp_path / "out")

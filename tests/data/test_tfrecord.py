@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etd_tf.data.crc32c import masked_crc32c
 from etd_tf.data.tfrecord import find_records, frame_records, read_records, serialize_examples
 from etd_tf.errors import InputError
 
@@ -93,6 +94,15 @@ def test_a_short_file_is_found_and_named(written):
         find_records(path)
     with pytest.raises(InputError, match="record 36: it does not have the indexed length"):
         read_records(path, offsets, np.array([36]))
+
+
+def test_a_record_of_megabytes_is_refused(tmp_path):
+    path = tmp_path / "a.tfrecord"
+    length = (2 << 20).to_bytes(8, "little")
+    checksum = int(masked_crc32c([length])[0]).to_bytes(4, "little")
+    path.write_bytes(length + checksum + bytes((2 << 20) + 4))
+    with pytest.raises(InputError, match="record 0: with 2097152 bytes it is no training example"):
+        read_records(path, find_records(path), np.array([0]))
 
 
 def test_other_files_are_no_records(tmp_path):

@@ -183,6 +183,17 @@ def test_roles_are_read_from_the_settings() -> None:
     assert (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id) == (0, 5, 3)
 
 
+def changed_json(far: int = 0, **model: object) -> dict[str, bytes]:
+    """A `tokenizer.json` with changes of its model; `far` is the id of one more token."""
+    values = json.loads(tiny_tokenizer().backend.to_str())
+    values["model"] |= model
+    if far:
+        values["model"]["vocab"]["zzz"] = far
+    if model.get("vocab") == {}:
+        values["added_tokens"], values["post_processor"] = [], None
+    return {"tokenizer.json": json.dumps(values).encode()}
+
+
 BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
     "nothing": ({}, "expected tokenizer.json, vocab.txt"),
     "sentencepiece": ({"sentencepiece.bpe.model": b""}, "save_pretrained"),
@@ -196,6 +207,13 @@ BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
         {"vocab.txt": vocabulary_file(), "tokenizer_config.json": b"nope"},
         "tokenizer_config.json is not valid JSON",
     ),
+    "endless digits": (
+        {"vocab.txt": vocabulary_file(), "tokenizer_config.json": b'{"x": ' + b"9" * 5000 + b"}"},
+        "tokenizer_config.json is not valid JSON",
+    ),
+    "no token": (changed_json(vocab={}), "has 0 tokens"),
+    "an id of billions": (changed_json(far=2**32 - 1), "ids up to 4294967295"),
+    "an unknown token that is none": (changed_json(unk_token="zz"), "cannot tokenise text"),
     "merges": ({"vocab.json": b'{"a": 0}', "merges.txt": b"x y\n"}, "merges.txt cannot be read"),
 }
 

@@ -63,7 +63,13 @@ def test_a_cut_last_line_is_passed_over_and_removed(tmp_path):
     assert path.read_text().endswith("}\n")
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"loss": 1}', '{"step": "1"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("nonsense", "[1]", '{"loss": 1}', '{"step": "1"}', "[" * 100_000),
+        *('{"step": 1, "split": []}', f'{{"step": 1, "loss": {10**400}}}'),
+    ],
+)
 def test_a_damaged_middle_line_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')

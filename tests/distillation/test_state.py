@@ -9,6 +9,7 @@ import pytest
 
 from etd_tf.distillation.state import StateStore
 from etd_tf.errors import InputError
+from etd_tf.files import sha256
 
 IDENTITY = {"steps": 9, "teacher": "abc", "loss": ["minilm", {"x": (1, 2)}]}
 
@@ -84,6 +85,25 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage,
     assert float(variables["student/a"][0, 0]) == 2.0
     assert "step-00000004 is damaged" in caplog.text
     assert reason in caplog.text
+
+
+def test_a_forged_checkpoint_is_refused_by_name(tmp_path):
+    store = _store(tmp_path)
+    folder = store.save(4, _variables(4))
+    (folder / "state.safetensors").write_bytes(b"\xff" * 100)
+    manifest = json.loads((folder / "state.json").read_text())
+    manifest["sha256"] = sha256(folder / "state.safetensors")
+    (folder / "state.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"step-00000004/state\.safetensors is no file of tensors"):
+        store.restore(_variables())
+
+
+@pytest.mark.parametrize("seconds", ["x", -1.0, None, 10**400])
+def test_damaged_seconds_count_as_none(tmp_path, seconds):
+    folder = _store(tmp_path).save(4, _variables(4))
+    manifest = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(manifest | {"seconds": seconds}))
+    assert _store(tmp_path).restore(_variables()) == (4, 0.0)
 
 
 def test_all_damaged_is_refused(tmp_path):

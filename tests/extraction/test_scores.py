@@ -123,6 +123,8 @@ def _rewritten(path, **changes):
         ({"metadata": np.array('{"format": "etd_tf unit scores 1"}')}, "Metadata has entries"),
         ({"hidden": np.ones(3)}, "do not fit together"),
         ({"hidden": np.array([{}] * 15)}, "cannot be read"),  # would need pickle
+        ({"metadata": np.array("9" * 5000)}, "cannot be read"),
+        ({"metadata": np.array("[" * 100_000)}, "cannot be read"),
     ],
 )
 def test_foreign_contents_are_refused(tmp_path, changes, fix):
@@ -130,6 +132,31 @@ def test_foreign_contents_are_refused(tmp_path, changes, fix):
     _scores().save(path)
     _rewritten(path, **changes)
     with pytest.raises(InputError, match=rf"scores\.npz.*{fix}"):
+        UnitScores.load(path)
+
+
+def test_compressed_scores_are_refused(tmp_path):
+    path = tmp_path / "scores.npz"
+    _scores().save(path)
+    with np.load(path) as file:
+        np.savez_compressed(path, **(dict(file) | {"hidden": np.zeros(1 << 20)}))
+    with pytest.raises(InputError, match=r"scores\.npz cannot be read.*larger inside than outside"):
+        UnitScores.load(path)
+
+
+@pytest.mark.parametrize("claim", [b"(99999999999,)", b"(15, ", b"(-15,)"])
+def test_a_header_that_claims_too_much_is_refused(tmp_path, claim):
+    path = tmp_path / "scores.npz"
+    _scores().save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = members["hidden.npy"]
+    header = content[:128].replace(b"(15,)", claim).rstrip(b" \n").ljust(127) + b"\n"
+    members["hidden.npy"] = header[:128] + content[128:]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, inside in members.items():
+            archive.writestr(name, inside)
+    with pytest.raises(InputError, match=r"scores\.npz cannot be read"):
         UnitScores.load(path)
 
 

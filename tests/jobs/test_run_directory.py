@@ -172,8 +172,17 @@ def test_stage_times_outlive_a_sitting(tmp_path):
     assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 0.0
     assert _begin(tmp_path).keep_seconds("scoring", 2.5) == 2.5
     assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 2.5
-    (tmp_path / "timing.json").write_text("{")
-    assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 0.0
+    for damage in ("{", "[1]", '{"scoring": []}', '{"scoring": "x"}', "5", "[" * 100_000):
+        (tmp_path / "timing.json").write_text(damage)
+        assert _begin(tmp_path).keep_seconds("scoring", 0.0) == 0.0
+
+
+def test_damaged_flags_are_other_settings(tmp_path):
+    _begin(tmp_path)
+    with open(tmp_path / "flags.txt", "ab") as file:
+        file.write(b"--x=\xff\n")
+    with pytest.raises(InputError, match="--x was"):
+        _begin(tmp_path)
 
 
 if __name__ == "__main__":

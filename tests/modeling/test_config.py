@@ -124,6 +124,7 @@ def test_huggingface_and_google_files_as_they_are_published():
         ({"hidden_size": "768"}, "hidden_size='768' is not of type int"),
         ({"hidden_size": 768.0}, r"hidden_size=768\.0 is not of type int"),
         ({"layer_norm_eps": True}, "layer_norm_eps=True is not of type float"),
+        ({"layer_norm_eps": 10**400}, "layer_norm_eps=1000.* is not of type float"),
         ({"hidden_act": 3}, "hidden_act=3 is not of type str"),
     ],
 )
@@ -132,6 +133,11 @@ def test_wrong_json_values_are_refused(change, message):
     values = {name: value for name, value in values.items() if value is not None}
     with pytest.raises(InputError, match=message):
         BertConfig.from_huggingface(values)
+
+
+def test_a_json_null_is_no_size():
+    with pytest.raises(InputError, match="lacks intermediate_size"):
+        BertConfig.from_google(BERT_BASE.to_google() | {"intermediate_size": None})
 
 
 def test_a_json_null_means_the_default():
