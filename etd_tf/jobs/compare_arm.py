@@ -56,9 +56,11 @@ def load_run(study: Study, spec: RunSpec) -> ArmRun | None:
     values = read_json_object(path)
     try:
         curve = tuple((int(step), _number(loss)) for step, loss in values["curve"])
-        fields = {name: values[name] for name in ("steps", "step_flops", "scoring_flops")}
+        fields = {name: int(values[name]) for name in ("steps", "step_flops", "scoring_flops")}
+        if not curve:
+            raise ValueError("no curve")
         seconds = float(values["seconds"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path} is damaged ({error!r}). Remove {path.parent} to run it again."
         ) from error
