@@ -42,7 +42,7 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, flo
 
     import etd_tf
     from etd_tf.distillation.optimization import make_optimizer
-    from etd_tf.distillation.step import StepOptions, TrainStep
+    from etd_tf.distillation.step import Learner, StepOptions, TrainStep
     from etd_tf.jobs.cost import measure_gemm_rate
     from etd_tf.reporting import training_flops
 
@@ -62,9 +62,7 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, flo
     variables = distiller.trainable_variables
     optimizer = make_optimizer(5e-4, weight_decay=0.01, variables=variables)
     step = TrainStep(
-        distiller,
-        optimizer,
-        variables,
+        [Learner(distiller, optimizer, variables)],
         strategy=tf.distribute.get_strategy(),
         options=StepOptions(),
     )
@@ -73,7 +71,7 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, flo
     iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
 
     def run() -> None:
-        float(step.run(iterator, tf.constant(0), tf.constant(1))["loss"])
+        step.run(iterator, 0, 1, more=True)
 
     flops = training_flops(teacher.config, config, sequences=BATCH, sequence_length=LENGTH)
     return run, {"gemm_rate": measure_gemm_rate(), "flops": float(flops)}

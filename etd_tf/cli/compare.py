@@ -55,6 +55,9 @@ def define_flags(flag_set: FlagSet) -> None:
     training_flags.define_hardware(flag_set)
     flag_set.group("Run")
     flag_set.string("output_dir", None, "Directory for everything that the runs make.")
+    flag_set.integer(
+        "together", 8, "Most runs that train at once: one pass of the teacher serves them all."
+    )
     flag_set.boolean("dry_run", False, "Check everything, print runs and expected cost, and stop.")
     flag_set.required("teacher", "output_dir")
 
@@ -111,6 +114,7 @@ def read_options(values: flags.FlagValues) -> "CompareOptions":
         held_out_sequences=values.held_out_sequences,
         snapshots=shared.numbers(values, "snapshots", int),
         downstream=_downstream_options(values),
+        together=values.together,
     )
 
 

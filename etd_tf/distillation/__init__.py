@@ -2,6 +2,6 @@
 
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.options import TrainerOptions, TrainResult
-from etd_tf.distillation.trainer import Trainer
+from etd_tf.distillation.trainer import Trainer, fit_together
 
-__all__ = ["Distiller", "TrainResult", "Trainer", "TrainerOptions"]
+__all__ = ["Distiller", "TrainResult", "Trainer", "TrainerOptions", "fit_together"]

@@ -51,6 +51,20 @@ def validate_models(
     check_strategy_scope(student)
 
 
+def as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
+    """Returns the teacher under a dtype policy: itself if it can serve, else a copy.
+
+    Args:
+        teacher: The teacher.
+        dtype: Keras dtype policy, or None for the teacher's own.
+    """
+    if dtype is None:
+        return teacher
+    # Under a strategy it must be made again inside of the scope.
+    fits = keras.dtype_policies.get(dtype) == teacher.encoder.dtype_policy
+    return teacher if fits and not tf.distribute.has_strategy() else teacher.astype(dtype)
+
+
 def as_losses(losses: FeatureLoss | Sequence[FeatureLoss] | None) -> list[FeatureLoss]:
     """Returns the losses as a list; None stands for `MiniLM()`.
 

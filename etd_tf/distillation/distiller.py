@@ -11,6 +11,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.distillation.arguments import (
     as_losses,
     as_selection_matrix,
+    as_teacher,
     as_weights,
     unique_term_names,
     unpack_batch,
@@ -83,7 +84,7 @@ class Distiller(keras.Model):
         self.distillation_loss_weights = as_weights(distillation_loss_weights, len(losses))
         self.student_loss_weight = student_loss_weight
         validate_models(teacher, student, losses, student_loss_weight)
-        self.teacher = teacher if teacher_dtype is None else teacher.astype(teacher_dtype)
+        self.teacher = as_teacher(teacher, teacher_dtype)
         self.student = student
         self._track_student()
         matrix = as_selection_matrix(selection)
@@ -109,6 +110,11 @@ class Distiller(keras.Model):
         self.student_encoder = self.student.encoder
         self.student_mlm_head = self.student.mlm_head if self._needs_mlm else None
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of everything that the losses may read of a batch."""
+        return ENCODER_INPUTS + (MASKED_LM_INPUTS if self._needs_mlm else ())
+
     def _log_names(self) -> list[str]:
         """Names of all logged numbers besides `loss`."""
         own = ["student_loss"] if self.student_loss_weight > 0.0 else []
@@ -133,6 +139,7 @@ class Distiller(keras.Model):
         *,
         training: bool,
         dropout_seed: Tensor | None = None,
+        teacher: Features | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Computes everything that is minimised; the body of every training step.
 
@@ -141,6 +148,7 @@ class Distiller(keras.Model):
             training: Apply the student's dropout.
             dropout_seed: Integer tensor `[2]` that alone determines the dropout masks; None
                 uses the student's own generator.
+            teacher: What `teacher_features` gave for this batch; None computes it here.
 
         Returns:
             The float32 total, and by name: `distillation_loss`, `student_loss` where it
@@ -149,9 +157,8 @@ class Distiller(keras.Model):
         Raises:
             InputError: The batch lacks an input.
         """
-        teacher = None
-        if self._needs_teacher:
-            teacher = compute_features(self.teacher, batch, mlm=self._teacher_mlm)
+        if teacher is None:
+            teacher = self.teacher_features(batch)
         student = compute_features(
             self.student,
             batch,
@@ -161,29 +168,40 @@ class Distiller(keras.Model):
         )
         return self._combine(teacher, student)
 
+    def teacher_features(self, batch: Mapping[str, Tensor]) -> Features | None:
+        """Runs the teacher on a batch.
+
+        Args:
+            batch: As for `distillation_loss`.
+
+        Returns:
+            All that losses may read; None where no loss reads the teacher.
+
+        Raises:
+            InputError: The batch lacks an input.
+        """
+        if not self._needs_teacher:
+            return None
+        return compute_features(self.teacher, batch, mlm=self._teacher_mlm)
+
     def _combine(
         self, teacher: Features | None, student: Features
     ) -> tuple[Tensor, dict[str, Tensor]]:
         total = ops.convert_to_tensor(0.0, dtype="float32")
         logs: dict[str, Tensor] = {}
-        for index, (loss, weight) in enumerate(
-            zip(self.distillation_losses, self.distillation_loss_weights, strict=True)
-        ):
-            prefix = f"{index}_"
-            layers = {
-                key.removeprefix(prefix): layer
-                for key, layer in self.projections.items()
-                if key.startswith(prefix)
-            }
+        weights = self.distillation_loss_weights
+        for index, (loss, weight) in enumerate(zip(self.distillation_losses, weights, strict=True)):
+            own = {k: v for k, v in self.projections.items() if k.startswith(f"{index}_")}
+            layers = {key.removeprefix(f"{index}_"): layer for key, layer in own.items()}
             terms = loss.compute_terms(teacher, student, layers)
             total = ops.add(total, ops.multiply(weight, weighted_sum(terms, loss.term_weights)))
             logs.update({self._term_names[index][name]: value for name, value in terms.items()})
         logs = {"distillation_loss": total, **logs}
         if self.student_loss_weight > 0.0:
-            own = masked_lm_loss(student.mlm_logits, student.mlm_labels, student.mlm_weights)
+            mlm = masked_lm_loss(student.mlm_logits, student.mlm_labels, student.mlm_weights)
             share = self.student_loss_weight
-            total = ops.add(ops.multiply(1.0 - share, total), ops.multiply(share, own))
-            logs["student_loss"] = own
+            total = ops.add(ops.multiply(1.0 - share, total), ops.multiply(share, mlm))
+            logs["student_loss"] = mlm
         return total, logs
 
     @property
@@ -199,8 +217,7 @@ class Distiller(keras.Model):
         return [variable for variable in variables if id(variable) in self._used]
 
     def _find_used(self, variables: list[keras.Variable]) -> frozenset[int]:
-        names = [*ENCODER_INPUTS, *(MASKED_LM_INPUTS if self._needs_mlm else ())]
-        specs = {name: tf.TensorSpec([1, 2], tf.int32) for name in names}
+        specs = {name: tf.TensorSpec([1, 2], tf.int32) for name in self.input_names}
 
         def loss(batch: Mapping[str, Tensor]) -> Tensor:
             seed = tf.zeros([2], tf.int32)

@@ -1,39 +1,48 @@
 """The held-out loss: the same batches every time, without dropout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
+from etd_tf.distillation.teaching import teacher_source
 
 
 class HeldOut:
-    """Evaluates a distiller on fixed batches.
+    """Evaluates distillers of equal teachers on fixed batches, with one pass of the teacher.
 
     Args:
-        distiller: The losses and both models.
+        distillers: The losses and both models of each.
         batches: A finite dataset; rows that are all padding do not count.
     """
 
-    def __init__(self, distiller: Distiller, batches: tf.data.Dataset) -> None:
-        self._distiller = distiller
+    def __init__(self, distillers: Sequence[Distiller], batches: tf.data.Dataset) -> None:
+        self._distillers = tuple(distillers)
         self._batches = batches
         self._sums = tf.function(self._batch_sums, autograph=False, reduce_retracing=True)
 
-    def evaluate(self) -> dict[str, float]:
-        """Returns the means over all examples: `loss`, then every term by name."""
-        totals: dict[str, float] = {}
+    def evaluate(self) -> list[dict[str, float]]:
+        """Returns, for each distiller, the means over all examples: `loss`, then every term."""
+        totals: list[dict[str, float]] = [{} for _ in self._distillers]
+        examples = 0.0
         for batch in self._batches:
-            for name, value in self._sums(batch).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        examples = max(totals.pop("examples", 0.0), 1.0)
-        return {name: value / examples for name, value in totals.items()}
+            count, sums = self._sums(batch)
+            examples += float(count)
+            for total, values in zip(totals, sums, strict=True):
+                for name, value in values.items():
+                    total[name] = total.get(name, 0.0) + float(value)
+        return [
+            {name: value / max(examples, 1.0) for name, value in total.items()} for total in totals
+        ]
 
-    def _batch_sums(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Sums over the examples of a batch; an all-padding row adds 0 to each."""
-        loss, terms = self._distiller.distillation_loss(batch, training=False)
+    def _batch_sums(self, batch: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
+        """Number of examples, and sums over them; an all-padding row adds 0 to each."""
         real = tf.reduce_any(tf.cast(batch["padding_mask"], tf.bool), axis=1)
         size = tf.cast(tf.shape(real)[0], tf.float32)
-        sums = {name: value * size for name, value in {"loss": loss, **terms}.items()}
-        return {**sums, "examples": tf.reduce_sum(tf.cast(real, tf.float32))}
+        teacher = teacher_source(self._distillers).teacher_features(batch)
+        sums = []
+        for distiller in self._distillers:
+            loss, terms = distiller.distillation_loss(batch, training=False, teacher=teacher)
+            sums.append({name: value * size for name, value in {"loss": loss, **terms}.items()})
+        return tf.reduce_sum(tf.cast(real, tf.float32)), sums

@@ -7,13 +7,15 @@ random initialisation at equal compute.
 import datetime
 import gc
 import shlex
+from collections.abc import Sequence
 
 from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import DivergenceError
-from etd_tf.jobs.compare_arm import load_run, run_arm
+from etd_tf.jobs.compare_arm import load_run, run_arms
+from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_downstream import add_scores, check_downstream, teacher_scores
 from etd_tf.jobs.compare_study import Study, begin_study, open_study
-from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec
+from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.progress import track
 from etd_tf.reporting import describe_machine, model_facts
 from etd_tf.reporting.comparison import Comparison
@@ -67,25 +69,35 @@ class _Runs:
         known = {spec: load_run(study, spec) for spec in self._specs}
         self._runs = {spec: run for spec, run in known.items() if run is not None}
         steps = study.options.base.trainer.steps
-        with track(
-            "Comparing arms", steps * len(known), "steps", done=steps * len(self._runs)
-        ) as tracker:
-            for number, spec in enumerate(self._specs, 1):
-                is_new = spec not in self._runs
-                self._make(spec)
-                note = f"run {number} of {len(known)} done: {spec.name}"
-                tracker.advance(steps if is_new else 0, note)
+        missing = [spec for spec in self._specs if spec not in self._runs]
+        for spec in list(self._runs):
+            self._score(spec)
+        comparison = self._report()
+        done = steps * len(self._runs)
+        with track("Comparing arms", steps * len(known), "steps", done=done) as tracker:
+            for group in study.options.groups(missing):
+                self._make(group)
                 comparison = self._report()
+                note = f"{len(self._runs)} of {len(known)} runs done, last {group[-1].name}"
+                tracker.advance(steps * len(group), note)
         return comparison
 
-    def _make(self, spec: RunSpec) -> None:
-        try:
-            run = self._runs.get(spec) or run_arm(self._study, spec)
-            self._runs[spec] = run
-            self._runs[spec] = add_scores(self._study, spec, run)
-        except DivergenceError as error:
-            self._failures.append(f"{spec.name}: {error}")
+    def _make(self, group: Sequence[RunSpec]) -> None:
+        results = run_arms(self._study, group)
+        for spec, result in zip(group, results, strict=True):
+            if isinstance(result, DivergenceError):
+                self._failures.append(f"{spec.name}: {result}")
+            else:
+                self._runs[spec] = result
+                self._score(spec)
         gc.collect()  # models and compiled steps refer to each other; devices run full otherwise
+
+    def _score(self, spec: RunSpec) -> None:
+        """Adds the downstream scores that a finished run lacks."""
+        try:
+            self._runs[spec] = add_scores(self._study, spec, self._runs[spec])
+        except DivergenceError as error:  # of fine-tuning
+            self._failures.append(f"{spec.name}: {error}")
 
     def _report(self) -> Comparison:
         study = self._study

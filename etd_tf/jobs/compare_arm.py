@@ -1,22 +1,25 @@
-"""One run of a comparison: initialised, distilled, its curve and its students kept."""
+"""The runs of a comparison: initialised, distilled, its curve and its students kept."""
 
+import functools
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.data.batches import input_errors
-from etd_tf.distillation import Trainer
+from etd_tf.distillation import Trainer, TrainResult, fit_together
 from etd_tf.distillation.metrics_log import read_metrics
-from etd_tf.errors import InputError
+from etd_tf.errors import DivergenceError, InputError
 from etd_tf.extraction import ExtractionPlan, extract, initial_student, plan_extraction
 from etd_tf.extraction.compensation import extract_compensated
 from etd_tf.files import write_atomically
+from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
 from etd_tf.jobs.compare_study import SCORING_SEED, Study
-from etd_tf.jobs.compare_types import ARMS, RunSpec, student_name
+from etd_tf.jobs.compare_types import RunSpec, student_name
 from etd_tf.jobs.distill import finished_student, make_trainer
 from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.run_directory import RunDirectory
@@ -67,33 +70,47 @@ def load_run(study: Study, spec: RunSpec) -> ArmRun | None:
     return _arm_run(spec, curve=curve, seconds=seconds, **fields)
 
 
-def run_arm(study: Study, spec: RunSpec) -> ArmRun:
-    """Makes a run, or continues it exactly where it was interrupted.
+def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | DivergenceError]:
+    """Makes runs together, or continues them exactly where they were interrupted.
 
     Args:
         study: The comparison.
-        spec: The run.
+        specs: The runs, one of the groups of `CompareOptions.groups`.
 
     Returns:
-        The finished run without downstream scores.
+        For each the finished run without downstream scores, or the error that ended it.
 
     Raises:
-        DivergenceError: The loss became infinite or NaN.
         Interrupted: A signal ended the training; the same call continues it.
     """
-    options = study.options.distill_options(spec, study.folder)
-    run_dir = options.output_dir
-    run_dir.mkdir(parents=True, exist_ok=True)
-    initial = make_arm_student(study, spec)
-    text = TrainingText(
-        study.records, study.teacher, options.resolve_masking(study.records), options.trainer
-    )
-    trainer = make_trainer(options, study.teacher, initial, text, study.strategy)
-    held_out = text.held_out(study.options.held_out_sequences)
+    options = [study.options.distill_options(spec, study.folder) for spec in specs]
+    for one in options:
+        one.output_dir.mkdir(parents=True, exist_ok=True)
+    initials = [make_arm_student(study, spec) for spec in specs]
+    masking_rate = options[0].resolve_masking(study.records)
+    text = TrainingText(study.records, study.teacher, masking_rate, options[0].trainer)
+    trainers = [
+        make_trainer(one, study.teacher, initial, text, study.strategy)
+        for one, initial in zip(options, initials, strict=True)
+    ]
     with input_errors():
-        training = trainer.fit(
-            text.batches, held_out, on_evaluate=lambda step: _keep(study, spec, trainer, step)
+        results = fit_together(
+            trainers,
+            text.batches,
+            text.held_out(study.options.held_out_sequences),
+            on_evaluate=[
+                functools.partial(_keep, study, *pair) for pair in zip(specs, trainers, strict=True)
+            ],
         )
+    return [
+        result if isinstance(result, DivergenceError) else _finish(study, spec, initial, result)
+        for spec, initial, result in zip(specs, initials, results, strict=True)
+    ]
+
+
+def _finish(study: Study, spec: RunSpec, initial: InitialStudent, training: TrainResult) -> ArmRun:
+    """Writes a run's result and removes what only its continuation would need."""
+    run_dir = study.folder / spec.folder
     run = _arm_run(
         spec,
         steps=training.steps,

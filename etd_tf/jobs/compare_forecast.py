@@ -4,10 +4,11 @@ import dataclasses
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.compare_arm import RESULT_FILE
+from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
 from etd_tf.jobs.compare_downstream import check_downstream
 from etd_tf.jobs.compare_study import check_comparison, check_study
-from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec
+from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.cost import STEP_EFFICIENCY, measure_gemm_rate
 from etd_tf.modeling.config import BertConfig
 from etd_tf.reporting import numbers, training_flops
@@ -77,6 +78,11 @@ def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
         config.num_parameters(pooler=teacher.has_pooler, mlm_head=teacher.mlm_head is not None)
         for config in missing.values()
     )
+    # A run's cost counts the teacher, which really runs once for each group.
+    teacher_flops = _step_sequences(options) * teacher.config.flops(
+        options.base.corpus.sequence_length
+    )
+    shared = teacher_flops * (len(missing) - len(options.groups(list(missing))))
     peak = measure_gemm_rate()
     return ComparisonForecast(
         runs=len(configs),
@@ -84,7 +90,8 @@ def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
         flops=flops,
         evaluation_flops=evaluation,
         disk_bytes=_FLOAT_BYTES * len(options.snapshots) * parameters,
-        seconds=_START_SECONDS * len(missing) + (flops + evaluation) / (peak * STEP_EFFICIENCY),
+        seconds=_START_SECONDS * len(missing)
+        + (flops - shared + evaluation) / (peak * STEP_EFFICIENCY),
         peak_flops=peak,
     )
 
@@ -130,6 +137,10 @@ def _scoring(
         for spec, config in missing.items()
         if ARMS[spec.arm].compensates
     )
+
+
+def _step_sequences(options: CompareOptions) -> int:
+    return options.base.trainer.steps * options.base.trainer.batch_size
 
 
 def _evaluation(options: CompareOptions, teacher: Checkpoint, config: BertConfig) -> int:

@@ -15,7 +15,8 @@ from etd_tf.distillation.strategy import make_strategy
 from etd_tf.errors import InputError
 from etd_tf.extraction import UnitScores
 from etd_tf.files import write_atomically
-from etd_tf.jobs.compare_types import ARMS, CompareOptions, RunSpec, student_name
+from etd_tf.jobs.compare_arms import ARMS
+from etd_tf.jobs.compare_types import CompareOptions, RunSpec, student_name
 from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, prepare_corpus, with_tokenizer
 from etd_tf.jobs.run_directory import LOCK_FILE, RunDirectory, hold_directory
@@ -30,6 +31,7 @@ SCORING_SEED = 0
 _FREE = frozenset(
     {
         *("losses", "students", "arms", "seeds", "tasks", "glue_dir", "finetune_at"),
+        "together",
         *("output_dir", "cache_dir"),
         *(FREE_OPTIONS - {"evaluate_at"}),
     }

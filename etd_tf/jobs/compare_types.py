@@ -8,6 +8,7 @@ from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import StudentSize
 
@@ -15,43 +16,6 @@ STS_PROBE = "sts-probe"
 LOSSES = ("tinybert", "minilm", "minilmv2", "mlm")
 _GROWTH = 1.5  # between early evaluations
 _PARTS = 20  # equal parts of the run, each followed by an evaluation
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One way to initialise the student.
-
-    Attributes:
-        label: Its name for readers.
-        extraction: `"none"`, `"rand"` or `"impt"`.
-        metric: Importance metric behind `"impt"`.
-        importance_of: Unit kinds that follow the scores; None for all.
-        keeps_width: Whole teacher layers are copied, so the student has their sizes.
-        compensates: Cut units are folded into kept ones where that helps.
-    """
-
-    label: str
-    extraction: str = "impt"
-    metric: str = "taylor"
-    importance_of: tuple[str, ...] | None = None
-    keeps_width: bool = False
-    compensates: bool = False
-
-
-ARMS: dict[str, Arm] = {
-    "none": Arm("random initialisation", "none"),
-    "rand": Arm("ETD-Rand", "rand"),
-    "impt": Arm("ETD-Impt"),
-    "impt-compensate": Arm("ETD-Impt with compensation", compensates=True),
-    "impt-ffn": Arm("importance of FFN neurons only", importance_of=("ffn",)),
-    "impt-heads": Arm("importance of head dimensions only", importance_of=("heads",)),
-    "impt-hidden": Arm("importance of hidden channels only", importance_of=("hidden",)),
-    "impt-magnitude": Arm("importance by weight magnitude", metric="magnitude"),
-    "impt-activation": Arm("importance by activation", metric="activation"),
-    "impt-dynabert": Arm("importance by DynaBERT's score", metric="dynabert"),
-    "depth": Arm("whole teacher layers", "rand", keeps_width=True),
-}
-"""Every arm by the name that `--arms` takes."""
 
 
 def parse_student(text: str) -> StudentSize:
@@ -170,6 +134,7 @@ class CompareOptions:
         held_out_sequences: Held-out sequences behind each loss.
         snapshots: Percentages of the steps after which a student is kept.
         downstream: What the kept students are tried on.
+        together: Most runs that train at the same time, sharing the teacher's passes.
 
     Raises:
         InputError: A list is empty, repeats itself or names something unknown.
@@ -185,8 +150,11 @@ class CompareOptions:
     held_out_sequences: int = 512
     snapshots: tuple[int, ...] = (0, 25, 50, 100)
     downstream: DownstreamOptions = dataclasses.field(default_factory=DownstreamOptions)
+    together: int = 8
 
     def __post_init__(self) -> None:
+        if self.together < 1:
+            raise InputError(f"--together={self.together}: expected a whole number >= 1.")
         _check_known("arms", self.arms, tuple(ARMS))
         _check_known("losses", self.losses, LOSSES)
         for name in ("students", "seeds", "snapshots"):
@@ -228,6 +196,22 @@ class CompareOptions:
                 for size in self.students:
                     for arm in self.arms:
                         yield RunSpec(loss, size, arm, seed)
+
+    def groups(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+        """Cuts runs into those that can train together: the same batches, at most `together`.
+
+        Args:
+            specs: Runs.
+
+        Returns:
+            Them, in their order as far as possible.
+        """
+        alike: dict[tuple[int, bool], list[RunSpec]] = {}
+        for spec in specs:
+            masks = self.distill_options(spec, Path()).needs_masked_lm
+            alike.setdefault((spec.seed, masks), []).append(spec)
+        size = self.together
+        return [runs[i : i + size] for runs in alike.values() for i in range(0, len(runs), size)]
 
     @property
     def held_out_batches(self) -> int:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.distillation.optimization import make_optimizer
-from etd_tf.distillation.step import StepOptions, TrainStep
+from etd_tf.distillation.step import Learner, StepOptions, TrainStep
 from etd_tf.losses import LogitsDistillation, MiniLM, TinyBERT
 from etd_tf.modeling.parameters import parameter_variables
 from tests.distillation.tiny_training import batch_of, make_distiller
@@ -31,9 +31,7 @@ def _run(distiller, steps, *, per_call=1, size=4, strategy=None, **options):
     optimizer = make_optimizer(RATE, weight_decay=DECAY, variables=distiller.trainable_variables)
     assert len(named) == len(distiller.trainable_variables)
     step = TrainStep(
-        distiller,
-        optimizer,
-        distiller.trainable_variables,
+        [Learner(distiller, optimizer, distiller.trainable_variables)],
         strategy=strategy or tf.distribute.get_strategy(),
         options=StepOptions(**options),
     )
@@ -42,9 +40,9 @@ def _run(distiller, steps, *, per_call=1, size=4, strategy=None, **options):
     metrics = []
     for first in range(0, steps, per_call):
         count = min(per_call, steps - first)
-        metrics.append(step.run(iterator, tf.constant(first), tf.constant(count)))
+        metrics += step.run(iterator, first, count, more=first + count < steps)
     weights = {name: variable.numpy() for name, variable in named.items()}
-    return weights, [{k: float(v) for k, v in values.items()} for values in metrics]
+    return weights, metrics
 
 
 def _reference(distiller, steps, clip_norm):

@@ -130,7 +130,7 @@ def test_finished_runs_are_not_made_again(study, monkeypatch):
     def refuse(*_):
         raise AssertionError("a finished run was started")
 
-    monkeypatch.setattr(compare, "run_arm", refuse)
+    monkeypatch.setattr(compare, "run_arms", refuse)
     monkeypatch.setattr("etd_tf.jobs.compare_downstream._measure", refuse)
     assert run_comparison(options).runs == comparison.runs
     forecast = forecast_comparison(options)
@@ -141,14 +141,14 @@ def test_arms_can_be_added_and_share_scores(study, monkeypatch):
     options, comparison = study
     made = []
 
-    def count(study, spec):
-        made.append(spec.arm)
-        return compare_arm.run_arm(study, spec)
+    def count(study, specs):
+        made.extend(spec.arm for spec in specs)
+        return compare_arm.run_arms(study, specs)
 
     def refuse(*_, **__):
         raise AssertionError("the teacher was scored again")
 
-    monkeypatch.setattr(compare, "run_arm", count)
+    monkeypatch.setattr(compare, "run_arms", count)
     monkeypatch.setattr("etd_tf.jobs.student.score_units", refuse)
     more = dataclasses.replace(options, arms=("none", "impt", "impt-ffn"))
     assert forecast_comparison(more).finished == 2
@@ -194,10 +194,10 @@ def test_an_interrupted_run_goes_on_exactly(inputs, study, tmp_path, monkeypatch
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(inputs, tmp_path, monkeypatch):
-    def diverge(study, spec):
-        raise DivergenceError("The loss became nan.")
+    def diverge(study, specs):
+        return [DivergenceError("The loss became nan.") for _ in specs]
 
-    monkeypatch.setattr(compare, "run_arm", diverge)
+    monkeypatch.setattr(compare, "run_arms", diverge)
     with pytest.raises(DivergenceError, match="2 of 2 runs diverged"):
         run_comparison(options_for(inputs, tmp_path / "out"))
     values = json.loads((tmp_path / "out" / "compare.json").read_text())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import InputError
+from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import (
-    ARMS,
     CompareOptions,
     DownstreamOptions,
     default_evaluations,

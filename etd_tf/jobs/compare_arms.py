@@ -1,0 +1,40 @@
+"""The arms of a comparison: the ways to initialise the same student."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to initialise the student.
+
+    Attributes:
+        label: Its name for readers.
+        extraction: `"none"`, `"rand"` or `"impt"`.
+        metric: Importance metric behind `"impt"`.
+        importance_of: Unit kinds that follow the scores; None for all.
+        keeps_width: Whole teacher layers are copied, so the student has their sizes.
+        compensates: Cut units are folded into kept ones where that helps.
+    """
+
+    label: str
+    extraction: str = "impt"
+    metric: str = "taylor"
+    importance_of: tuple[str, ...] | None = None
+    keeps_width: bool = False
+    compensates: bool = False
+
+
+ARMS: dict[str, Arm] = {
+    "none": Arm("random initialisation", "none"),
+    "rand": Arm("ETD-Rand", "rand"),
+    "impt": Arm("ETD-Impt"),
+    "impt-compensate": Arm("ETD-Impt with compensation", compensates=True),
+    "impt-ffn": Arm("importance of FFN neurons only", importance_of=("ffn",)),
+    "impt-heads": Arm("importance of head dimensions only", importance_of=("heads",)),
+    "impt-hidden": Arm("importance of hidden channels only", importance_of=("hidden",)),
+    "impt-magnitude": Arm("importance by weight magnitude", metric="magnitude"),
+    "impt-activation": Arm("importance by activation", metric="activation"),
+    "impt-dynabert": Arm("importance by DynaBERT's score", metric="dynabert"),
+    "depth": Arm("whole teacher layers", "rand", keeps_width=True),
+}
+"""Every arm by the name that `--arms` takes."""
