@@ -1,6 +1,7 @@
 """What a checkpoint on disk holds, before a model is built from it."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -90,7 +91,7 @@ def reshape_all(config: BertConfig, parameters: Parameters, source: str) -> Para
     """
     shapes = parameter_shapes(config, pooler=True, mlm_head=True)
     for name, value in parameters.items():
-        if value.size != np.prod(shapes[name], dtype=np.int64):
+        if value.size != math.prod(shapes[name]):  # of any size, unlike NumPy's
             raise InputError(
                 f"{source}: {name} has shape {tuple(value.shape)}, expected {shapes[name]}. "
                 "Check that the configuration belongs to the weights."

@@ -238,7 +238,8 @@ def _parse(records: Sequence[bytes], layout: FeatureLayout, source: str) -> dict
     try:
         with tf.device("cpu"):
             parsed = tf.io.parse_example(tf.constant(list(records), tf.string), spec)
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        # The latter where TensorFlow's own message quotes the bytes of a record.
         name = layout.names["token_ids"]
         found = sorted({feature_lengths(record).get(name, 0) for record in records})
         raise InputError(

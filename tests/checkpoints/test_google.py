@@ -119,6 +119,14 @@ def test_corrupt_index(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_a_size_beyond_64_bits_is_refused(tmp_path: Path) -> None:
+    directory_with(tf1_bert_variables(expected_parameters()), tmp_path)
+    values = json.loads((tmp_path / "bert_config.json").read_text())
+    (tmp_path / "bert_config.json").write_text(json.dumps(values | {"vocab_size": 10**30}))
+    with pytest.raises(InputError, match="configuration belongs to the weights"):
+        load_checkpoint(tmp_path)
+
+
 def test_missing_config(tmp_path: Path) -> None:
     directory_with(tf1_bert_variables(expected_parameters()), tmp_path)
     (tmp_path / "bert_config.json").unlink()

@@ -181,6 +181,13 @@ def test_an_index_of_another_file_is_refused(prepared, offsets):
         open_records(prepared).num_examples()
 
 
+def test_damaged_records_behind_good_checksums_are_refused(tmp_path):
+    damaged = example(1).replace(b"input_mask", b"input_\xa9\xa9\xa9\xa9")
+    write(tmp_path / "a.tfrecord", [example(0), damaged])
+    with pytest.raises(InputError, match="do not fit its first one"):
+        open_records(tmp_path).read("train", np.arange(2))
+
+
 def test_feature_names_that_are_not_utf8_are_refused(tmp_path):
     record = example(1).replace(b"input_ids", b"input\xff\xffds")
     write(tmp_path / "a.tfrecord", [record])
