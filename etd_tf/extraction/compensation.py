@@ -27,8 +27,8 @@ from etd_tf.types import Array, Tensor
 
 RIDGES = (MEANS_ONLY, 10.0, 1.0, 0.1, 0.01)
 # Relative gains in held-out error below which a fold is not made. The search picks the best
-# of many candidates, so a small total gain is often chance and no gain on other text.
-_LEAST_GAIN, _LEAST_TOTAL_GAIN = 0.005, 0.1
+# of many candidates, so a tiny total gain can be chance and no gain on other text.
+_LEAST_GAIN, _LEAST_TOTAL_GAIN = 0.002, 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,9 @@ class CompensatedStudent:
     Attributes:
         student: The student.
         ridges: By kind of site, the ridge chosen; None where it is sliced plainly.
-        plain_error: Held-out error of the plain slice: 1 - the mean cosine between the
-            student's last states and the kept channels of the teacher's.
+        plain_error: Held-out error of the plain slice: 1 - the mean cosine between the last
+            kept layer's states in the student and the same channels in the teacher, averaged
+            with the same of its attention scores (centred over the keys of a query).
         error: Held-out error of this student.
     """
 
@@ -68,8 +69,7 @@ def extract_compensated(
         batch_size: Examples a step.
 
     Returns:
-        The student; the plain slice where folding does not lower the held-out error by a
-        tenth.
+        The student; the plain slice where folding hardly lowers the held-out error.
 
     Raises:
         InputError: The plan does not fit the teacher, or the examples are unusable.
@@ -106,7 +106,10 @@ def _split(inputs: ScoringInputs, share: float) -> tuple[ScoringInputs, ScoringI
 
 
 class _HeldOutError:
-    """1 - mean cosine between student states and the teacher's kept channels."""
+    """1 - mean cosine to the teacher, of the last kept layer's states and attention scores.
+
+    Both, because distillation losses read both, and a fold may help one and harm the other.
+    """
 
     def __init__(
         self,
@@ -118,21 +121,31 @@ class _HeldOutError:
     ) -> None:
         self._student = student
         self._batches = list(held_out.batches(batch_size))
-        encode = tf.function(lambda inputs: teacher.encoder.trace(inputs).sequence_output)
-        self._targets = [
-            tf.gather(tf.cast(encode(batch.inputs), tf.float32), plan.hidden, axis=-1)
-            for batch in self._batches
-        ]
+        last = plan.layers[-1] - 1
+        heads = np.unique(plan.query_key[-1] // teacher.config.head_size)
+
+        def features(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+            trace = teacher.encoder.trace(inputs)
+            states = tf.gather(trace.hidden_states[last], plan.hidden, axis=-1)
+            scores = tf.gather(trace.attention_scores[last], heads, axis=1)
+            return tf.cast(states, tf.float32), scores
+
+        compute = tf.function(features)
+        self._targets = [compute(batch.inputs) for batch in self._batches]
         self._cosines = tf.function(self._batch_cosines)
 
     def _batch_cosines(
-        self, inputs: Mapping[str, Tensor], weights: Tensor, targets: Tensor
+        self, inputs: Mapping[str, Tensor], weights: Tensor, targets: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        states = tf.cast(self._student.encoder.trace(inputs).sequence_output, tf.float32)
-        real = tf.cast(inputs["padding_mask"], tf.float32) * weights[:, None]
-        norms = tf.norm(states, axis=-1) * tf.norm(targets, axis=-1)
-        cosines = tf.math.divide_no_nan(tf.reduce_sum(states * targets, axis=-1), norms)
-        return tf.reduce_sum(cosines * real), tf.reduce_sum(real)
+        """Sum of the two cosines over real tokens, and their number."""
+        trace = self._student.encoder.trace(inputs)
+        keys = tf.cast(inputs["padding_mask"], tf.float32)
+        real = keys * weights[:, None]
+        states, scores = targets
+        by_state = _cosines(tf.cast(trace.hidden_states[-1], tf.float32), states)
+        centred = (_centred(s, keys) for s in (trace.attention_scores[-1], scores))
+        by_query = tf.reduce_mean(_cosines(*centred), axis=1)
+        return tf.reduce_sum((by_state + by_query) * real), tf.reduce_sum(real)
 
     def __call__(self, parameters: Mapping[str, Array]) -> float:
         set_parameters(parameters, self._student.encoder, self._student.mlm_head)
@@ -141,7 +154,20 @@ class _HeldOutError:
             for batch, targets in zip(self._batches, self._targets, strict=True)
         ]
         total, count = np.asarray(parts, np.float64).sum(axis=0)
-        return float(1.0 - total / max(count, 1.0))
+        return float(1.0 - total / max(2.0 * count, 1.0))
+
+
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    norms = tf.norm(a, axis=-1) * tf.norm(b, axis=-1)
+    return tf.math.divide_no_nan(tf.reduce_sum(a * b, axis=-1), norms)
+
+
+def _centred(scores: Tensor, keys: Tensor) -> Tensor:
+    """Attention scores `[B, N, T, T]` minus each query's mean over real keys; 0 for padding."""
+    real = keys[:, None, None, :]
+    count = tf.maximum(tf.reduce_sum(real, axis=-1, keepdims=True), 1.0)
+    mean = tf.reduce_sum(scores * real, axis=-1, keepdims=True) / count
+    return (scores - mean) * real
 
 
 class _RidgeSearch:
