@@ -66,6 +66,11 @@ quickstart: setup  ## Set up, then extract and distil a small student of a real 
 test: setup $(DEV) $(TORCH)  ## Set up, then run all tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
+FUZZ_INPUTS ?= 100000
+.PHONY: fuzz
+fuzz: setup $(DEV) $(TORCH)  ## Read FUZZ_INPUTS damaged files with every reader of untrusted files
+	$(BIN)/python -m tests.fuzz --inputs=$(FUZZ_INPUTS)
+
 .PHONY: lint
 lint: $(PROJECT) $(DEV) docs  ## Check style, types and documentation
 	$(BIN)/ruff check .

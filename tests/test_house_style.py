@@ -20,7 +20,10 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 
 # Folder of tests with no package of its name -> what they are about.
-CROSS_CUTTING = {"faults": "commands that are killed, and files that are damaged"}
+CROSS_CUTTING = {
+    "faults": "commands that are killed, and files that are damaged",
+    "fuzz": "damaged files by the thousand, for every reader",
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -52,7 +52,9 @@ def read_tf_h5(path: str | Path) -> dict[str, Array]:
     path = Path(path)
     tensors: dict[str, Array] = {}
 
-    def visit(name: str, item: Any) -> None:
+    def visit(name: str | bytes, item: Any) -> None:
+        if not isinstance(name, str):  # but bytes, where it is not UTF-8
+            raise InputError(f"{path}: {name!r} is no name of a weight. It may be corrupt.")
         if not isinstance(item, h5py.Dataset) or name.count("/") < 2:
             return
         if item.is_virtual or item.external or item.dtype.kind not in "fiu":

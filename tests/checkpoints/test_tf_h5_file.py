@@ -96,5 +96,14 @@ def test_external_data_is_refused(tmp_path: Path) -> None:
         read_tf_h5(tmp_path / "x.h5")
 
 
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset("a/bqq/c:0", data=np.ones(2))
+    content = (tmp_path / "m.h5").read_bytes()
+    (tmp_path / "m.h5").write_bytes(content.replace(b"bqq", b"b\xffq"))
+    with pytest.raises(InputError, match=r"m\.h5: b'a/b\\xff.* is no name of a weight"):
+        read_tf_h5(tmp_path / "m.h5")
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

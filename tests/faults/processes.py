@@ -23,7 +23,7 @@ LONG_RUN = {
     "masking_rate": 0.2,
     "dropout": 0.1,
 }
-_PATIENCE_SECONDS = 300.0
+_PATIENCE_SECONDS = 900.0  # for half a minute of work, where a machine is busy
 
 
 class Job:
@@ -31,15 +31,14 @@ class Job:
 
     Attributes:
         out: Its run directory.
+        flags: Its flags.
     """
 
     def __init__(self, folder: Path, **flags: object) -> None:
         self.out = folder / "out"
-        self._command = [
-            sys.executable,
-            str(REPOSITORY / "bin" / "etd_distill"),
-            *job_flags(folder, self.out, **{**LONG_RUN, **flags}),
-        ]
+        self.flags = job_flags(folder, self.out, **{**LONG_RUN, **flags})
+        script = str(REPOSITORY / "bin" / "etd_distill")
+        self._command = [sys.executable, script, *self.flags]
         self._log = folder / "log.txt"
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -55,7 +54,10 @@ class Job:
     def finish(self) -> None:
         """Runs to the end."""
         process = self.start()
-        assert process.wait(_PATIENCE_SECONDS) == 0, self.log()
+        try:
+            assert process.wait(_PATIENCE_SECONDS) == 0, self.log()
+        finally:
+            process.kill()
 
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
