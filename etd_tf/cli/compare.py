@@ -68,7 +68,7 @@ def _define_measuring(flag_set: FlagSet) -> None:
         "evaluate_at",
         [],
         "Steps after which the held-out loss is measured, besides the first and the last; "
-        "default: dense early, then every 20th part of the steps.",
+        "default: dense early, to a 100th up to a fifth of the steps, then every 20th part.",
     )
     flag_set.integer("held_out_sequences", 512, "Held-out sequences behind each loss.", minimum=1)
     flag_set.strings(

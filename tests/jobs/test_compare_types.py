@@ -55,6 +55,9 @@ def test_default_evaluations_are_dense_early_and_regular_later(steps):
     assert max(gaps) <= -(-steps // 20) + 1
     early = [step for step in points if step <= steps / 20]
     assert all(after <= 2 * before for before, after in itertools.pairwise(early))
+    # in between, savings are told to a 100th
+    middle = [step for step in points if steps / 20 <= step <= steps / 5]
+    assert all(b - a <= -(-steps // 100) for a, b in itertools.pairwise(middle))
 
 
 def test_students_are_read_and_written():
