@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
@@ -109,14 +110,14 @@ class TrainStep:
             Means over the steps by name, for each learner.
         """
         if not self._ahead:
-            step = tf.constant(first_step, tf.int32)
-            return _means([self._many(iterator, step, tf.constant(count, tf.int32))], count)
+            step = _whole_number(first_step)
+            return _means([self._many(iterator, step, _whole_number(count))], count)
         # A call for each step: calls cost nothing beside a CPU's step, and TensorFlow's graph
         # optimizer breaks a compiled loop of which one half works for the next round.
         self._next = self._next or self._fetch(iterator)
         results = []
         for offset in range(count):
-            step = tf.constant(first_step + offset, tf.int32)
+            step = _whole_number(first_step + offset)
             if more or offset + 1 < count:
                 result, self._next = self._overlapped(iterator, *self._next, step)
             else:
@@ -239,6 +240,11 @@ def _compiled(function: Any, options: StepOptions) -> Any:
     return tf.function(
         function, autograph=False, jit_compile=options.jit_compile, reduce_retracing=True
     )
+
+
+def _whole_number(value: int) -> Tensor:
+    """An int32 scalar, by way of NumPy: TensorFlow keeps a tensor of every Python number."""
+    return tf.constant(np.int32(value))
 
 
 def _is_one_cpu(strategy: tf.distribute.Strategy) -> bool:

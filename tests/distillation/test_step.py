@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.distillation.optimization import make_optimizer
-from etd_tf.distillation.step import Learner, StepOptions, TrainStep
+from etd_tf.distillation.step import Learner, StepOptions, TrainStep, _whole_number
 from etd_tf.losses import LogitsDistillation, MiniLM, TinyBERT
 from etd_tf.modeling.parameters import parameter_variables
 from tests.distillation.tiny_training import batch_of, make_distiller
@@ -151,6 +151,13 @@ def test_masked_lm_logits_are_distilled_down_to_the_head():
     )
     _, metrics = _run(distiller, 4)
     assert metrics[-1]["logits_loss"] < metrics[0]["logits_loss"]
+
+
+def test_step_numbers_are_not_kept():
+    number = int("1234567")  # not one of the compiler's constants
+    before = sys.getrefcount(number)
+    assert _whole_number(number).numpy() == 1234567
+    assert sys.getrefcount(number) == before
 
 
 def test_several_losses_share_a_step():
