@@ -46,7 +46,7 @@ def test_flags_reach_the_report(flags, tmp_path, capsys):
     assert run_command(COMMAND, flags) == 0
     shown = capsys.readouterr()
     assert "Report of 2 of 2 runs: " in shown.out
-    assert "run 2 of 2 done: rand of minilm 1x9x3x7, seed 0" in shown.err
+    assert "2 of 2 runs done, last rand of minilm 1x9x3x7, seed 0" in shown.err
     values = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert values["flags"]["arms"] == "none,rand"
     assert [point["step"] for point in values["cells"][1]["curve"]] == [0, 1, 2]

@@ -26,6 +26,11 @@ LONG_RUN = {
 _PATIENCE_SECONDS = 900.0  # for half a minute of work, where a machine is busy
 
 
+def _default_sigint() -> None:
+    """Undoes the ignored SIGINT that a test run inherits in a shell's background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Job:
     """A job in a folder of its own.
 
@@ -49,6 +54,7 @@ class Job:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
                 cwd=REPOSITORY,
+                preexec_fn=_default_sigint,  # noqa: PLW1509 (no threads are started here)
             )
 
     def finish(self) -> None:
