@@ -5,7 +5,7 @@
 Trains with checkpoints, held-out evaluations and logs every few hundred steps, and prints the
 process's memory, its open files and the checkpoints on disk at intervals. After a first quarter,
 in which TensorFlow fills its caches, memory and files should no longer grow: the last line is
-the slope of a straight line through the rest.
+the slope of a straight line through the rest, but for the very last step.
 """
 
 import argparse
@@ -77,7 +77,8 @@ class Watcher:
 
 def slopes(rows: list[tuple[int, float, int]]) -> tuple[float, float]:
     """Kilobytes a thousand steps, and files a thousand steps, after the first quarter."""
-    rest = np.array([row for row in rows if row[0] >= rows[-1][0] / 4], np.float64)
+    # The last step of all is compiled on its own, which takes memory once.
+    rest = np.array([row for row in rows[:-1] if row[0] >= rows[-1][0] / 4], np.float64)
     thousands = rest[:, 0] / 1000
     return float(np.polyfit(thousands, rest[:, 1], 1)[0] * 1e3), float(
         np.polyfit(thousands, rest[:, 2], 1)[0]
