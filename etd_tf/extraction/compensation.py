@@ -187,10 +187,9 @@ class _RidgeSearch:
                 best, error = self._better(best, error, dict.fromkeys(SITES, ridge))
                 progress.advance()
             for site in SITES:
-                for option in (None, *RIDGES):
-                    if option != best[site]:
-                        best, error = self._better(best, error, best | {site: option})
-                        progress.advance()
+                for option in [o for o in (None, *RIDGES) if o != best[site]]:
+                    best, error = self._better(best, error, best | {site: option})
+                    progress.advance()
         if error > plain * (1.0 - _LEAST_TOTAL_GAIN):
             return dict.fromkeys(SITES), plain, plain
         return best, plain, error
