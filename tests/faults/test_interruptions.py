@@ -13,7 +13,7 @@ from etd_tf.cli.distill import COMMAND
 from tests.faults.processes import LONG_RUN, Job, make_folder, results_of
 from tests.jobs.tiny_job import job_flags
 
-KILLS = 30
+KILLS = 25
 
 
 def test_kills_and_signals_change_nothing(tmp_path):
@@ -67,7 +67,8 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
             delay = generator.uniform(0.1, 1.0) * length
             started = time.time()
             status = job.end_at(time.monotonic() + delay)
-            if status == 0:
+            if status == 0:  # before the kill: the machine is less busy than at first
+                length = min(length, delay)
                 break
             assert status == -signal.SIGKILL, job.log()
             kills.append(job.phase(started))
