@@ -25,12 +25,12 @@ import numpy as np
 
 from etd_tf.data.tfrecord import frame_records, serialize_examples
 from etd_tf.jobs.compare_types import parse_student
-from etd_tf.jobs.cost import STEP_EFFICIENCY
 from etd_tf.modeling.config import BertConfig
 from etd_tf.reporting import training_flops
 
 GRADIENT_BYTES = 4  # variables and their gradients are float32 in every precision
 UPDATE_BYTES = 10 * 4  # norm 1 read; clip 1 + 1; AdamW reads 4 and writes 3 float32 a scalar
+EFFICIENCY = 0.4  # share of the rate that a step reaches: an assumption, see docs/scaling.md
 FEED_BYTES = 3 * 4  # token_ids, segment_ids, padding_mask: int32
 
 
@@ -231,7 +231,7 @@ def read_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bandwidth", type=float, help="bytes/s to the neighbours, one direction")
     parser.add_argument("--memory_bandwidth", type=float, help="bytes/s")
     parser.add_argument("--latency", type=float, help="seconds a message")
-    parser.add_argument("--efficiency", type=float, default=STEP_EFFICIENCY, help="share of rate")
+    parser.add_argument("--efficiency", type=float, default=EFFICIENCY, help="share of rate")
     parser.add_argument("--measured_ms", type=float, help="a step on one device; sets efficiency")
     return parser.parse_args(arguments)
 

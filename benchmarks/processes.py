@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/processes.py [--steps=8] [--batch_size=32]
 
-One process against two worker processes of `etd_distill` on this machine, over loopback, with one
-thread of computation each and the same global batch. The workers' exchange of gradients is
+One process against two worker processes of `etd_distill` on this machine, over loopback, each
+held to a core of its own, with the same global batch. The workers' exchange of gradients is
 also timed alone; `benchmarks/cost_model.py` then predicts the two workers' step from the one
-process' step. Needs two idle cores for a fair figure; the load is printed.
+process' step. Needs two idle cores for a fair figure; the load is printed. Linux only.
 """
 
 import argparse
@@ -45,6 +45,20 @@ def free_addresses(count: int) -> list[str]:
 
 
 @contextlib.contextmanager
+def on_one_core(index: int) -> Iterator[None]:
+    """Holds processes that start meanwhile to a core, as if each had a machine of its own.
+
+    TensorFlow's thread counts do not: teacher and student still run side by side.
+    """
+    all_cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(all_cores)[index % len(all_cores)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_cores)
+
+
+@contextlib.contextmanager
 def started(command: list[str], count: int, log: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Starts `count` processes of a command, and ends exactly these at the end."""
     addresses, processes = free_addresses(count), []
@@ -56,7 +70,7 @@ def started(command: list[str], count: int, log: Path) -> Iterator[list["subproc
                 task = {"type": "worker", "index": index}
                 cluster = {"cluster": {"worker": addresses}, "task": task}
                 environment["TF_CONFIG"] = json.dumps(cluster)
-            with open(log.with_suffix(f".{index}"), "wb") as file:
+            with open(log.with_suffix(f".{index}"), "wb") as file, on_one_core(index):
                 processes.append(
                     subprocess.Popen(
                         command, env=environment, cwd=REPOSITORY, stdout=file, stderr=file

@@ -1,5 +1,6 @@
 """Opening prepared records: our own directories and other BERT pre-training TFRecords."""
 
+import functools
 import glob
 import gzip
 import hashlib
@@ -32,6 +33,7 @@ from etd_tf.errors import InputError
 
 _MAX_LENGTH = 1 << 16  # tokens an example
 _GZIP_MAGIC = b"\x1f\x8b"
+_SPARED_BYTES = 1 << 30  # of the disk that files are unzipped to
 
 
 def open_records(
@@ -151,7 +153,9 @@ def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
     descriptor, scratch = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as output, gzip.open(path, "rb") as file:
-            shutil.copyfileobj(file, output, 1 << 20)
+            for chunk in iter(functools.partial(file.read, 1 << 20), b""):
+                _check_space(path, folder)
+                output.write(chunk)
         os.replace(scratch, target)
     except BaseException as error:
         os.unlink(scratch)
@@ -159,6 +163,16 @@ def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
             raise InputError(f"{path} is damaged or cut short ({error}).") from error
         raise
     return target
+
+
+def _check_space(path: Path, folder: Path) -> None:
+    """A small gzipped file can hold a thousand times its size: it must not fill the disk."""
+    free = shutil.disk_usage(folder).free
+    if free < _SPARED_BYTES:
+        raise InputError(
+            f"{path} does not fit unzipped into {folder}, where {free / 1e9:.1f} GB are left. "
+            "Free some space, or name a roomier place with --cache_dir."
+        )
 
 
 def _peek(shard: Shard) -> FeatureLayout:

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -104,6 +106,18 @@ def test_damaged_gzip_is_named_and_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match=r"a\.tfrecord is damaged or cut short"):
         open_records(tmp_path, cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache" / "unzipped").iterdir())
+
+
+def test_unzipping_does_not_fill_the_disk(tmp_path, monkeypatch):
+    write(tmp_path / "a.tfrecord", [example(i) for i in range(50)], "GZIP")
+    free = 1 << 40
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
+    assert open_records(tmp_path, cache_dir=tmp_path / "roomy").num_examples() == 50
+
+    free = 1 << 20
+    with pytest.raises(InputError, match=r"a\.tfrecord does not fit unzipped .* --cache_dir"):
+        open_records(tmp_path, cache_dir=tmp_path / "full")
+    assert not list((tmp_path / "full" / "unzipped").iterdir())
 
 
 @pytest.fixture
