@@ -1,22 +1,116 @@
-"""Seconds that importance scoring takes, and its share of a distillation's operations.
+"""Seconds that importance scoring takes, its share of a distillation, and its rate by PyTorch's.
 
-    .venv/bin/python benchmarks/scoring.py --examples=512 --length=128
+    .venv/bin/python benchmarks/scoring.py --examples=512 --length=128 [--rounds=0]
 
 Sequences are random tokens without padding, the most expensive kind. "CPU seconds" add up
-all cores, so that CPU seconds / cores is what an idle machine takes at best.
+all cores, so that CPU seconds / cores is what an idle machine takes at best. Then batches of 32
+are scored in turn by etd_tf and by PyTorch, with the code that a user would write: hooks that
+multiply by gates, one backward pass of the reconstruction probe (--rounds=0: not).
 """
 
 import argparse
+import functools
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from contest import GEMM, Maker, Turn, add_flags, contest, gemm, peak_fraction, print_results
 
-from etd_tf.checkpoints import load_checkpoint
+from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.extraction import extract, plan_extraction, score_units
 from etd_tf.reporting import scoring_flops, training_flops
+
+
+def random_tokens(teacher: Checkpoint, shape: tuple[int, int]) -> np.ndarray:
+    config = teacher.config
+    tokens = np.random.default_rng(0).integers(1, config.vocab_size, shape)
+    return tokens + (tokens == config.pad_token_id).astype(tokens.dtype)
+
+
+def etd_scoring(flags: argparse.Namespace) -> tuple[Turn, float]:
+    """Builds the scoring of one batch."""
+    from etd_tf.extraction.inputs import ScoringInputs
+    from etd_tf.extraction.metrics import taylor_scorer
+    from etd_tf.extraction.objectives import make_objective
+
+    teacher = load_checkpoint(flags.teacher)
+    shape = (flags.batch_size, flags.length)
+    inputs = ScoringInputs.from_examples(
+        {"token_ids": random_tokens(teacher, shape)}, teacher.config
+    )
+    objective = make_objective(teacher, "reconstruction", seed=0)
+    scorer = taylor_scorer(teacher, objective, jit_compile=True)
+
+    def turn() -> None:
+        for batch in inputs.batches(flags.batch_size):
+            scorer.accumulate(objective.prepare(batch, 0), batch.weights)
+        scorer.result()
+
+    sequences = {"sequences": flags.batch_size, "sequence_length": flags.length}
+    return turn, float(scoring_flops(teacher.config, **sequences))
+
+
+def torch_scoring(flags: argparse.Namespace, attention: str) -> tuple[Turn, float]:
+    """Builds the PyTorch code that a user would write."""
+    import torch
+    import transformers
+
+    from etd_tf.checkpoints.sources import resolve_source
+
+    path = str(resolve_source(flags.teacher))
+    model = transformers.BertModel.from_pretrained(path, attn_implementation=attention).eval()
+    model.requires_grad_(False)
+    gates: list[Any] = []
+
+    def gate(width: int) -> Callable[[Any], Any]:
+        gates.append(torch.ones(flags.batch_size, 1, width, requires_grad=True))
+        value = gates[-1]
+        return lambda x: x * value
+
+    def before(module: Any, multiply: Callable[[Any], Any]) -> None:
+        module.register_forward_pre_hook(lambda _, inputs: (multiply(inputs[0]),))
+
+    def after(module: Any, multiply: Callable[[Any], Any]) -> None:
+        module.register_forward_hook(lambda _, __, output: multiply(output))
+
+    config = model.config
+    after(model.embeddings, gate(config.hidden_size))
+    for layer in model.encoder.layer:
+        after(layer.attention.self.query, gate(config.hidden_size))
+        before(layer.attention.output.dense, gate(config.hidden_size))
+        before(layer.output.dense, gate(config.intermediate_size))
+        after(layer.output, gate(config.hidden_size))
+    ids = torch.randint(1000, config.vocab_size, (flags.batch_size, flags.length))
+    totals = [torch.zeros(value.shape[-1]) for value in gates]
+
+    def turn() -> None:
+        states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        (states * torch.randn_like(states)).sum().backward()
+        for total, value in zip(totals, gates, strict=True):
+            total.add_(value.grad.square().sum((0, 1)))
+            value.grad = None
+
+    return turn, 0.0
+
+
+def compare(flags: argparse.Namespace) -> None:
+    """Scores batches in turn with etd_tf and PyTorch."""
+    makers: dict[str, Maker] = {
+        "etd_tf": functools.partial(etd_scoring, flags),
+        "PyTorch eager": functools.partial(torch_scoring, flags, "eager"),
+        "PyTorch sdpa": functools.partial(torch_scoring, flags, "sdpa"),
+        GEMM: gemm,
+    }
+    results = contest(makers, flags)
+    print(f"scoring {flags.batch_size} x {flags.length}, float32")
+    print_results(results, items=flags.batch_size, unit="sequences")
+    ours, theirs = results["etd_tf"], min(results[n].seconds for n in results if "Torch" in n)
+    fraction = peak_fraction(ours, results[GEMM])
+    print(f"  ratio={theirs / ours.seconds:.3g}  peak_fraction={fraction:.3g}")
 
 
 def main() -> None:
@@ -28,7 +122,10 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=1000, help="distillation steps compared with")
     parser.add_argument("--distillation_batch", type=int, default=32)
+    add_flags(parser)
     flags = parser.parse_args()
+    if flags.rounds:
+        compare(flags)
 
     teacher = load_checkpoint(flags.teacher)
     config = teacher.config
@@ -37,9 +134,7 @@ def main() -> None:
         hidden_size=config.num_heads * max(1, config.head_size // 2),
         intermediate_size=max(1, config.intermediate_size // 2),
     )
-    shape = (flags.examples, flags.length)
-    tokens = np.random.default_rng(0).integers(1, config.vocab_size, shape)
-    tokens += (tokens == config.pad_token_id).astype(tokens.dtype)
+    tokens = random_tokens(teacher, (flags.examples, flags.length))
 
     wall, cpu = time.perf_counter(), time.process_time()
     scores = score_units(

