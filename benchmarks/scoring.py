@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=512)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=1000, help="distillation steps compared with")
+    parser.add_argument("--distillation_steps", type=int, default=1000, help="compared with")
     parser.add_argument("--distillation_batch", type=int, default=32)
     add_flags(parser)
     flags = parser.parse_args()
@@ -151,10 +151,11 @@ def main() -> None:
     trained = training_flops(
         config,
         student,
-        sequences=flags.steps * flags.distillation_batch,
+        sequences=flags.distillation_steps * flags.distillation_batch,
         sequence_length=flags.length,
     )
-    print(f"operations   {scored:.3g} scoring, {trained:.3g} distilling {flags.steps} steps of")
+    steps = flags.distillation_steps
+    print(f"operations   {scored:.3g} scoring, {trained:.3g} distilling {steps} steps of")
     print(f"             {flags.distillation_batch} x {flags.length}; share {scored / trained:.2%}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from etd_tf.distillation.adamw import FusedAdamW
 from etd_tf.types import Tensor
 
 # Keras matches these against a variable's own name, not its path.
@@ -58,7 +59,7 @@ def make_optimizer(
     Returns:
         The optimizer.
     """
-    adamw = keras.optimizers.AdamW(
+    adamw = FusedAdamW(
         learning_rate=schedule, weight_decay=weight_decay, beta_1=0.9, beta_2=0.999, epsilon=1e-6
     )
     # Must precede build(): the exclusion list is fixed there.
