@@ -5,7 +5,7 @@ python benchmarks/tables.py benchmarks/results/*.json
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,43 @@ def _probe(cell: Mapping[str, Any]) -> str:
     return ", ".join(f"{point['mean']:.3f}" for point in points)
 
 
+def fine_tuned(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yields the header and a row for each arm and point at which it was fine-tuned."""
+    cells = comparison["cells"]
+    tasks = [task for task in cells[0]["downstream"] if task != PROBE]
+    metrics = [f"{task} ({cells[0]['downstream'][task]['metric']})" for task in tasks]
+    yield ("loss", "student", "arm", "at", *metrics, "mean")
+    for cell in cells:
+        points = [cell["downstream"][task]["points"] for task in tasks]
+        for at_one_step in zip(*points, strict=True):
+            scores = [100 * point["mean"] for point in at_one_step]
+            yield (
+                cell["loss"],
+                cell["student"],
+                comparison["labels"][cell["arm"]],
+                f"{100 * at_one_step[0]['step'] / cell['steps']:.0f} %",
+                *(f"{score:.1f}" for score in [*scores, sum(scores) / len(scores)]),
+            )
+
+
+def print_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> None:
+    """Prints Markdown."""
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for row in body:
+        print("| " + " | ".join(row) + " |")
+
+
 def main() -> None:
-    """Prints one table a file."""
+    """Prints the tables of each file."""
     for name in sys.argv[1:]:
         comparison = json.loads(Path(name).read_text(encoding="utf-8"))
         print(f"\n{name}: {comparison['title']}\n")
-        print("| " + " | ".join(HEADER) + " |")
-        print("|" + "---|" * len(HEADER))
-        for row in rows(comparison):
-            print("| " + " | ".join(row) + " |")
+        print_table(HEADER, rows(comparison))
+        if set(comparison["cells"][0]["downstream"]) - {PROBE}:
+            print()
+            header, *body = fine_tuned(comparison)
+            print_table(header, body)
 
 
 if __name__ == "__main__":
