@@ -11,7 +11,7 @@ from typing import Any
 
 HEADER = (
     *("loss", "student", "arm", "seeds", "steps", "final held-out loss"),
-    *("reaches the random arm's at", "zero-shot STS-B"),
+    *("reaches the random arm's at", "reaches ETD-Impt's at", "zero-shot STS-B"),
 )
 PROBE = "sts-probe"
 
@@ -30,6 +30,7 @@ def rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             f"{cell['steps']:,}",
             loss,
             _reached(cell),
+            _reached_plain(cell, comparison["cells"]),
             _probe(cell),
         )
 
@@ -40,6 +41,19 @@ def _reached(cell: Mapping[str, Any]) -> str:
     saved = cell["compute_saved_by_seed"].values()
     costs = ["never" if value is None else f"{100 * (1 - value):.1f} %" for value in saved]
     return ", ".join(costs)
+
+
+def _reached_plain(cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
+    """Share of the steps after which an arm is, on average, where plain ETD-Impt ends."""
+    if cell["arm"] != "impt-compensate":
+        return ""
+    same = ("loss", "student", "seeds")
+    for other in cells:
+        if other["arm"] == "impt" and all(other[key] == cell[key] for key in same):
+            points = [point for point in cell["curve"] if point["mean"] is not None]
+            steps = [p["step"] for p in points if p["mean"] <= other["final_loss"]]
+            return f"{100 * min(steps) / cell['steps']:.1f} %" if steps else "never"
+    return ""
 
 
 def _probe(cell: Mapping[str, Any]) -> str:
