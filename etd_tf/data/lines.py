@@ -4,14 +4,21 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeAlias, cast
 
 from etd_tf.errors import InputError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+Mark: TypeAlias = tuple[int, int]
+"""Where reading can start: byte offset after unzipping (or number of an item), line from 1."""
 
-def read_lines(path: Path, limit: int, *, cut: bool = True) -> Iterator[tuple[int, int, bytes]]:
+BEGINNING: Mark = (0, 1)
+
+
+def read_lines(
+    path: Path, limit: int, *, cut: bool = True, start: Mark = BEGINNING
+) -> Iterator[tuple[int, int, bytes]]:
     """Reads a file that may be gzipped.
 
     Args:
@@ -19,6 +26,7 @@ def read_lines(path: Path, limit: int, *, cut: bool = True) -> Iterator[tuple[in
         limit: Most bytes of a line that are held in memory.
         cut: A longer line comes in pieces that end at a space where possible and never
             inside a character; otherwise it is refused.
+        start: Offset and number of the line to start with.
 
     Yields:
         Line number from 1, byte offset (after unzipping) and raw line.
@@ -26,9 +34,10 @@ def read_lines(path: Path, limit: int, *, cut: bool = True) -> Iterator[tuple[in
     Raises:
         InputError: The file cannot be read, is damaged, or has a line that is too long.
     """
-    number, offset, rest = 1, 0, b""
+    (offset, number), rest = start, b""
     try:
         with _open(path) as file:
+            file.seek(offset)
             while raw := rest + file.readline(limit):
                 ended = raw.endswith(b"\n") or len(raw) - len(rest) < limit
                 if not ended and not cut:

@@ -1,18 +1,13 @@
 """Which documents train and which are held out."""
 
 import dataclasses
-import hashlib
-import heapq
 import itertools
 from collections.abc import Iterator
 
+from etd_tf.data.candidates import Candidates
 from etd_tf.data.corpus import Corpus
 from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import InputError
-from etd_tf.progress import track
-
-_HASH_BYTES = 8
-_MORE_CANDIDATES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +68,8 @@ def split_documents(corpus: Corpus, held_out_fraction: float, *, seed: int) -> l
     Raises:
         InputError: The corpus is empty, unreadable, or has no second document.
     """
-    candidates = _Candidates(held_out_fraction, seed)
-    count = characters = 0
-    with track("Reading the corpus", None, "documents") as progress:
-        for count, document in enumerate(corpus.documents(), start=1):
-            characters += len(document)
-            if held_out_fraction:
-                candidates.offer(count - 1, document)
-            progress.advance()
+    candidates = Candidates(held_out_fraction, seed)
+    count, characters = corpus.survey(candidates)
     if not count:
         raise InputError(f"Corpus {corpus.description} holds no text. Name files that do.")
     if not held_out_fraction:
@@ -97,38 +86,3 @@ def split_documents(corpus: Corpus, held_out_fraction: float, *, seed: int) -> l
         Split(TRAIN, corpus, count - len(listed), characters - size, listed),
         Split(VALIDATION, corpus, len(listed), size, listed, keeps_listed=True),
     ]
-
-
-class _Candidates:
-    """Documents with low hashes: twice the share expected to be needed, and a few more."""
-
-    def __init__(self, fraction: float, seed: int) -> None:
-        self._limit = int(2 * fraction * 256**_HASH_BYTES)
-        self._key = str(seed).encode()[:64]
-        self._by_hash: dict[int, dict[int, int]] = {}  # hash -> number -> characters
-        self._above: list[int] = []  # heap of negated hashes over the limit
-
-    def offer(self, number: int, document: str) -> None:
-        text = document.encode("utf-8")
-        digest = hashlib.blake2b(text, digest_size=_HASH_BYTES, key=self._key).digest()
-        value = int.from_bytes(digest, "big")
-        if value not in self._by_hash and value >= self._limit:
-            heapq.heappush(self._above, -value)
-            if len(self._above) > _MORE_CANDIDATES:
-                largest = -heapq.heappop(self._above)
-                self._by_hash.pop(largest, None)
-                if value == largest:
-                    return
-        self._by_hash.setdefault(value, {})[number] = len(document)
-
-    def choose(self, characters: float, num_documents: int) -> dict[int, int]:
-        """Takes documents until they have so many characters, but never all documents."""
-        chosen: dict[int, int] = {}
-        size = 0
-        for value in sorted(self._by_hash):
-            equal = self._by_hash[value]
-            if size >= characters or len(chosen) + len(equal) == num_documents:
-                break
-            chosen |= equal
-            size += sum(equal.values())
-        return chosen

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from etd_tf.data import corpus as corpus_module
+from etd_tf.data import text_sources
 from etd_tf.data.corpus import open_corpus
 from etd_tf.errors import InputError
 
@@ -76,7 +76,7 @@ def test_tfds_text_feature(tmp_path, monkeypatch):
 
 
 def test_overlong_documents_and_lines_come_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "MAX_DOCUMENT", 50)
+    monkeypatch.setattr(text_sources, "MAX_DOCUMENT", 50)
     words = [f"wört{i}" for i in range(60)]
     (tmp_path / "line.txt").write_text(" ".join(words), "utf-8")
     (tmp_path / "lines.txt").write_text("\n".join(words), "utf-8")
