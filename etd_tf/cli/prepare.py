@@ -1,15 +1,17 @@
 """`bin/etd_prepare`: raw text to tokenised records, once."""
 
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from etd_tf.cli.app import Command, FlagSet, run_command
-from etd_tf.errors import Interrupted
+from etd_tf.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from etd_tf.data.records import RecordSet
@@ -21,7 +23,7 @@ Example:
   etd_prepare --corpus='wiki/*.txt.gz' --tokenizer=bert_dir --output_dir=records
 
 Text is streamed: memory does not grow with the corpus. Run the same command again to continue
-an interrupted preparation. The files do not depend on --workers or on when they were made."""
+an interrupted preparation. The files do not depend on --runner, --workers or the time."""
 
 
 def define_flags(flag_set: FlagSet) -> None:
@@ -54,19 +56,40 @@ def define_flags(flag_set: FlagSet) -> None:
         "Fill every example with running text, [SEP] between documents. --nopacking starts an "
         "example at each line and pads it.",
     )
+    _define_run(flag_set)
+    flag_set.required("tokenizer", "output_dir")
+
+
+def _define_run(flag_set: FlagSet) -> None:
     flag_set.group("Run")
     flag_set.string("output_dir", None, "Directory for the records and manifest.json.")
     flag_set.integer("num_shards", None, "Training files; default: one per 32 MB.", minimum=1)
-    flag_set.integer("workers", 0, "Processes that tokenise; 0 for one a core.", minimum=0)
+    flag_set.string(
+        "runner",
+        "local",
+        "local, or an Apache Beam runner: direct (processes of this machine), flink, spark, "
+        "dataflow, ...; needs etd_tf[beam]. The files are the same.",
+    )
+    flag_set.strings(
+        "runner_options",
+        [],
+        "Beam's own options, e.g. --flink_master=HOST:8081,--parallelism=64.",
+    )
+    flag_set.integer(
+        "workers",
+        0,
+        "Processes that tokenise, of --runner=local and direct; 0 for one a core.",
+        minimum=0,
+    )
     flag_set.boolean("overwrite", False, "Replace finished records in --output_dir.")
     flag_set.integer("seed", 0, "Seed of the held-out choice.", minimum=0)
-    flag_set.required("tokenizer", "output_dir")
 
 
 def run(values: flags.FlagValues) -> None:
     """Prepares the text that the flags describe and prints what was made."""
-    from etd_tf.data.prepare import RecordOptions, prepare_records
+    from etd_tf.data.prepare import RecordOptions
 
+    prepare = _runner(values)
     options = RecordOptions(
         sequence_length=values.sequence_length,
         packing=values.packing,
@@ -76,14 +99,13 @@ def run(values: flags.FlagValues) -> None:
     )
     tokenizer = _tokenizer(values.tokenizer)
     try:
-        records = prepare_records(
+        records = prepare(
             values.corpus,
             tokenizer,
             values.output_dir,
             options=options,
             validation_corpus=values.validation_corpus,
             overwrite=values.overwrite,
-            workers=values.workers or os.cpu_count() or 1,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
@@ -91,6 +113,24 @@ def run(values: flags.FlagValues) -> None:
             signum, "Finished files are kept; run the same command again to continue."
         ) from stop
     sys.stdout.write(describe(records))
+
+
+def _runner(values: flags.FlagValues) -> Callable[..., "RecordSet"]:
+    """The function that prepares records, for what `--runner` names.
+
+    Raises:
+        InputError: The runner is not available, or a flag does not fit it.
+    """
+    if values.runner == "local":
+        from etd_tf.data.prepare import prepare_records
+
+        if values.runner_options:
+            raise InputError("--runner_options is for Beam's runners; give --runner, too.")
+        return functools.partial(prepare_records, workers=values.workers or os.cpu_count() or 1)
+    from etd_tf.data.beam import beam_engine, prepare_on_beam
+
+    engine = beam_engine(values.runner, values.runner_options, workers=values.workers)
+    return functools.partial(prepare_on_beam, engine=engine)
 
 
 def _tokenizer(name: str) -> "Tokenizer":

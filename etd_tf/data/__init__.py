@@ -13,6 +13,7 @@ _HOMES = {
     "RecordSet": "records",
     "Tokenizer": "tokenizer",
     "Worker": "batches",
+    "beam_engine": "beam",
     "cached_records": "prepare",
     "evaluation_batches": "batches",
     "input_errors": "batches",
@@ -21,6 +22,7 @@ _HOMES = {
     "mask_tokens": "masking",
     "open_corpus": "corpus",
     "open_records": "opening",
+    "prepare_on_beam": "beam",
     "prepare_records": "prepare",
 }
 

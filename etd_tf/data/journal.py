@@ -1,7 +1,10 @@
 """What a preparation has finished, kept on disk so that it can go on after an end."""
 
+import contextlib
 import dataclasses
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,23 @@ from etd_tf.files import write_atomically
 _OURS = (
     MANIFEST,  # first: without it the rest counts as unfinished
     PARTIAL_MANIFEST,
-    *(f"{split}-*-of-*.{kind}" for split in (TRAIN, VALIDATION) for kind in ("tfrecord", "npy")),
+    *(
+        f"{split}-*-of-*.{kind}"
+        for split in (TRAIN, VALIDATION)
+        for kind in ("tfrecord", "npy", "summary.json")
+    ),
 )
+_SUMMARIES, _ATTEMPTS = "*-of-*.summary.json", ".*-of-*.attempt-*"
+
+
+def summary_path_of(path: Path) -> Path:
+    """The file in which a worker of many leaves a record file's summary."""
+    return path.with_suffix(".summary.json")
+
+
+def attempt_directory(path: Path) -> "tempfile.TemporaryDirectory[str]":
+    """Makes a hidden place beside a record file, for one of several tries at it."""
+    return tempfile.TemporaryDirectory(prefix=f".{path.stem}.attempt-", dir=path.parent)
 
 
 class Journal:
@@ -42,26 +60,44 @@ class Journal:
         self._identity = dict(identity)
         self._path = directory / PARTIAL_MANIFEST
 
+    def check_place(self, *, overwrite: bool) -> dict[str, Any] | None:
+        """Looks at the directory before the text is known; changes nothing on disk.
+
+        Returns:
+            What an earlier run left, if anything.
+
+        Raises:
+            InputError: The directory holds no preparation and `overwrite` is false.
+        """
+        if self.directory.exists() and not self.directory.is_dir():
+            raise InputError(f"{self.directory} is a file. Choose another output directory.")
+        if not self.directory.exists() or not any(self.directory.iterdir()):
+            return None
+        earlier = self._read()
+        if not earlier and not overwrite:
+            raise self._occupied("exists already")
+        return earlier
+
     def check_directory(self, *, overwrite: bool) -> None:
         """Learns what an earlier run finished; changes nothing on disk.
 
         Raises:
             InputError: The directory holds something else and `overwrite` is false.
         """
-        if self.directory.exists() and not self.directory.is_dir():
-            raise InputError(f"{self.directory} is a file. Choose another output directory.")
-        if not self.directory.exists() or not any(self.directory.iterdir()):
+        earlier = self.check_place(overwrite=overwrite)
+        if not earlier:
             return
-        earlier = self._read()
-        if earlier and earlier["identity"] == self._identity:
-            self.finished = {s.name: s for s in earlier["finished"] if self._is_whole(s)}
+        if earlier["identity"] == self._identity:
+            found = [*earlier["finished"], *self._left_by_workers()]
+            self.finished = {s.name: s for s in found if self._is_whole(s)}
         elif not overwrite:
-            found = "exists already"
-            if earlier:
-                found = f"holds an unfinished preparation with other {self._changes(earlier)}"
-            raise InputError(
-                f"{self.directory} {found}. Choose another directory or pass --overwrite."
-            )
+            changes = self._changes(earlier)
+            raise self._occupied(f"holds an unfinished preparation with other {changes}")
+
+    def _occupied(self, found: str) -> InputError:
+        return InputError(
+            f"{self.directory} {found}. Choose another directory or pass --overwrite."
+        )
 
     def begin(self) -> None:
         """Makes the directory, without files of another preparation.
@@ -78,10 +114,17 @@ class Journal:
         except OSError as error:
             raise InputError(f"Cannot write to {self.directory}: {error.strerror}.") from error
 
-    def add(self, summary: ShardSummary) -> None:
-        """Records a finished file."""
-        self.finished[summary.name] = summary
+    def add(self, *summaries: ShardSummary) -> None:
+        """Records finished files."""
+        self.finished |= {summary.name: summary for summary in summaries}
         self._write()
+
+    def _left_by_workers(self) -> list[ShardSummary]:
+        found = []
+        for path in sorted(self.directory.glob(_SUMMARIES)):
+            with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+                found.append(ShardSummary(**json.loads(path.read_text("utf-8"))))
+        return found
 
     def finish(self, facts: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> None:
         """Writes the manifest: the records are complete.
@@ -99,6 +142,10 @@ class Journal:
             "shards": {split: list(map(dataclasses.asdict, shards[split])) for split in shards},
         }
         write_atomically(self.directory / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        for path in self.directory.glob(_SUMMARIES):
+            path.unlink()
+        for path in self.directory.glob(_ATTEMPTS):  # of workers that were killed
+            shutil.rmtree(path, ignore_errors=True)
         self._path.unlink()
 
     def _read(self) -> dict[str, Any] | None:

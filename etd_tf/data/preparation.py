@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Preparation:
         """Writes the files, going on where an earlier run ended; see `prepare_records`."""
         journal = Journal(directory, self.identity())
         journal.check_directory(overwrite=overwrite)
-        splits = self._splits()  # reads everything once, so bad text is found before writing
+        splits = self.splits()  # reads everything once, so bad text is found before writing
         journal.begin()
         total = sum(split.num_characters for split in splits)
         workers = min(self.workers, 1 + total // _CHARACTERS_A_WORKER)
@@ -103,8 +103,16 @@ class Preparation:
         ):
             for split in splits:
                 self._write_split(split, encode, journal, progress)
+        return self.complete(splits, journal)
+
+    def complete(self, splits: Sequence[Split], journal: Journal) -> RecordSet:
+        """Writes the manifest of files that are all there.
+
+        Raises:
+            InputError: A split has no token.
+        """
         for split in splits:
-            if not sum(journal.finished[name].records for name in self._shard_names(split)):
+            if not sum(journal.finished[name].records for name in self.shard_names(split)):
                 raise InputError(
                     f"The {split.name} split of corpus {self.corpus.description} gives no token. "
                     "Check that the tokenizer fits the text."
@@ -114,20 +122,30 @@ class Preparation:
                 "description": self.corpus.description,
                 "documents": {split.name: split.num_documents for split in splits},
             },
-            {split.name: self._shard_names(split) for split in splits},
+            {split.name: self.shard_names(split) for split in splits},
         )
-        return open_records(directory)
+        return open_records(journal.directory)
 
-    def _splits(self) -> list[Split]:
-        options = self.options
-        fraction = 0.0 if self.validation else options.held_out_fraction
-        splits = split_documents(self.corpus, fraction, seed=options.seed)
+    @property
+    def held_out_fraction(self) -> float:
+        """Share of the corpus that is held out: none beside a validation corpus."""
+        return 0.0 if self.validation else self.options.held_out_fraction
+
+    def splits(self) -> list[Split]:
+        """Reads all text and decides which documents go into which split.
+
+        Raises:
+            InputError: See `split_documents`.
+        """
+        seed = self.options.seed
+        splits = split_documents(self.corpus, self.held_out_fraction, seed=seed)
         if self.validation:
-            (held_out,) = split_documents(self.validation, 0.0, seed=options.seed)
+            (held_out,) = split_documents(self.validation, 0.0, seed=seed)
             splits.append(dataclasses.replace(held_out, name=VALIDATION))
         return splits
 
-    def _shard_names(self, split: Split) -> list[str]:
+    def shard_names(self, split: Split) -> list[str]:
+        """Names of a split's files, in order."""
         wanted = -(-split.num_characters // _SHARD_CHARACTERS)
         if self.options.num_shards and split.name != VALIDATION:
             wanted = self.options.num_shards
@@ -137,7 +155,7 @@ class Preparation:
     def _write_split(
         self, split: Split, encode: BlockEncoder, journal: Journal, progress: Tracker
     ) -> None:
-        names = self._shard_names(split)
+        names = self.shard_names(split)
         packer = Packer(self.tokenizer, self.options.sequence_length, self.options.packing)
         counter = _KiloCounter(progress)
         finished = {i for i, name in enumerate(names) if name in journal.finished}
@@ -155,13 +173,19 @@ class Preparation:
             if shard in finished:
                 counter.add(sum(map(len, documents)))
                 continue
-            for block in _grouped(documents):
-                lines = (line for text in block for line in text.split("\n"))
-                texts = block if self.options.packing else list(lines)
-                yield (shard, sum(map(len, block))), texts
+            for block in grouped(documents):
+                yield (shard, sum(map(len, block))), texts_of(block, self.options)
 
 
-def _grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+def texts_of(block: list[str], options: RecordOptions) -> list[str]:
+    """What is encoded of some documents: each as a whole, or its lines."""
+    if options.packing:
+        return block
+    return [line for text in block for line in text.split("\n")]
+
+
+def grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Yields documents by about a megabyte."""
     block: list[str] = []
     size = 0
     for document in documents:
