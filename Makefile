@@ -21,6 +21,7 @@ QUICKSTART := $(VENV)/.stamp-quickstart
 DEV := $(VENV)/.stamp-dev
 DOCS := $(VENV)/.stamp-docs
 TORCH := $(VENV)/.stamp-torch
+BEAM := $(VENV)-beam/.stamp-beam
 
 .PHONY: help
 help:  ## List the targets
@@ -55,6 +56,12 @@ $(TORCH): requirements/torch.txt $(DEV)
 	$(PIP) install -r $<
 	touch $@
 
+# Beside .venv: see requirements/beam.txt.
+$(BEAM): requirements/beam.lock
+	test -d $(VENV)-beam || "$(PYTHON)" -m venv $(VENV)-beam
+	$(VENV)-beam/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	touch $@
+
 .PHONY: setup
 setup: $(PROJECT) $(QUICKSTART)  ## Make .venv with the library and the quickstart's teacher
 
@@ -65,6 +72,10 @@ quickstart: setup  ## Set up, then extract and distil a small student of a real 
 .PHONY: test
 test: setup $(DEV) $(TORCH)  ## Set up, then run all tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: beam-test
+beam-test: $(BEAM)  ## Test preparation on Apache Beam, in .venv-beam
+	$(VENV)-beam/bin/python -m pytest tests/data/test_beam.py
 
 FUZZ_INPUTS ?= 100000
 .PHONY: fuzz
@@ -111,7 +122,8 @@ lock:  ## Make the lock files again, after a change of requirements.txt or requi
 		-o requirements/dev.lock requirements/dev.txt
 	CUSTOM_COMPILE_COMMAND="make lock" $(COMPILE) -c requirements/dev.lock \
 		-c requirements/torch.txt -o requirements/docs.lock requirements/docs.txt
+	CUSTOM_COMPILE_COMMAND="make lock" $(COMPILE) -o requirements/beam.lock requirements/beam.txt
 
 .PHONY: clean
 clean:  ## Remove .venv and everything built
-	rm -rf $(VENV) $(VENV)-lock build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-beam $(VENV)-lock build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -53,6 +53,9 @@ def test_every_direct_dependency_is_pinned():
     assert set(runtime) == {distribution(r) for r in (*PROJECT["dependencies"], *extras)}
     assert set(dev) == {distribution(r) for r in EXTRAS["dev"]} - {"etd-tf"}
     assert set(pins("requirements/docs.txt")) == {distribution(r) for r in EXTRAS["docs"]}
+    beam = pins("requirements/beam.txt")
+    assert {distribution(r) for r in EXTRAS["beam"]} <= set(runtime) | set(beam)
+    assert {name: beam[name] for name in set(beam) & set(dev)}.items() <= dev.items()
 
 
 def test_datasets_can_be_looked_up():
@@ -72,6 +75,7 @@ def test_datasets_can_be_looked_up():
         ("requirements/runtime.lock", ["requirements.txt"]),
         ("requirements/dev.lock", ["requirements/runtime.lock", "requirements/dev.txt"]),
         ("requirements/docs.lock", ["requirements/docs.txt"]),
+        ("requirements/beam.lock", ["requirements.txt", "requirements/beam.txt"]),
     ],
 )
 def test_locks_agree_with_their_inputs(lock, inputs):
@@ -96,6 +100,7 @@ def test_layers_of_the_environment_agree():
         "requirements/runtime.lock",
         "requirements/dev.lock",
         "requirements/docs.lock",
+        "requirements/beam.lock",
         "requirements/quickstart.txt",
     ],
 )
