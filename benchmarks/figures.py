@@ -65,6 +65,9 @@ def main() -> None:
     for path in flags.files:
         comparison = json.loads(path.read_text(encoding="utf-8"))
         found = panels(comparison["cells"])
+        if not found:
+            print(f"{path}: no random arm to compare with")
+            continue
         columns = min(2, len(found))
         rows = -(-len(found) // columns)
         figure, grid = pyplot.subplots(
