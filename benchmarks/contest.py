@@ -97,6 +97,19 @@ def print_results(results: Mapping[str, Result], *, items: int, unit: str) -> No
         )
 
 
+def against_torch(
+    title: str, makers: Mapping[str, Maker], options: argparse.Namespace, *, items: int, unit: str
+) -> None:
+    """Runs `"etd_tf"` and contestants named after PyTorch, and prints how they compare."""
+    results = contest({**makers, GEMM: gemm}, options)
+    print(title)
+    print_results(results, items=items, unit=unit)
+    ours = results["etd_tf"]
+    theirs = min(result.seconds for name, result in results.items() if "PyTorch" in name)
+    fraction = peak_fraction(ours, results[GEMM])
+    print(f"  ratio={theirs / ours.seconds:.3g}  peak_fraction={fraction:.3g}")
+
+
 def _serve(maker: Maker) -> None:
     """Answers each line on stdin with the seconds of that many turns, and the peak memory."""
     turn, flops = maker()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
-from contest import GEMM, Maker, Turn, add_flags, contest, gemm, peak_fraction, print_results
+from contest import Maker, Turn, add_flags, against_torch
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.data.glue import load_glue
@@ -117,14 +117,9 @@ def compare(options: argparse.Namespace) -> None:
         "etd_tf": functools.partial(etd_steps, options),
         "PyTorch eager": functools.partial(torch_steps, options, "eager"),
         "PyTorch sdpa": functools.partial(torch_steps, options, "sdpa"),
-        GEMM: gemm,
     }
-    results = contest(makers, options)
-    print(f"fine-tuning {options.layers}x{options.hidden}, {STEPS} steps of {BATCH} x {LENGTH}")
-    print_results(results, items=STEPS * BATCH * LENGTH, unit="tokens")
-    ours, theirs = results["etd_tf"], min(results[n].seconds for n in results if "Torch" in n)
-    fraction = peak_fraction(ours, results[GEMM])
-    print(f"  ratio={theirs / ours.seconds:.3g}  peak_fraction={fraction:.3g}")
+    title = f"fine-tuning {options.layers}x{options.hidden}, {STEPS} steps of {BATCH} x {LENGTH}"
+    against_torch(title, makers, options, items=STEPS * BATCH * LENGTH, unit="tokens")
 
 
 def main() -> None:

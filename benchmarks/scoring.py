@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/scoring.py --examples=512 --length=128 [--rounds=0]
 
 Sequences are random tokens without padding, the most expensive kind. "CPU seconds" add up
-all cores, so that CPU seconds / cores is what an idle machine takes at best. Then batches of 32
-are scored in turn by etd_tf and by PyTorch, with the code that a user would write: hooks that
-multiply by gates, one backward pass of the reconstruction probe (--rounds=0: not).
+all cores, so that CPU seconds / cores is what an idle machine takes at best. Before that, batches
+of 32 are scored in turn by etd_tf and by PyTorch, with the code that a user would write: hooks
+that multiply by gates, one backward pass of the reconstruction probe (--rounds=0: not).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from contest import GEMM, Maker, Turn, add_flags, contest, gemm, peak_fraction, print_results
+from contest import Maker, Turn, add_flags, against_torch
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.extraction import extract, plan_extraction, score_units
@@ -103,14 +103,9 @@ def compare(flags: argparse.Namespace) -> None:
         "etd_tf": functools.partial(etd_scoring, flags),
         "PyTorch eager": functools.partial(torch_scoring, flags, "eager"),
         "PyTorch sdpa": functools.partial(torch_scoring, flags, "sdpa"),
-        GEMM: gemm,
     }
-    results = contest(makers, flags)
-    print(f"scoring {flags.batch_size} x {flags.length}, float32")
-    print_results(results, items=flags.batch_size, unit="sequences")
-    ours, theirs = results["etd_tf"], min(results[n].seconds for n in results if "Torch" in n)
-    fraction = peak_fraction(ours, results[GEMM])
-    print(f"  ratio={theirs / ours.seconds:.3g}  peak_fraction={fraction:.3g}")
+    title = f"scoring {flags.batch_size} x {flags.length}, float32"
+    against_torch(title, makers, flags, items=flags.batch_size, unit="sequences")
 
 
 def main() -> None:

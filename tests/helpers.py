@@ -101,6 +101,11 @@ def random_batch(
     }
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file of a folder, by name."""
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
 def shared_data() -> Path | None:
     """The folder of real corpora beside the repository, or None where there is none."""
     folder = REPOSITORY.parent / "shared" / "data"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etd_tf.data.corpus import open_corpus
 from etd_tf.data.distributed import Engine, Job, Task, run_distributed
 from etd_tf.data.preparation import Preparation, RecordOptions
 from etd_tf.data.records import RecordSet
@@ -52,8 +51,7 @@ def prepare_on_beam(
     Raises:
         InputError: As `prepare_records`; or the workers do not see the same files.
     """
-    held_out = open_corpus(validation_corpus) if validation_corpus else None
-    job = Preparation(open_corpus(corpus), tokenizer, options or RecordOptions(), held_out)
+    job = Preparation.open(corpus, tokenizer, options, validation_corpus=validation_corpus)
     directory = Path(output_dir).expanduser()
     return run_distributed(job, directory, engine, overwrite=overwrite)
 

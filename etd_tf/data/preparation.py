@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etd_tf.data.corpus import Corpus
+from etd_tf.data.corpus import Corpus, open_corpus
 from etd_tf.data.encoding import Encoded
 from etd_tf.data.encoding_pool import BlockEncoder, block_encoder
 from etd_tf.data.journal import Journal
@@ -78,6 +78,35 @@ class Preparation:
     options: RecordOptions
     validation: Corpus | None = None
     workers: int = 1
+
+    @classmethod
+    def open(
+        cls,
+        corpus: str | Sequence[str],
+        tokenizer: Tokenizer,
+        options: RecordOptions | None,
+        *,
+        validation_corpus: str | Sequence[str] | None = None,
+        workers: int = 1,
+    ) -> "Preparation":
+        """Finds the text; reads nothing yet.
+
+        Args:
+            corpus: See `open_corpus`.
+            tokenizer: The tokenizer.
+            options: Lengths, shards and the held-out share; None for the usual ones.
+            validation_corpus: Text for the validation split, if any.
+            workers: Processes that tokenise.
+
+        Returns:
+            The preparation.
+
+        Raises:
+            InputError: No file matches.
+        """
+        validation = open_corpus(validation_corpus) if validation_corpus else None
+        options = options or RecordOptions()
+        return cls(open_corpus(corpus), tokenizer, options, validation, workers)
 
     def identity(self) -> dict[str, Any]:
         """Everything that the bytes of the files depend on, as JSON values."""

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from etd_tf.data.corpus import open_corpus
 from etd_tf.data.opening import is_record_path, open_records
 from etd_tf.data.preparation import Preparation, RecordOptions
 from etd_tf.data.records import MANIFEST, RecordSet
@@ -51,8 +50,9 @@ def prepare_records(
         InputError: The text cannot be read, is empty, or has too few documents to hold
             some out; or `output_dir` holds something else.
     """
-    held_out = open_corpus(validation_corpus) if validation_corpus else None
-    job = Preparation(open_corpus(corpus), tokenizer, options or RecordOptions(), held_out, workers)
+    job = Preparation.open(
+        corpus, tokenizer, options, validation_corpus=validation_corpus, workers=workers
+    )
     return job.run(Path(output_dir).expanduser(), overwrite=overwrite)
 
 
@@ -99,8 +99,9 @@ def cached_records(
         records = open_records(names[0], sequence_length=length, cache_dir=cache)
         records.check_tokenizer(tokenizer.fingerprint())
         return records
-    held_out = open_corpus(validation_corpus) if validation_corpus else None
-    preparation = Preparation(open_corpus(corpus), tokenizer, options, held_out, workers)
+    preparation = Preparation.open(
+        corpus, tokenizer, options, validation_corpus=validation_corpus, workers=workers
+    )
     identity = json.dumps(preparation.identity(), sort_keys=True)
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     directory = cache / "records" / key

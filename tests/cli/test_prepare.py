@@ -9,15 +9,6 @@ from etd_tf.cli.app import run_command
 from etd_tf.cli.prepare import COMMAND
 from etd_tf.data.opening import open_records
 from etd_tf.errors import Interrupted
-from tests.helpers import tiny_tokenizer
-
-
-@pytest.fixture
-def tokenizer_dir(tmp_path):
-    folder = tmp_path / "tokenizer"
-    folder.mkdir()
-    tiny_tokenizer().save(folder)
-    return folder
 
 
 def test_flags_reach_the_records(tmp_path, tokenizer_dir, capsys):

@@ -16,15 +16,7 @@ from etd_tf.cli.app import run_command
 from etd_tf.cli.prepare import COMMAND
 from etd_tf.data import beam
 from etd_tf.errors import InputError
-from tests.helpers import REPOSITORY, tiny_tokenizer
-
-
-@pytest.fixture
-def tokenizer_dir(tmp_path):
-    folder = tmp_path / "tokenizer"
-    folder.mkdir()
-    tiny_tokenizer().save(folder)
-    return folder
+from tests.helpers import REPOSITORY
 
 
 def needs_beam():

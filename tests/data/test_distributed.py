@@ -10,13 +10,12 @@ import pytest
 
 from etd_tf import progress
 from etd_tf.data import distributed, preparation
-from etd_tf.data.corpus import open_corpus
 from etd_tf.data.distributed import WriteJob, run_distributed
 from etd_tf.data.preparation import Preparation, RecordOptions
 from etd_tf.data.prepare import prepare_records
 from etd_tf.data.text_sources import TextFile
 from etd_tf.errors import InputError
-from tests.helpers import tiny_tokenizer
+from tests.helpers import contents, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 OPTIONS = RecordOptions(sequence_length=12, num_shards=4, held_out_fraction=0.2)
@@ -44,13 +43,8 @@ def unordered(job, tasks):
 
 
 def run(corpus, directory, *, engine=unordered, options=OPTIONS, validation=None, **keys):
-    held_out = open_corpus(validation) if validation else None
-    job = Preparation(open_corpus(corpus), TOKENIZER, options, held_out)
+    job = Preparation.open(corpus, TOKENIZER, options, validation_corpus=validation)
     return run_distributed(job, directory, engine, **({"overwrite": False} | keys))
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 @pytest.mark.parametrize("packing", [True, False])

@@ -14,7 +14,7 @@ from etd_tf.data import preparation, shard_writer
 from etd_tf.data.opening import open_records
 from etd_tf.data.prepare import RecordOptions, cached_records, prepare_records
 from etd_tf.errors import InputError
-from tests.helpers import REPOSITORY, tiny_tokenizer
+from tests.helpers import REPOSITORY, contents, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 OPTIONS = RecordOptions(sequence_length=12, num_shards=3, held_out_fraction=0.2)
@@ -35,10 +35,6 @@ def corpus(tmp_path):
 
 def prepare(corpus, directory, options=OPTIONS, **keys):
     return prepare_records([str(corpus)], TOKENIZER, directory, options=options, **keys)
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def token_stream(records, split):
