@@ -65,7 +65,7 @@ def main() -> None:
         found = extract_compensated(teacher, plan, examples)
         seconds = time.perf_counter() - started
         folded = held_out_losses(teacher, found.student, plan, batches)
-        print(f"{name}: folds {found.ridges}, {seconds:.0f} s")
+        print(f"{name}: rotated {found.rotated}, folds {found.ridges}, {seconds:.0f} s")
         print(f"  held-out error {found.plain_error:.4f}, compensated {found.error:.4f}")
         for loss, before, after in zip(LOSSES, plain, folded, strict=True):
             print(f"  {loss:<9} {before:.3f}, compensated {after:.3f}")

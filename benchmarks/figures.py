@@ -17,7 +17,13 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot
 
-COLOURS = {"none": "#777777", "rand": "#d98032", "impt": "#2f6fb0", "impt-compensate": "#3a9a5b"}
+COLOURS = {
+    "none": "#777777",
+    "rand": "#d98032",
+    "impt": "#2f6fb0",
+    "impt-fold": "#8fb8de",
+    "impt-compensate": "#3a9a5b",
+}
 SHOWN_FROM = 0.03  # of the random arm's cost: before it all arms fall steeply
 BASELINE = "none"
 Cells = Sequence[Mapping[str, Any]]

@@ -45,7 +45,7 @@ def _reached(cell: Mapping[str, Any]) -> str:
 
 def _reached_plain(cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
     """Share of the steps after which an arm is, on average, where plain ETD-Impt ends."""
-    if cell["arm"] != "impt-compensate":
+    if not cell["arm"].startswith("impt-"):
         return ""
     same = ("loss", "student", "seeds")
     for other in cells:

@@ -40,8 +40,8 @@ def define_flags(flag_set: FlagSet) -> None:
         ["none", "rand", "impt"],
         "Initialisations: none (random), rand (ETD-Rand), impt (ETD-Impt); impt-ffn, impt-heads "
         "and impt-hidden follow importance in one kind of unit only; impt-magnitude, "
-        "impt-activation and impt-dynabert score otherwise; impt-compensate folds cut units into "
-        "kept ones; depth copies whole layers.",
+        "impt-activation and impt-dynabert score otherwise; impt-compensate keeps what cut units "
+        "carried, impt-fold only folds them into kept ones; depth copies whole layers.",
     )
     flag_set.strings("seeds", ["0"], "Every arm is run with each.")
     flag_set.group("Extraction")

@@ -63,8 +63,9 @@ def define_extraction(flag_set: FlagSet) -> None:
     flag_set.boolean(
         "compensate",
         False,
-        "Fold cut units into the kept ones that predict them, where that brings the student "
-        "closer to the teacher on held-out text. Goes beyond the published method.",
+        "Keep what cut units carried, by other bases for heads and by folding units into the "
+        "kept ones that predict them, where that brings the student closer to the teacher on "
+        "held-out text. Goes beyond the published method.",
     )
 
 

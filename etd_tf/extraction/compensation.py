@@ -1,15 +1,18 @@
-"""Extraction with compensation: fold cut units where it brings the student closer.
+"""Extraction with compensation: keep what cut units carried, where it brings the student closer.
 
-Folding (`folding`) is exact for the teacher's own activations; the student's drift away
-from them layer by layer, and a deep student may amplify the drift. So the ridge of each
-kind of site is chosen by an error measured through the student on held-out examples, and
-a kind is left as sliced where no ridge helps.
+Two steps. Heads get bases in which the kept dims hold most of what each head does
+(`rotation`), then all cut units are folded into the kept ones that predict them
+(`folding`). Both are fitted to the teacher's own activations; the student's drift away
+from them layer by layer, and a deep student may amplify the drift. So each step, and the
+ridge of each kind of site, is chosen by an error measured through the student on held-out
+examples, and a kind is left as sliced where no ridge helps.
 
 This goes beyond Extract Then Distill (Chen et al. 2021), which slices plainly.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,14 +22,18 @@ from etd_tf.errors import InputError
 from etd_tf.extraction.folding import MEANS_ONLY, FoldedSlices
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.plan import ExtractionPlan
+from etd_tf.extraction.rotation import rotate_heads
 from etd_tf.extraction.statistics import SITES, collect_statistics
 from etd_tf.extraction.student import check_plan, extract
 from etd_tf.modeling.parameters import set_parameters
 from etd_tf.progress import track
-from etd_tf.types import Array, Tensor
+from etd_tf.types import Array, Parameters, Tensor
 
 RIDGES = (MEANS_ONLY, 10.0, 1.0, 0.1, 0.01)
-# Relative gains in held-out error below which a fold is not made. The search picks the best
+CANDIDATES = 2 * (1 + len(RIDGES)) + len(SITES) * len(RIDGES)
+"""Students whose held-out error is measured, the plain slice among them."""
+
+# Relative gains in held-out error below which a step is not made. The search picks the best
 # of many candidates, so a tiny total gain can be chance and no gain on other text.
 _LEAST_GAIN, _LEAST_TOTAL_GAIN = 0.002, 0.02
 
@@ -37,6 +44,7 @@ class CompensatedStudent:
 
     Attributes:
         student: The student.
+        rotated: Whether heads were given other bases before slicing.
         ridges: By kind of site, the ridge chosen; None where it is sliced plainly.
         plain_error: Held-out error of the plain slice: 1 - the mean cosine between the last
             kept layer's states in the student and the same channels in the teacher, averaged
@@ -45,9 +53,15 @@ class CompensatedStudent:
     """
 
     student: Checkpoint
+    rotated: bool
     ridges: Mapping[str, float | None]
     plain_error: float
     error: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing helped, so that it is the plain slice."""
+        return not self.rotated and not any(self.ridges.values())
 
 
 def extract_compensated(
@@ -55,21 +69,23 @@ def extract_compensated(
     plan: ExtractionPlan,
     examples: Mapping[str, Array],
     *,
+    rotate: bool = True,
     held_out_share: float = 0.125,
     batch_size: int = 32,
 ) -> CompensatedStudent:
-    """Cuts a student out of a teacher and folds cut units into kept ones where it helps.
+    """Cuts a student out of a teacher, keeping what cut units carried where that helps.
 
     Args:
         teacher: The model to cut.
         plan: A plan for it.
         examples: As for `score_units`; at least 8.
+        rotate: Whether heads may get other bases first; without, units are folded alone.
         held_out_share: Share of the examples that chooses the ridges; the others give
             the statistics.
         batch_size: Examples a step.
 
     Returns:
-        The student; the plain slice where folding hardly lowers the held-out error.
+        The student; the plain slice where all this hardly lowers the held-out error.
 
     Raises:
         InputError: The plan does not fit the teacher, or the examples are unusable.
@@ -79,13 +95,16 @@ def extract_compensated(
     statistics = collect_statistics(
         teacher, dataclasses.asdict(fitted), layers=plan.layers, batch_size=batch_size
     )
-    slices = FoldedSlices(parameters, plan, statistics)
     student = extract(teacher, plan)
     measure = _HeldOutError(teacher, student, plan, held_out, batch_size)
-    search = _RidgeSearch(slices, measure)
-    ridges, plain, error = search.run()
-    set_parameters(slices.parameters(ridges), student.encoder, student.mlm_head)
-    return CompensatedStudent(student, ridges, plain, error)
+    slices = {False: FoldedSlices(parameters, plan, statistics)}
+    if rotate:
+        rotated, theirs = rotate_heads(parameters, plan, statistics)
+        slices[True] = FoldedSlices(rotated, plan, theirs)
+    search = _Search(slices, measure)
+    best, plain_error, error = search.run()
+    set_parameters(search.parameters(best), student.encoder, student.mlm_head)
+    return CompensatedStudent(student, best.rotated, best.ridges, plain_error, error)
 
 
 def _split(inputs: ScoringInputs, share: float) -> tuple[ScoringInputs, ScoringInputs]:
@@ -170,37 +189,51 @@ def _centred(scores: Tensor, keys: Tensor) -> Tensor:
     return (scores - mean) * real
 
 
-class _RidgeSearch:
-    """All kinds of sites at one ridge first, then one kind at a time."""
+class _Candidate(NamedTuple):
+    """A way to compensate; see `CompensatedStudent`."""
 
-    def __init__(self, slices: FoldedSlices, measure: _HeldOutError) -> None:
+    rotated: bool
+    ridges: dict[str, float | None]
+
+
+class _Search:
+    """All kinds of sites at one ridge in either basis first, then one kind at a time."""
+
+    def __init__(self, slices: Mapping[bool, FoldedSlices], measure: _HeldOutError) -> None:
         self._slices, self._measure = slices, measure
 
-    def run(self) -> tuple[dict[str, float | None], float, float]:
-        """Returns the ridges, the plain slice's error and the best error."""
-        best: dict[str, float | None] = dict.fromkeys(SITES)
-        trials = len(RIDGES) + len(SITES) * len(RIDGES) + 1
-        with track("Choosing folds", trials, "students") as progress:
-            plain = error = self._measure(self._slices.parameters(best))
+    def parameters(self, candidate: _Candidate) -> Parameters:
+        """The weights of a candidate."""
+        return self._slices[candidate.rotated].parameters(candidate.ridges)
+
+    def run(self) -> tuple[_Candidate, float, float]:
+        """Returns the best candidate, the plain slice's error and the best's."""
+        best = plain = _Candidate(False, dict.fromkeys(SITES))
+        together = [
+            _Candidate(rotated, dict.fromkeys(SITES, ridge))
+            for rotated in self._slices
+            for ridge in (None, *RIDGES)
+        ]
+        total = len(together) + len(SITES) * len(RIDGES)
+        with track("Choosing folds", total, "students") as progress:
+            plain_error = error = self._measure(self.parameters(plain))
             progress.advance()
-            for ridge in RIDGES:
-                best, error = self._better(best, error, dict.fromkeys(SITES, ridge))
+            for candidate in together[1:]:
+                best, error = self._better(best, error, candidate)
                 progress.advance()
             for site in SITES:
-                for option in [o for o in (None, *RIDGES) if o != best[site]]:
-                    best, error = self._better(best, error, best | {site: option})
+                for option in [o for o in (None, *RIDGES) if o != best.ridges[site]]:
+                    candidate = best._replace(ridges=best.ridges | {site: option})
+                    best, error = self._better(best, error, candidate)
                     progress.advance()
-        if error > plain * (1.0 - _LEAST_TOTAL_GAIN):
-            return dict.fromkeys(SITES), plain, plain
-        return best, plain, error
+        if error > plain_error * (1.0 - _LEAST_TOTAL_GAIN):
+            return plain, plain_error, plain_error
+        return best, plain_error, error
 
     def _better(
-        self,
-        best: dict[str, float | None],
-        error: float,
-        candidate: dict[str, float | None],
-    ) -> tuple[dict[str, float | None], float]:
-        found = self._measure(self._slices.parameters(candidate))
+        self, best: _Candidate, error: float, candidate: _Candidate
+    ) -> tuple[_Candidate, float]:
+        found = self._measure(self.parameters(candidate))
         if found < error * (1.0 - _LEAST_GAIN):
             return candidate, found
         return best, error

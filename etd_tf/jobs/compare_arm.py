@@ -161,19 +161,21 @@ def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
     run_dir = study.folder / spec.folder
     plan.save(run_dir / "plan.json")
     if arm.compensates:
-        student, extra = _compensated(study, plan, run_dir)
+        student, extra = _compensated(study, plan, run_dir, rotate=arm.rotates)
         return InitialStudent(student, plan, scores, seconds + extra)
     return InitialStudent(extract(study.teacher, plan), plan, scores, seconds)
 
 
-def _compensated(study: Study, plan: ExtractionPlan, run_dir: Path) -> tuple[Checkpoint, float]:
+def _compensated(
+    study: Study, plan: ExtractionPlan, run_dir: Path, *, rotate: bool
+) -> tuple[Checkpoint, float]:
     """Makes the compensated student, or loads the one that the run began with."""
     seconds, folder = 0.0, run_dir / _INITIAL
     if not folder.exists():
         options = study.options.base.extraction
         examples = scoring_examples(study.records, options, seed=SCORING_SEED)
         started = time.monotonic()
-        made = extract_compensated(study.teacher, plan, examples or {})
+        made = extract_compensated(study.teacher, plan, examples or {}, rotate=rotate)
         seconds = time.monotonic() - started
         save_checkpoint(made.student, folder)
     student = load_checkpoint(folder)

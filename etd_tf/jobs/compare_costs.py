@@ -2,8 +2,7 @@
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.data.masking import Masking
-from etd_tf.extraction.compensation import RIDGES
-from etd_tf.extraction.statistics import SITES
+from etd_tf.extraction.compensation import CANDIDATES
 from etd_tf.modeling.config import BertConfig
 from etd_tf.reporting import scoring_flops
 
@@ -56,8 +55,7 @@ def compensation_flops(
     """
     width, inner = teacher.hidden_size + 1, teacher.intermediate_size + 1
     moments = 2 * sequence_length * student.num_layers * (3 * width**2 + inner**2)
-    candidates = 1 + len(RIDGES) * (1 + len(SITES))
     held_out = -(-sequences // 8)
     return sequences * (teacher.flops(sequence_length) + moments) + (
-        candidates * held_out * student.flops(sequence_length)
+        CANDIDATES * held_out * student.flops(sequence_length)
     )

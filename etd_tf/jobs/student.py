@@ -109,7 +109,7 @@ def _compensated(
     started = time.monotonic()
     examples = _sample(records, options, "--compensate folds units by their activations", seed=seed)
     result = extract_compensated(teacher, plan, examples)
-    if not any(result.ridges.values()):
+    if result.is_plain:
         logging.warning(
             "Compensation did not help on held-out text; the student is sliced plainly."
         )

@@ -10,7 +10,7 @@ from etd_tf.reporting.comparison_runs import BASELINE
 _FIRST = "Initialisations"
 # Chart title -> arms; `_COLOURS` is the same for an arm in every chart.
 _CHARTS = {
-    _FIRST: (BASELINE, "rand", "impt", "impt-compensate", "depth"),
+    _FIRST: (BASELINE, "rand", "impt", "impt-compensate", "impt-fold", "depth"),
     "Importance in one kind of unit": ("rand", "impt", "impt-ffn", "impt-heads", "impt-hidden"),
     "Importance metrics": ("rand", "impt", "impt-magnitude", "impt-activation", "impt-dynabert"),
 }
