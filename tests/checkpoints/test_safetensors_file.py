@@ -115,7 +115,7 @@ def test_refuses_missing_file(tmp_path: Path) -> None:
         SafetensorsFile(tmp_path / "absent.safetensors")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_no_prefix_of_a_file_is_accepted(tmp_path_factory: Any, data: Any) -> None:
     folder = tmp_path_factory.mktemp("cut")

@@ -85,7 +85,7 @@ def test_corrupt_storage_is_noticed(tmp_path: Path) -> None:
         TorchFile(path)["w"]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data(), st.booleans())
 def test_damage_is_an_input_error_or_harmless(
     tmp_path_factory: Any, data: Any, zipped: bool

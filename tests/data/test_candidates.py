@@ -11,7 +11,7 @@ from etd_tf.data.candidates import Candidates
 DOCUMENTS = [f"document {i % 150}" for i in range(200)]  # some of them twice
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(fraction=st.sampled_from([1e-9, 0.05, 0.4]), order=st.permutations(range(200)))
 def test_the_choice_does_not_depend_on_the_order_or_on_parts(fraction, order):
     whole = Candidates(fraction, 7)

@@ -28,7 +28,7 @@ def test_published_vectors():
     assert crc32c(data).tolist() == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.binary(min_size=4, max_size=40), max_size=5))
 def test_equals_the_bitwise_definition_for_any_lengths(strings):
     expected = [bitwise_crc32c(string) for string in strings]

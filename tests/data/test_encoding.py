@@ -24,7 +24,7 @@ def check(encoder, tokenizer, texts):
     assert ids.tolist() == list(itertools.chain.from_iterable(expected))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.text(st.sampled_from("aé中 \n\t\x00\x1c\u3000\u0301\u00a0.,[MASK]ßT9")), max_size=6)
 )
@@ -32,7 +32,7 @@ def test_equals_the_tokenizer_on_awkward_text(texts):
     check(TINY, tiny_tokenizer(), texts)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(), max_size=4))
 def test_equals_the_tokenizer_on_any_unicode(texts):
     check(TINY, tiny_tokenizer(), texts)

@@ -107,7 +107,7 @@ def test_row_without_ordinary_tokens_gets_no_prediction():
     np.testing.assert_array_equal(result.token_ids[0], token_ids[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rate=st.floats(0.01, 1.0),
     limit=st.one_of(st.none(), st.integers(1, 40)),

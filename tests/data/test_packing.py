@@ -40,7 +40,7 @@ def python_packer(all_texts, length):
     return [[CLS, *p, SEP] + [PAD] * (inner - len(p)) for p in pieces], [len(p) + 2 for p in pieces]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches=st.lists(texts, max_size=5), length=st.integers(3, 11))
 def test_packed_rows_hold_every_token_once_in_order(batches, length):
     rows, counts = rows_of(batches, length, packing=True)
@@ -49,7 +49,7 @@ def test_packed_rows_hold_every_token_once_in_order(batches, length):
     assert counts.tolist() == expected_counts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches=st.lists(texts, max_size=5), length=st.integers(3, 11))
 def test_padded_rows_hold_every_token_once_and_one_text_each(batches, length):
     rows, counts = rows_of(batches, length, packing=False)
@@ -59,7 +59,7 @@ def test_padded_rows_hold_every_token_once_and_one_text_each(batches, length):
     assert counts.tolist() == [len(p) + 2 for p in pieces]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(all_texts=texts, cut=st.integers(0, 12))
 def test_rows_do_not_depend_on_the_blocks(all_texts, cut):
     whole = rows_of([all_texts], 7, packing=True)

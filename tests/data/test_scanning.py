@@ -50,9 +50,7 @@ def test_reading_can_start_at_every_mark(names):
             assert list(source.documents(documents[i][0])) == documents[i:]
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fraction=st.sampled_from([0.0, 0.02, 0.3, 0.9]),
     seed=st.integers(0, 3),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from etd_tf.data.shuffle import shuffled
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(count=st.integers(1, 700), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 2**32 - 1))
 def test_every_order_is_a_permutation(count, seed, epoch):
     order = shuffled(np.arange(count), count, seed=seed, epoch=epoch)

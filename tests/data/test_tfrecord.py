@@ -22,7 +22,7 @@ def tensorflow_example(**features):
     return example.SerializeToString(deterministic=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_serialises_the_bytes_that_tensorflow_does(data):
     width = data.draw(st.sampled_from([1, 5, 60, 140]))

@@ -111,7 +111,7 @@ def test_fingerprint_sees_vocabulary_and_case_only() -> None:
     assert len({t.fingerprint() for t in (plain, cased, shorter)}) == 3
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_any_text_has_ids_in_the_vocabulary(texts: list[str]) -> None:
     tokenizer = tiny_tokenizer()

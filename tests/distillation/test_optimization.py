@@ -19,7 +19,7 @@ def _expected(step, peak, steps, warmup):
     return peak * (steps - step) / (steps + 1 - warmup)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 60), st.data())
 def test_the_schedule_follows_its_formula(steps, data):
     warmup = data.draw(st.integers(0, steps))

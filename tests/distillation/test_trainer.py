@@ -213,7 +213,7 @@ def test_checkpoints_name_their_tensors(undisturbed):
     assert json.loads((folder / "state.json").read_text())["identity"]["batch_size"] == 4
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 9), st.lists(st.integers(0, 7), min_size=2, max_size=2))
 def test_calls_end_wherever_something_is_due(steps, steps_per_call, every):
     options = TrainerOptions(

@@ -21,7 +21,7 @@ def confusion(predictions, labels):
     return tn, fn, fp, tp
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLASSES, CLASSES)
 def test_class_metrics_follow_their_definitions(predictions, labels):
     tn, fn, fp, tp = confusion(predictions, labels)

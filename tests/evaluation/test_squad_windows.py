@@ -31,7 +31,7 @@ def test_short_paragraphs_are_the_tokenizers_own_pair(checkpoint):
     assert (windows.prefix[0], windows.first_token[0], windows.count[0]) == (4, 0, 4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(7, 23))
 def test_windows_cover_the_paragraph_at_the_stride(checkpoint, length, stride, max_length):
     context = " ".join("a" * length)

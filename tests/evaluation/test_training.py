@@ -53,7 +53,7 @@ def start(model, seed=0):
     return {**parameters, "head.kernel": head, "head.bias": np.zeros(2, np.float32)}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 700), st.integers(1, 9), st.integers(0, 3))
 def test_batches_hold_every_example_once_a_function_of_seed_and_epoch(count, size, epoch):
     lengths = np.random.default_rng(count).integers(1, 99, count)

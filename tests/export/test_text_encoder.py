@@ -63,13 +63,13 @@ def test_vocabulary_with_gaps_and_duplicates():
     assert pieces(TextEncoder(tokenizer, max_length=9), texts) == tokenizer.encode_batch(texts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=4))
 def test_any_unicode_text(encoder, texts):
     assert pieces(encoder, texts) == tiny_tokenizer().encode_batch(texts)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(alphabet="abct []MASKEPUN#\u00e9\u4e2d!-\u0301\x00", max_size=30))
 def test_text_full_of_special_characters(encoder, text):
     assert pieces(encoder, [text]) == tiny_tokenizer().encode_batch([text])

@@ -22,7 +22,7 @@ def _plan(**changes):
     return dataclasses.replace(plan_extraction(teacher, student, seed=3), **changes)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_composition_chains_every_index(data):
     first = data.draw(random_plans())

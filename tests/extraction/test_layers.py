@@ -27,7 +27,7 @@ def test_known_maps(teacher, student, selection, expected):
     assert layer_map(teacher, student, selection) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_uniform_is_increasing_and_ends_with_the_last_layer(data):
     teacher = data.draw(st.integers(1, 48))

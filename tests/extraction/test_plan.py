@@ -21,7 +21,7 @@ def _plan(**changes):
     return dataclasses.replace(plan_extraction(teacher, student, seed=3), **changes)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(random_plans())
 def test_json_restores_the_plan_exactly(plan):
     restored = ExtractionPlan.from_json(plan.to_json())

@@ -69,7 +69,7 @@ def test_random_plan_follows_the_documented_draw_order():
     assert (plan.extraction, plan.seed, plan.teacher_fingerprint) == ("rand", 11, None)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_random_plans_are_reproducible_and_valid(data):
     config = data.draw(teachers())
@@ -96,7 +96,7 @@ def test_another_seed_gives_another_plan_and_layers_differ():
     assert (plans[0].ffn[0] != plans[0].ffn[1]).any()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_kept_scores_are_never_below_dropped_ones(data):
     config = data.draw(teachers())

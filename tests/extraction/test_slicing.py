@@ -17,7 +17,7 @@ from tests.extraction.numpy_bert import states
 from tests.extraction.strategies import identity_plan, random_plans, teachers
 from tests.helpers import random_batch, random_parameters, relative_error, tiny_config
 
-_SETTINGS = settings(deadline=None, max_examples=25)
+_SETTINGS = settings(max_examples=25)
 
 
 def _weights(config, seed=0, *, mlm_head=True):

@@ -38,7 +38,7 @@ def _same_weights(one, other):
     )
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(random_plans(), st.booleans())
 def test_student_computes_what_the_sliced_weights_say(plan, mlm_head):
     config = plan.teacher_config

@@ -89,7 +89,7 @@ JSON = st.recursive(
 BERT = BertConfig(30, 2, 12, 3, 20)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([*BERT.to_huggingface(), "is_decoder", "n_layers", "dim"]), JSON)
 def test_any_value_in_a_configuration(name, value):
     values = BERT.to_huggingface() | {name: value}
@@ -100,7 +100,7 @@ def test_any_value_in_a_configuration(name, value):
     assert isinstance(config, BertConfig)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(JSON)
 def test_any_json_as_a_plan_and_as_squad(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("json") / "a.json"

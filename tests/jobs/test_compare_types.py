@@ -43,7 +43,7 @@ def compare_options(**changes) -> CompareOptions:
     return CompareOptions(**fields)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(steps=st.integers(1, 20_000))
 def test_default_evaluations_are_dense_early_and_regular_later(steps):
     points = default_evaluations(steps)

@@ -15,7 +15,7 @@ from tests.helpers import tiny_config
 BERT_BASE = BertConfig(30522, 12, 768, 12, 3072)
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(
     hidden_size=st.integers(1, 400), num_heads=st.integers(1, 40).filter(lambda n: n > 1)
 )

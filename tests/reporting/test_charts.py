@@ -89,7 +89,7 @@ def test_legend_names_several_series_only():
     assert "alone" in line_chart([*one, Series("b", [1], [1.0])], title="t", x_label="x")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e9), st.integers(3, 8))
 def test_ticks_enclose_the_interval_evenly(low, width, number):
     values = ticks(low, low + width, number)

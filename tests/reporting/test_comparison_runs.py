@@ -63,7 +63,7 @@ def test_task_scores_are_better_when_higher():
     assert compute_saved(none, impt, "sts-probe") is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     losses=st.lists(st.floats(0.0, 9.0), min_size=1, max_size=8),
     target=st.floats(0.0, 9.0),

@@ -66,7 +66,7 @@ def test_significant(value, digits, text):
     assert numbers.significant(value, digits) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(1e-12, 1e12), st.integers(2, 6))
 def test_significant_keeps_that_many_digits(value, digits):
     shown = float(numbers.significant(value, digits).replace(",", ""))
