@@ -1,4 +1,4 @@
-"""Prints the losses of students that were cut but not distilled, with and without compensation.
+"""Prints the losses of students that were cut but not distilled: plain, folded, compensated.
 
     python benchmarks/compensation.py --corpus=TRAIN.txt --validation_corpus=VALID.txt
 
@@ -60,15 +60,17 @@ def main() -> None:
     for name in flags.students.split(","):
         config = parse_student(name).config(teacher.config)
         plan = plan_extraction(teacher.config, config, scores)
-        plain = held_out_losses(teacher, extract(teacher, plan), plan, batches)
-        started = time.perf_counter()
-        found = extract_compensated(teacher, plan, examples)
-        seconds = time.perf_counter() - started
-        folded = held_out_losses(teacher, found.student, plan, batches)
-        print(f"{name}: rotated {found.rotated}, folds {found.ridges}, {seconds:.0f} s")
-        print(f"  held-out error {found.plain_error:.4f}, compensated {found.error:.4f}")
-        for loss, before, after in zip(LOSSES, plain, folded, strict=True):
-            print(f"  {loss:<9} {before:.3f}, compensated {after:.3f}")
+        losses = [held_out_losses(teacher, extract(teacher, plan), plan, batches)]
+        for rotate in (False, True):
+            started = time.perf_counter()
+            found = extract_compensated(teacher, plan, examples, rotate=rotate)
+            seconds = time.perf_counter() - started
+            losses.append(held_out_losses(teacher, found.student, plan, batches))
+            print(f"{name}: rotated {found.rotated}, folds {found.ridges}, {seconds:.0f} s")
+            print(f"  held-out error {found.plain_error:.4f}, compensated {found.error:.4f}")
+        for loss, values in zip(LOSSES, zip(*losses, strict=True), strict=True):
+            plain, folded, compensated = values
+            print(f"  {loss:<9} {plain:.3f}, folded {folded:.3f}, compensated {compensated:.3f}")
 
 
 if __name__ == "__main__":
