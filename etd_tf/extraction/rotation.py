@@ -87,12 +87,11 @@ class _LayerHeads:
 
     def change_products(self, columns: slice, kept: IntArray) -> None:
         """Puts the largest terms of a head's query-key products where dims are kept."""
-        queries = self._second_moment("query", columns)
-        keys = self._second_moment("key", columns)
-        # q . k_i - q . mean(k) is all that a softmax over keys sees.
-        mean = self._mean_of("key", columns)
-        query_root = np.linalg.cholesky(_regular(queries))
-        key_root = np.linalg.cholesky(_regular(keys - np.outer(mean, mean)))
+        queries, mean = self._moments("query", columns)
+        # q . k_i - q . mean(k) is all that a softmax over keys sees, so keys stay centred.
+        keys, _ = self._moments("key", columns)
+        query_root = np.linalg.cholesky(_regular(queries + np.outer(mean, mean)))
+        key_root = np.linalg.cholesky(_regular(keys))
         left, terms, right = np.linalg.svd(query_root.T @ key_root)
         places = _places(kept, terms.size)
         for name, root, vectors in (("query", query_root, left), ("key", key_root, right.T)):
@@ -110,7 +109,8 @@ class _LayerHeads:
         Returns:
             The orthogonal matrix `[D, D]` that its values, and so its contexts, got.
         """
-        _, directions = np.linalg.eigh(self._second_moment("value", columns))
+        covariance, mean = self._moments("value", columns)
+        _, directions = np.linalg.eigh(covariance + np.outer(mean, mean))
         basis: Array = directions[:, ::-1][:, _places(kept, directions.shape[0])]
         self._change_columns("value", columns, basis)
         reader = self._weights["output.kernel"]
@@ -123,16 +123,11 @@ class _LayerHeads:
             full = self._prefix + name
             parameters[full] = value.astype(parameters[full].dtype)
 
-    def _mean_of(self, name: str, columns: slice) -> Array:
-        kernel, bias = self._weights[f"{name}.kernel"], self._weights[f"{name}.bias"]
-        mean: Array = self._mean @ kernel[:, columns] + bias[columns]
-        return mean
-
-    def _second_moment(self, name: str, columns: slice) -> Array:
+    def _moments(self, name: str, columns: slice) -> tuple[Array, Array]:
+        """Covariance `[D, D]` and mean `[D]` of a head's queries, keys or values."""
         kernel = self._weights[f"{name}.kernel"][:, columns]
-        mean = self._mean_of(name, columns)
-        moment: Array = kernel.T @ self._covariance @ kernel + np.outer(mean, mean)
-        return moment
+        mean: Array = self._mean @ kernel + self._weights[f"{name}.bias"][columns]
+        return kernel.T @ self._covariance @ kernel, mean
 
     def _change_columns(self, name: str, columns: slice, basis: Array) -> None:
         kernel, bias = self._weights[f"{name}.kernel"], self._weights[f"{name}.bias"]
