@@ -3,18 +3,16 @@
 import functools
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from etd_tf.checkpoints import save_checkpoint
 from etd_tf.data.batches import input_errors
 from etd_tf.distillation import Trainer, TrainResult, fit_together
 from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.errors import DivergenceError, InputError
-from etd_tf.extraction import ExtractionPlan, extract, initial_student, plan_extraction
-from etd_tf.extraction.compensation import extract_compensated
+from etd_tf.extraction import extract, initial_student, plan_extraction
 from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
@@ -23,7 +21,7 @@ from etd_tf.jobs.compare_types import RunSpec, student_name
 from etd_tf.jobs.distill import finished_student, make_trainer
 from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.run_directory import RunDirectory
-from etd_tf.jobs.student import InitialStudent, scoring_examples
+from etd_tf.jobs.student import InitialStudent, make_compensated
 from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting import training_flops
 from etd_tf.reporting.comparison_runs import ArmRun
@@ -160,26 +158,15 @@ def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
     )
     run_dir = study.folder / spec.folder
     plan.save(run_dir / "plan.json")
-    if arm.compensates:
-        student, extra = _compensated(study, plan, run_dir, rotate=arm.rotates)
-        return InitialStudent(student, plan, scores, seconds + extra)
-    return InitialStudent(extract(study.teacher, plan), plan, scores, seconds)
-
-
-def _compensated(
-    study: Study, plan: ExtractionPlan, run_dir: Path, *, rotate: bool
-) -> tuple[Checkpoint, float]:
-    """Makes the compensated student, or loads the one that the run began with."""
-    seconds, folder = 0.0, run_dir / _INITIAL
-    if not folder.exists():
-        options = study.options.base.extraction
-        examples = scoring_examples(study.records, options, seed=SCORING_SEED)
-        started = time.monotonic()
-        made = extract_compensated(study.teacher, plan, examples or {}, rotate=rotate)
-        seconds = time.monotonic() - started
-        save_checkpoint(made.student, folder)
-    student = load_checkpoint(folder)
-    return student, RunDirectory(run_dir, {}).keep_seconds("compensation", seconds)
+    if arm.compensation is None:
+        return InitialStudent(extract(study.teacher, plan), plan, scores, seconds)
+    student, extra = make_compensated(
+        *(study.teacher, plan, study.records, cut, run_dir / _INITIAL),
+        seed=SCORING_SEED,
+        rotate=arm.compensation == "rotate",
+    )
+    extra = RunDirectory(run_dir, {}).keep_seconds("compensation", extra)
+    return InitialStudent(student, plan, scores, seconds + extra)
 
 
 def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
@@ -209,7 +196,7 @@ def _scoring_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
     flops = scores_flops(
         scores.metric, scores.loss, study.teacher, sequences=scored, sequence_length=length
     )
-    if ARMS[spec.arm].compensates:
+    if ARMS[spec.arm].compensation:
         flops += compensation_flops(
             study.teacher.config,
             study.configs[spec],

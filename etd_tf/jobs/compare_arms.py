@@ -13,8 +13,8 @@ class Arm:
         metric: Importance metric behind `"impt"`.
         importance_of: Unit kinds that follow the scores; None for all.
         keeps_width: Whole teacher layers are copied, so the student has their sizes.
-        compensates: Cut units are folded into kept ones where that helps.
-        rotates: Before that, heads get bases that suit the cut, where that helps.
+        compensation: `"fold"` folds cut units into kept ones where that helps; `"rotate"`
+            also gives heads bases that suit the cut, before; None does neither.
     """
 
     label: str
@@ -22,16 +22,15 @@ class Arm:
     metric: str = "taylor"
     importance_of: tuple[str, ...] | None = None
     keeps_width: bool = False
-    compensates: bool = False
-    rotates: bool = False
+    compensation: str | None = None
 
 
 ARMS: dict[str, Arm] = {
     "none": Arm("random initialisation", "none"),
     "rand": Arm("ETD-Rand", "rand"),
     "impt": Arm("ETD-Impt"),
-    "impt-compensate": Arm("ETD-Impt with compensation", compensates=True, rotates=True),
-    "impt-fold": Arm("ETD-Impt, folding alone", compensates=True),
+    "impt-compensate": Arm("ETD-Impt with compensation", compensation="rotate"),
+    "impt-fold": Arm("ETD-Impt, folding alone", compensation="fold"),
     "impt-ffn": Arm("importance of FFN neurons only", importance_of=("ffn",)),
     "impt-heads": Arm("importance of head dimensions only", importance_of=("heads",)),
     "impt-hidden": Arm("importance of hidden channels only", importance_of=("hidden",)),

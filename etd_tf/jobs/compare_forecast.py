@@ -135,7 +135,7 @@ def _scoring(
     return scoring + sum(
         compensation_flops(teacher.config, config, **amount)
         for spec, config in missing.items()
-        if ARMS[spec.arm].compensates
+        if ARMS[spec.arm].compensation
     )
 
 

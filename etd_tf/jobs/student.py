@@ -89,31 +89,48 @@ def make_initial_student(
         plan.save(plan_path)
     if not options.compensate:
         return InitialStudent(extract(teacher, plan), plan, scores, seconds)
-    student, more = _compensated(teacher, plan, records, options, run_dir, seed=seed)
+    folder = run_dir / COMPENSATED_DIRECTORY
+    student, more = make_compensated(teacher, plan, records, options, folder, seed=seed)
     return InitialStudent(student, plan, scores, seconds + more)
 
 
-def _compensated(
+def make_compensated(
     teacher: Checkpoint,
     plan: ExtractionPlan,
     records: RecordSet | None,
     options: ExtractionOptions,
-    run_dir: Path,
+    folder: Path,
     *,
     seed: int,
+    rotate: bool = True,
 ) -> tuple[Checkpoint, float]:
-    """Extracts with compensation; keeps the student, which a plan alone cannot reproduce."""
-    path = run_dir / COMPENSATED_DIRECTORY
-    if path.exists():
-        return load_checkpoint(path), 0.0
+    """Extracts with compensation, or loads what an earlier sitting made.
+
+    Args:
+        teacher: The teacher.
+        plan: What is kept.
+        records: Text for the statistics.
+        options: How many sequences of it.
+        folder: Where the student is kept, since the plan alone cannot reproduce it.
+        seed: Seed of the sample.
+        rotate: Heads may get bases that suit the cut.
+
+    Returns:
+        The student, and the seconds just spent on it.
+
+    Raises:
+        InputError: There is no text.
+    """
+    if folder.exists():
+        return load_checkpoint(folder), 0.0
     started = time.monotonic()
     examples = _sample(records, options, "--compensate folds units by their activations", seed=seed)
-    result = extract_compensated(teacher, plan, examples)
+    result = extract_compensated(teacher, plan, examples, rotate=rotate)
     if result.is_plain:
         logging.warning(
             "Compensation did not help on held-out text; the student is sliced plainly."
         )
-    save_checkpoint(result.student, path)
+    save_checkpoint(result.student, folder)
     return result.student, time.monotonic() - started
 
 

@@ -218,7 +218,7 @@ def test_compensation_is_kept_over_sittings(inputs, tmp_path, monkeypatch):
     initial = tmp_path / "out" / f"minilm-{SIZE}" / "impt-compensate-seed0" / "initial"
     assert (initial / "model.safetensors").is_file()
     monkeypatch.setattr(compare_arm, "_keep", keep)
-    monkeypatch.setattr(compare_arm, "extract_compensated", stop)
+    monkeypatch.setattr("etd_tf.jobs.student.extract_compensated", stop)
     (run,) = run_comparison(options).runs
     assert run.scoring_flops > 3 * SCORED * forward(3, 15, 22)
     assert not initial.exists()
