@@ -21,6 +21,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 # Folder of tests with no package of its name -> what they are about.
 CROSS_CUTTING = {
+    "docs": "pages of the documentation, and what they show",
     "faults": "commands that are killed, and files that are damaged",
     "fuzz": "damaged files by the thousand, for every reader",
 }

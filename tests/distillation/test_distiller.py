@@ -1,7 +1,5 @@
-"""Tests of the Distiller."""
+"""Tests of the Distiller: what it trains, keeps, saves and refuses."""
 
-import os
-import subprocess
 import sys
 import zipfile
 
@@ -16,34 +14,16 @@ from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.errors import InputError
 from etd_tf.losses import Features, LogitsDistillation, MaskedLM, MiniLM, TinyBERT
-from tests.helpers import REPOSITORY, random_batch, tiny_checkpoint
+from tests.distillation.tiny_distiller import (
+    compiled,
+    make_batch,
+    make_dataset,
+    make_student,
+    make_teacher,
+)
+from tests.helpers import random_batch
 
 TEACHER_TERMS = {"attention_relation_loss", "value_relation_loss"}
-
-
-def _teacher(**changes):
-    return tiny_checkpoint(0, **{"mlm_head": True, "num_layers": 2, **changes})
-
-
-def _student(dtype=None, **changes):
-    sizes = {"num_layers": 1, "hidden_size": 9, "intermediate_size": 8, "hidden_dropout": 0.0}
-    student = tiny_checkpoint(1, **{"mlm_head": True, "attention_dropout": 0.0, **sizes, **changes})
-    return student if dtype is None else student.astype(dtype)
-
-
-def _batch(size=4, seed=0):
-    batch = random_batch(_teacher().config, batch_size=size, seed=seed)
-    generator = np.random.default_rng(seed)
-    batch["masked_lm_positions"] = np.tile(np.int32([0, 2]), (size, 1))
-    batch["masked_lm_ids"] = generator.integers(0, 80, (size, 2)).astype(np.int32)
-    batch["masked_lm_weights"] = np.tile(np.float32([1, 0]), (size, 1))
-    return batch
-
-
-def _dataset(batches=4, size=4):
-    parts = [_batch(size, seed) for seed in range(batches)]
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return tf.data.Dataset.from_tensor_slices(whole).batch(size)
 
 
 def _features(checkpoint, batch):
@@ -53,13 +33,6 @@ def _features(checkpoint, batch):
     )
     logits = checkpoint.mlm_head(states, checkpoint.encoder.embeddings.token)
     return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
-
-
-def _compiled(distiller, optimizer=None, **options):
-    if optimizer is None:
-        optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
-    distiller.compile(optimizer=optimizer, jit_compile=options.pop("jit_compile", False), **options)
-    return distiller
 
 
 def _names(distiller):
@@ -75,8 +48,8 @@ def _names(distiller):
     "losses", [TinyBERT("all"), [MiniLM(), MaskedLM(), LogitsDistillation(temperature=2.0)]]
 )
 def test_fit_lowers_the_loss_and_logs_every_term(losses):
-    distiller = _compiled(Distiller(_teacher(), _student(), losses))
-    data = _dataset()
+    distiller = compiled(Distiller(make_teacher(), make_student(), losses))
+    data = make_dataset()
 
     history = distiller.fit(data, epochs=2, validation_data=data, verbose=0).history
 
@@ -90,7 +63,7 @@ def test_fit_lowers_the_loss_and_logs_every_term(losses):
 
 
 def test_the_total_is_the_weighted_sum_of_keras_distiller():
-    teacher, student, batch = _teacher(), _student(), _batch()
+    teacher, student, batch = make_teacher(), make_student(), make_batch()
     losses = [MiniLM(value_weight=0.5), LogitsDistillation(temperature=2.0)]
     distiller = Distiller(
         teacher, student, losses, distillation_loss_weights=[3.0, 0.25], student_loss_weight=0.2
@@ -109,9 +82,9 @@ def test_the_total_is_the_weighted_sum_of_keras_distiller():
 
 
 def test_two_losses_with_equal_terms_are_told_apart():
-    distiller = Distiller(_teacher(), _student(), [MiniLM(), MiniLM(teacher_layer=1)])
+    distiller = Distiller(make_teacher(), make_student(), [MiniLM(), MiniLM(teacher_layer=1)])
 
-    _, logs = distiller.distillation_loss(_batch(), training=False)
+    _, logs = distiller.distillation_loss(make_batch(), training=False)
 
     again = {f"{name}_2" for name in TEACHER_TERMS}
     assert set(logs) == {"distillation_loss"} | TEACHER_TERMS | again
@@ -119,9 +92,9 @@ def test_two_losses_with_equal_terms_are_told_apart():
 
 
 def test_call_returns_the_students_outputs():
-    student, batch = _student(), _batch()
+    student, batch = make_student(), make_batch()
 
-    found = Distiller(_teacher(), student)(batch)
+    found = Distiller(make_teacher(), student)(batch)
 
     assert set(found) == {"sequence_output", "pooled_output"}
     expected = student.encoder(batch)["sequence_output"]
@@ -133,7 +106,7 @@ def test_only_variables_that_matter_are_trained():
     attention_output = {f"{last}attention.output.{x}" for x in ("kernel", "bias")}
 
     def names(loss):
-        return _names(Distiller(_teacher(), _student(num_layers=2), loss))
+        return _names(Distiller(make_teacher(), make_student(num_layers=2), loss))
 
     minilm, tinybert, masked = names(MiniLM()), names(TinyBERT()), names(MaskedLM())
 
@@ -148,11 +121,11 @@ def test_only_variables_that_matter_are_trained():
 
 
 def test_training_leaves_the_teacher_and_unused_weights_alone():
-    teacher, student = _teacher(), _student()
+    teacher, student = make_teacher(), make_student()
     before, start = teacher.parameters(), student.parameters()
-    distiller = _compiled(Distiller(teacher, student, MiniLM()))
+    distiller = compiled(Distiller(teacher, student, MiniLM()))
 
-    distiller.fit(_dataset(), verbose=0)
+    distiller.fit(make_dataset(), verbose=0)
 
     for name, value in teacher.parameters().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
@@ -162,14 +135,14 @@ def test_training_leaves_the_teacher_and_unused_weights_alone():
 
 
 def test_freezing_is_respected_after_compiling_again():
-    student = _student()
-    distiller = Distiller(_teacher(), student)
+    student = make_student()
+    distiller = Distiller(make_teacher(), student)
     student.encoder.embeddings.trainable = False
-    _compiled(distiller)
+    compiled(distiller)
     assert "embeddings.token" not in _names(distiller)
 
     student.encoder.embeddings.trainable = True
-    _compiled(distiller)
+    compiled(distiller)
     assert "embeddings.token" in _names(distiller)
 
 
@@ -185,8 +158,8 @@ def _ancestors(tensor):
 
 @pytest.mark.parametrize(("losses", "reads"), [(MiniLM(), False), (TinyBERT(), True)])
 def test_a_compiled_step_leaves_out_what_no_loss_reads(losses, reads):
-    distiller = Distiller(_teacher(), _student(), losses)
-    batch = {name: tf.constant(value) for name, value in _batch().items()}
+    distiller = Distiller(make_teacher(), make_student(), losses)
+    batch = {name: tf.constant(value) for name, value in make_batch().items()}
     function = tf.function(lambda x: distiller.distillation_loss(x, training=False)[0])
 
     graph = function.get_concrete_function(batch).graph
@@ -204,14 +177,14 @@ def test_selection_starts_the_projection():
             return np.eye(15)[:9]
 
     for selection in (Plan(), np.eye(15)[:9]):
-        distiller = Distiller(_teacher(), _student(), TinyBERT(), selection=selection)
+        distiller = Distiller(make_teacher(), make_student(), TinyBERT(), selection=selection)
         (projection,) = distiller.projections.values()
         np.testing.assert_array_equal(projection.kernel, np.eye(15)[:9])
 
 
 def test_the_student_is_saved_alone(tmp_path):
-    distiller = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
-    distiller.fit(_dataset(), verbose=0)
+    distiller = compiled(Distiller(make_teacher(), make_student(), TinyBERT()))
+    distiller.fit(make_dataset(), verbose=0)
 
     save_checkpoint(distiller.student, tmp_path / "student")
 
@@ -230,11 +203,11 @@ def _stored_sizes(path):
 
 def test_saved_weights_hold_student_and_projections_but_no_teacher(tmp_path):
     path = tmp_path / "distiller.weights.h5"
-    trained = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
-    trained.fit(_dataset(), verbose=0)
+    trained = compiled(Distiller(make_teacher(), make_student(), TinyBERT()))
+    trained.fit(make_dataset(), verbose=0)
     trained.save_weights(path)
 
-    fresh = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
+    fresh = compiled(Distiller(make_teacher(), make_student(), TinyBERT()))
     fresh.load_weights(path)
 
     assert all(86 not in shape or 15 not in shape for shape in _stored_sizes(path))
@@ -244,8 +217,8 @@ def test_saved_weights_hold_student_and_projections_but_no_teacher(tmp_path):
 
 def test_a_saved_distiller_holds_no_teacher_and_says_so(tmp_path):
     path = tmp_path / "distiller.keras"
-    trained = _compiled(Distiller(_teacher(), _student(), TinyBERT()))
-    trained.fit(_dataset(), verbose=0)
+    trained = compiled(Distiller(make_teacher(), make_student(), TinyBERT()))
+    trained.fit(make_dataset(), verbose=0)
     trained.save(path)
 
     with zipfile.ZipFile(path) as archive:
@@ -253,154 +226,12 @@ def test_a_saved_distiller_holds_no_teacher_and_says_so(tmp_path):
     assert all(86 not in x or 15 not in x for x in _stored_sizes(tmp_path / "model.weights.h5"))
     with pytest.raises(InputError, match="load_weights"):
         keras.models.load_model(path, custom_objects={"Distiller": Distiller})
-    fresh = Distiller(_teacher(), _student(), TinyBERT())
+    fresh = Distiller(make_teacher(), make_student(), TinyBERT())
     fresh.load_weights(path)
     np.testing.assert_array_equal(
         fresh.student.parameters()["embeddings.token"],
         trained.student.parameters()["embeddings.token"],
     )
-
-
-def _trained(**options):
-    distiller = Distiller(_teacher(), _student(), TinyBERT("all"), selection=np.eye(15)[:9])
-    data = _dataset(batches=3)
-    _compiled(distiller, keras.optimizers.SGD(0.1), **options)
-    history = distiller.fit(data, epochs=2, shuffle=False, verbose=0)
-    return history.history["loss"], distiller.student.parameters()
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return _trained()
-
-
-@pytest.mark.parametrize(
-    "options", [{"steps_per_execution": 2}, {"jit_compile": True}, {"run_eagerly": True}], ids=str
-)
-def test_ways_of_execution_agree(options, trained):
-    loss, found = _trained(**options)
-
-    np.testing.assert_allclose(loss, trained[0], rtol=1e-5)
-    for name, value in found.items():
-        np.testing.assert_allclose(value, trained[1][name], atol=1e-5, err_msg=name)
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(policy):
-    teacher, selection = _teacher(), np.eye(15)[:9]
-    plain = Distiller(teacher, _student(), TinyBERT(), selection=selection)
-    distiller = Distiller(
-        teacher,
-        _student(policy),
-        TinyBERT(),
-        selection=selection,
-        teacher_dtype="mixed_bfloat16",
-    )
-    exact, _ = plain.distillation_loss(_batch(), training=False)
-
-    total, _ = distiller.distillation_loss(_batch(), training=False)
-    history = _compiled(distiller).fit(_dataset(), epochs=2, verbose=0).history
-
-    scaled = isinstance(distiller.optimizer, keras.optimizers.LossScaleOptimizer)
-    assert scaled == (policy == "mixed_float16")
-    assert total.dtype == tf.float32
-    assert distiller.teacher is not teacher
-    assert distiller.teacher.encoder.compute_dtype == "bfloat16"
-    assert all(v.dtype == "float32" for v in distiller.trainable_variables)
-    assert float(total) == pytest.approx(float(exact), rel=0.02)
-    assert history["loss"][-1] < history["loss"][0]
-
-
-def test_dropout_follows_its_seed():
-    distiller = Distiller(_teacher(), _student(hidden_dropout=0.3), MiniLM())
-
-    def loss(**options):
-        return float(distiller.distillation_loss(_batch(), **options)[0])
-
-    assert loss(training=True, dropout_seed=[3, 5]) == loss(training=True, dropout_seed=[3, 5])
-    assert loss(training=True, dropout_seed=[3, 5]) != loss(training=True, dropout_seed=[3, 6])
-    assert loss(training=True) != loss(training=True)
-    assert loss(training=False) == loss(training=False)
-
-
-def test_a_teacher_with_dropout_runs_in_inference_mode():
-    teacher = _teacher(hidden_dropout=0.5, attention_dropout=0.5)
-    distiller = Distiller(teacher, _student())
-
-    losses = {float(distiller.distillation_loss(_batch(), training=True)[0]) for _ in range(3)}
-
-    assert len(losses) == 1
-
-
-def test_metrics_average_over_examples_not_batches():
-    distiller = _compiled(Distiller(_teacher(), _student()))
-    whole, part = _batch(6), {name: value[4:] for name, value in _batch(6).items()}
-
-    found = distiller.evaluate(
-        tf.data.Dataset.from_tensor_slices(whole).batch(4), verbose=0, return_dict=True
-    )
-
-    expected = float(distiller.distillation_loss(whole, training=False)[0])
-    assert found["loss"] == pytest.approx(expected, rel=1e-5)
-    assert float(distiller.distillation_loss(part, training=False)[0]) != pytest.approx(expected)
-
-
-_TWO_REPLICAS = """
-import sys
-import keras
-import numpy as np
-import tensorflow as tf
-from etd_tf.distillation.distiller import Distiller
-from etd_tf.losses import MiniLM, TinyBERT
-from tests.distillation import test_distiller as t
-
-def run(strategy):
-    with strategy.scope():
-        distiller = Distiller(
-            t._teacher(), t._student(), [TinyBERT(), MiniLM()], selection=np.eye(15)[:9]
-        )
-    assert distiller.trainable_variables  # also outside of the scope
-    with strategy.scope():
-        t._compiled(distiller, keras.optimizers.SGD(0.1))
-    history = distiller.fit(t._dataset(), epochs=2, shuffle=False, verbose=0).history
-    evaluated = distiller.evaluate(t._dataset(), verbose=0, return_dict=True)
-    evaluated = {"test_" + name: value for name, value in evaluated.items()}
-    return {**history, **evaluated, **distiller.student.parameters()}
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-outside = t._student()
-two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with two.scope():
-    try:
-        Distiller(t._teacher(), outside)
-    except ValueError as error:
-        assert "strategy.scope()" in str(error)
-    else:
-        raise SystemExit("not refused")
-np.savez(sys.argv[1], **run(tf.distribute.get_strategy()))
-np.savez(sys.argv[2], **run(two))
-"""
-
-
-def test_two_replicas_train_like_one_device(tmp_path):
-    paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
-    run = subprocess.run(
-        [sys.executable, "-c", _TWO_REPLICAS, *map(str, paths)],
-        cwd=REPOSITORY,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-
-    one, two = (dict(np.load(path)) for path in paths)
-    assert {"test_loss", "hidden_loss", "value_relation_loss", "pooler.bias"} <= set(one)
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -416,33 +247,33 @@ def test_two_replicas_train_like_one_device(tmp_path):
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        Distiller(_teacher(), _student(), **arguments)
+        Distiller(make_teacher(), make_student(), **arguments)
 
 
 def test_models_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="Use a student with the teacher's vocabulary"):
-        Distiller(_teacher(), _student(vocab_size=90))
+        Distiller(make_teacher(), make_student(vocab_size=90))
     with pytest.raises(InputError, match="minilmv2"):
-        Distiller(_teacher(), _student(hidden_size=10, num_heads=2))
+        Distiller(make_teacher(), make_student(hidden_size=10, num_heads=2))
     with pytest.raises(InputError, match="student has none"):
-        Distiller(_teacher(), _student(mlm_head=False), student_loss_weight=0.5)
+        Distiller(make_teacher(), make_student(mlm_head=False), student_loss_weight=0.5)
 
 
 def test_labels_losses_and_metrics_are_refused_in_words():
-    distiller = Distiller(_teacher(), _student())
+    distiller = Distiller(make_teacher(), make_student())
 
     with pytest.raises(InputError, match="student_loss_weight"):
         distiller.compile(loss="mse")
     with pytest.raises(InputError, match="no metrics"):
         distiller.compile(metrics=["accuracy"])
-    _compiled(distiller, run_eagerly=True)
+    compiled(distiller, run_eagerly=True)
     with pytest.raises(InputError, match="masked_lm_positions"):
-        distiller.fit(_batch(), np.zeros(4), verbose=0)
+        distiller.fit(make_batch(), np.zeros(4), verbose=0)
 
 
 def test_a_batch_without_masked_lm_inputs_is_refused():
-    distiller = Distiller(_teacher(), _student(), etd_tf.losses.MaskedLM())
-    batch = random_batch(_teacher().config)
+    distiller = Distiller(make_teacher(), make_student(), etd_tf.losses.MaskedLM())
+    batch = random_batch(make_teacher().config)
 
     with pytest.raises(InputError, match=r"masked_lm_positions.*received \['padding_mask'"):
         distiller.distillation_loss(batch, training=False)

@@ -28,9 +28,9 @@ _FAST = Path("/dev/shm")
 
 def targets() -> tuple[Target, ...]:
     """All readers."""
-    from tests.fuzz import checkpoint_targets, data_targets
+    from tests.fuzz import checkpoint_targets, data_targets, run_targets
 
-    return (*checkpoint_targets.TARGETS, *data_targets.TARGETS)
+    return (*checkpoint_targets.TARGETS, *data_targets.TARGETS, *run_targets.TARGETS)
 
 
 def fast_folder() -> str | None:

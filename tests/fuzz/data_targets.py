@@ -1,19 +1,12 @@
-"""Readers of text, records, tasks, and of what the commands themselves have written."""
+"""Readers of text, records and tasks."""
 
-import dataclasses
-import functools
 import gzip
 import json
-import os
-import pickle
 import shutil
-import types
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from etd_tf.data.corpus import open_corpus
@@ -24,17 +17,7 @@ from etd_tf.data.opening import open_records
 from etd_tf.data.prepare import RecordOptions, prepare_records
 from etd_tf.data.squad import read_squad
 from etd_tf.data.tfrecord import frame_records
-from etd_tf.distillation.metrics_log import MetricsLog, read_metrics
-from etd_tf.distillation.state import StateStore
 from etd_tf.errors import EtdError
-from etd_tf.evaluation.run_record import Cell, RunRecord
-from etd_tf.extraction import ExtractionPlan, UnitScores, plan_extraction
-from etd_tf.files import sha256
-from etd_tf.jobs.compare_arm import load_run
-from etd_tf.jobs.compare_study import check_study
-from etd_tf.jobs.compare_types import RunSpec, parse_student
-from etd_tf.jobs.run_directory import RunDirectory, check_run_directory
-from etd_tf.reporting import make_curves
 from tests.fuzz.harness import Target
 from tests.fuzz.mutation import (
     Mutator,
@@ -44,74 +27,11 @@ from tests.fuzz.mutation import (
     damage_json_lines,
     damage_lines,
     damage_npy,
-    damage_safetensors,
     damage_tfrecord,
-    damage_zip,
-    make_zip,
     mixed,
     npy,
 )
-from tests.helpers import tiny_config, tiny_tokenizer
-
-_SETTINGS = {"--x": "1", "teacher": "t", "steps": "5"}
-_SPEC = RunSpec("minilm", parse_student("1x3x1x5"), "impt", 0)
-
-
-def _plan(folder: Path) -> Mapping[str, Mutator]:
-    student = tiny_config(num_layers=2, hidden_size=9, intermediate_size=7)
-    plan_extraction(tiny_config(), student, seed=3).save(folder / "plan.json")
-    return {"plan.json": damage_json}
-
-
-def _read_plan(folder: Path) -> None:
-    plan = ExtractionPlan.load(folder / "plan.json")
-    plan.to_json()
-    ExtractionPlan.from_json((folder / "plan.json").read_text("utf-8"))
-    plan.selection_matrix()
-
-
-def _scores(folder: Path) -> Mapping[str, Mutator]:
-    shapes = {"hidden": (6,), "ffn": (2, 5), "query_key": (2, 3, 2), "value": (2, 3, 2)}
-    arrays = {name: np.ones(shape) for name, shape in shapes.items()}
-    UnitScores(**arrays, heads=np.ones((2, 3)), metric="taylor").save(folder / "scores.npz")
-    inside = mixed(damage_npy, damage, share=0.8)
-    return {"scores.npz": lambda generator, content: damage_zip(generator, content, members=inside)}
-
-
-class _Runs:
-    """Leaves a folder behind where it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-        return os.mkdir, ("unpickled",)
-
-
-def _score_extremes() -> list[tuple[str, bytes]]:
-    good = {"hidden": np.ones(6), "ffn": np.ones((2, 5)), "heads": np.ones((2, 3))}
-    good |= {"query_key": np.ones((2, 3, 2)), "value": np.ones((2, 3, 2))}
-    metadata = {"format": "etd_tf unit scores 1", "metric": "x", "loss": "none", "seed": 0}
-    metadata |= {"num_examples": 0, "probes": 1, "teacher_fingerprint": None}
-    objects = np.array([_Runs()], object)
-    found = []
-    for change in (
-        {"hidden": objects},
-        {"metadata": objects},
-        {"metadata": np.array(json.dumps(metadata | {"seed": [[]]}))},
-        {"metadata": np.array("[" * 100_000)},
-        {"metadata": np.array("9" * 5000)},
-        {"hidden": np.zeros(20 << 20)},  # 160 MB of zeros in 160 kB
-    ):
-        arrays = good | {"metadata": np.array(json.dumps(metadata))} | change
-        files = [(f"{name}.npy", npy(array)) for name, array in arrays.items()]
-        found.append(("scores.npz", make_zip(files, zipfile.ZIP_DEFLATED)))
-    return [*found, ("scores.npz", npy(objects)), ("scores.npz", pickle.dumps(_Runs()))]
-
-
-def _read_scores(folder: Path) -> None:
-    teacher = tiny_config(num_layers=2, hidden_size=6, intermediate_size=5)
-    UnitScores.load(folder / "scores.npz").check_teacher(teacher)
-    if Path("unpickled").exists():
-        os.rmdir("unpickled")
-        raise RuntimeError("a pickle was run")
+from tests.helpers import tiny_tokenizer
 
 
 def _records(folder: Path) -> Mapping[str, Mutator]:
@@ -270,93 +190,6 @@ def _read_squad(folder: Path) -> None:
     read_squad(folder / "dev.json", "v2.0")
 
 
-def _metrics(folder: Path) -> Mapping[str, Mutator]:
-    lines = [
-        {"step": step, "split": split, "loss": 2.5 / step, "tokens": step * 100}
-        for step in (1, 2, 3)
-        for split in ("train", "validation")
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return {"metrics.jsonl": damage_json_lines}
-
-
-def _read_metrics(folder: Path) -> None:
-    make_curves(read_metrics(folder / "metrics.jsonl"))
-    MetricsLog(folder / "metrics.jsonl", resume_step=2).close()
-
-
-def _state(folder: Path) -> Mapping[str, Mutator]:
-    StateStore(folder, {"steps": 9, "loss": ["a", {}]}).save(3, _variables(), seconds=1.5)
-    return {
-        "step-00000003/state.json": damage_json,
-        "step-00000003/state.safetensors": damage_safetensors,
-    }
-
-
-@functools.cache
-def _variables() -> dict[str, keras.Variable]:
-    return {
-        "student/a": keras.Variable(np.ones((2, 3), np.float32)),
-        "optimizer/0": keras.Variable(np.asarray(3), dtype="int64"),
-    }
-
-
-def _read_state(folder: Path) -> None:
-    """Also with a checksum that fits, as someone who changes a file on purpose has it."""
-    StateStore(folder, {"steps": 9, "loss": ["a", {}]}).restore(_variables())
-
-
-def _forged_state(folder: Path) -> None:
-    manifest = folder / "step-00000003" / "state.json"
-    values = json.loads(manifest.read_text())
-    values["sha256"] = sha256(folder / "step-00000003" / "state.safetensors")
-    manifest.write_text(json.dumps(values))
-    _read_state(folder)
-
-
-def _forged(folder: Path) -> Mapping[str, Mutator]:
-    name = "step-00000003/state.safetensors"
-    return {name: _state(folder)[name]}
-
-
-def _run_files(folder: Path) -> Mapping[str, Mutator]:
-    run = folder / "run"
-    run.mkdir()
-    RunDirectory(run, _SETTINGS).begin()
-    (run / "timing.json").write_text(json.dumps({"scoring": 1.5}))
-    record = {"settings": {"a": 1}, "cells": [dataclasses.asdict(_CELL)], "finished": False}
-    (folder / "results.json").write_text(json.dumps(record))
-    (folder / "study").mkdir()
-    (folder / "study/study.json").write_text(json.dumps(_SETTINGS))
-    arm = folder / "study" / _SPEC.folder
-    arm.mkdir(parents=True)
-    values = {"steps": 5, "step_flops": 10, "scoring_flops": 3, "seconds": 1.5}
-    values |= {"curve": [[0, 1.5], [5, None]], "loss": "minilm", "seed": 0}
-    (arm / "arm.json").write_text(json.dumps(values))
-    return {
-        "run/flags.txt": damage_lines,
-        "run/timing.json": damage_json,
-        "results.json": damage_json,
-        "study/study.json": damage_json,
-        f"study/{_SPEC.folder}/arm.json": damage_json,
-    }
-
-
-_CELL = Cell("final", 1e-4, 0, 0.5, 1.0, {"dev": {"accuracy": 0.5}})
-
-
-def _read_run_files(folder: Path) -> None:
-    study: Any = types.SimpleNamespace(folder=folder / "study")
-    run = load_run(study, _SPEC)
-    if run is not None:
-        run.final_loss, run.steps + run.step_flops + run.scoring_flops + run.seconds
-    check_study(folder / "study", _SETTINGS)
-    check_run_directory(folder / "run", _SETTINGS)
-    RunDirectory(folder / "run", _SETTINGS).keep_seconds("scoring", 0)
-    found = RunRecord.open(folder, {"a": 1}, overwrite=False)
-    found.find("final", 1e-4, 0)
-
-
 def _corpus(folder: Path) -> Mapping[str, Mutator]:
     text = "The cat sat.\nIt ran é.\n\nA dog.\n".encode() * 3
     lines = b"".join(
@@ -395,16 +228,10 @@ def _read_corpus(folder: Path) -> None:
 
 
 TARGETS = (
-    Target("extraction plan", _plan, _read_plan),
-    Target("unit scores (.npz)", _scores, _read_scores, _score_extremes, weight=2),
     Target("prepared records", _records, _read_records, _record_extremes),
     Target("other TFRecords", _foreign, _read_foreign, _foreign_extremes),
     Target("unfinished preparation", _journal, _read_journal, weight=0.5),
     Target("GLUE", _glue, _read_glue, _glue_extremes),
     Target("SQuAD", _squad, _read_squad),
-    Target("metrics.jsonl", _metrics, _read_metrics, weight=0.5),
-    Target("training checkpoint", _state, _read_state, weight=0.5),
-    Target("training checkpoint (forged)", _forged, _forged_state, weight=0.5),
-    Target("run directory files", _run_files, _read_run_files),
     Target("corpus", _corpus, _read_corpus, _corpus_extremes),
 )
