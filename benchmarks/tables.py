@@ -62,21 +62,30 @@ def _probe(cell: Mapping[str, Any]) -> str:
 
 
 def fine_tuned(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yields the header and a row for each arm and point at which it was fine-tuned."""
+    """Yields the header and a row for each arm and point at which it was fine-tuned, in per cent.
+
+    The mean is that of GLUE's tasks.
+    """
     cells = comparison["cells"]
     tasks = [task for task in cells[0]["downstream"] if task != PROBE]
     metrics = [f"{task} ({cells[0]['downstream'][task]['metric']})" for task in tasks]
-    yield ("loss", "student", "arm", "at", *metrics, "mean")
+    yield ("loss", "student", "arm", "seeds", "at", *metrics, "mean of GLUE")
     for cell in cells:
         points = [cell["downstream"][task]["points"] for task in tasks]
         for at_one_step in zip(*points, strict=True):
-            scores = [100 * point["mean"] for point in at_one_step]
+            scores = {
+                task: point["mean"] * (1 if task.startswith("squad/") else 100)
+                for task, point in zip(tasks, at_one_step, strict=True)
+            }
+            glue = [score for task, score in scores.items() if task.startswith("glue/")]
             yield (
                 cell["loss"],
                 cell["student"],
                 comparison["labels"][cell["arm"]],
+                ", ".join(map(str, cell["seeds"])),
                 f"{100 * at_one_step[0]['step'] / cell['steps']:.0f} %",
-                *(f"{score:.1f}" for score in [*scores, sum(scores) / len(scores)]),
+                *(f"{score:.1f}" for score in scores.values()),
+                f"{sum(glue) / len(glue):.1f}" if glue else "",
             )
 
 

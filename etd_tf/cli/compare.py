@@ -12,7 +12,8 @@ from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError
 
 if TYPE_CHECKING:
-    from etd_tf.jobs.compare_types import CompareOptions, DownstreamOptions
+    from etd_tf.jobs.compare_tasks import DownstreamOptions
+    from etd_tf.jobs.compare_types import CompareOptions
     from etd_tf.jobs.distill_types import DistillOptions
 
 SUMMARY = """distils the same student from different initialisations and compares their cost.
@@ -77,16 +78,20 @@ def _define_measuring(flag_set: FlagSet) -> None:
     flag_set.strings(
         "tasks",
         [],
-        "Downstream tasks: sts-probe scores every kept student without training, glue/NAME "
-        "fine-tunes.",
+        "Downstream tasks: sts-probe scores every kept student without training; glue/NAME and "
+        "squad/v1.1 or v2.0 fine-tune.",
     )
     flag_set.string(
         "glue_dir", None, "Directory with GLUE's own layout, or tfds for TensorFlow Datasets."
     )
+    flag_set.string(
+        "squad_dir", None, "Directory with SQuAD's own files, or tfds for TensorFlow Datasets."
+    )
     flag_set.strings("finetune_at", ["100"], "Percentages of the steps; students fine-tuned.")
     flag_set.strings("finetune_learning_rates", ["1e-4"], "Peak learning rates to choose from.")
     flag_set.strings("finetune_seeds", ["0"], "One training each.")
-    flag_set.integer("finetune_epochs", 3, "Passes over the task's training data.", minimum=1)
+    flag_set.integer("finetune_epochs", 3, "Passes over the training data of GLUE.", minimum=1)
+    flag_set.integer("squad_epochs", 2, "Passes over the training data of SQuAD.", minimum=1)
 
 
 def read_options(values: flags.FlagValues) -> "CompareOptions":
@@ -144,18 +149,14 @@ def _base_options(values: flags.FlagValues) -> "DistillOptions":
 
 def _downstream_options(values: flags.FlagValues) -> "DownstreamOptions":
     from etd_tf.evaluation.finetuning import FinetuneOptions
-    from etd_tf.jobs.compare_types import DownstreamOptions
+    from etd_tf.jobs.compare_tasks import DownstreamOptions
 
-    if values.glue_dir and not values.tasks:
-        raise InputError("--glue_dir has an effect on --tasks only. Pass --tasks=sts-probe.")
-    if not any(task.startswith("glue/") for task in values.tasks):
-        for name in ("at", "learning_rates", "seeds", "epochs"):
-            flag = values[f"finetune_{name}"]
-            if flag.present and flag.value != flag.default:
-                raise InputError(f"--{flag.name} has an effect on --tasks=glue/NAME only.")
+    _check_downstream_flags(values)
     return DownstreamOptions(
         tasks=tuple(values.tasks),
         glue_dir=values.glue_dir or "",
+        squad_dir=values.squad_dir or "",
+        squad_epochs=values.squad_epochs,
         finetune=FinetuneOptions(
             learning_rates=shared.numbers(values, "finetune_learning_rates", float),
             seeds=shared.numbers(values, "finetune_seeds", int),
@@ -163,6 +164,26 @@ def _downstream_options(values: flags.FlagValues) -> "DownstreamOptions":
         ),
         finetune_at=shared.numbers(values, "finetune_at", int),
     )
+
+
+def _check_downstream_flags(values: flags.FlagValues) -> None:
+    """Refuses flags of tasks that are not asked for."""
+    families = {task.partition("/")[0] for task in values.tasks}
+    trained = {"glue", "squad"}
+    needs = {
+        "glue_dir": ("sts-probe and glue/NAME", {"sts-probe", "glue"}),
+        "squad_dir": ("squad/VERSION", {"squad"}),
+        "squad_epochs": ("squad/VERSION", {"squad"}),
+        "finetune_epochs": ("glue/NAME", {"glue"}),
+        **{
+            f"finetune_{name}": ("glue/NAME and squad/VERSION", trained)
+            for name in ("at", "learning_rates", "seeds")
+        },
+    }
+    for name, (tasks, useful) in needs.items():
+        flag = values[name]
+        if flag.present and flag.value != flag.default and not families & useful:
+            raise InputError(f"--{name} has an effect on --tasks={tasks} only.")
 
 
 def run(values: flags.FlagValues) -> None:

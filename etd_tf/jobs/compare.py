@@ -13,8 +13,9 @@ from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import DivergenceError
 from etd_tf.jobs.compare_arm import load_run, run_arms
 from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_downstream import add_scores, check_downstream, teacher_scores
+from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
 from etd_tf.jobs.compare_study import Study, begin_study, open_study
+from etd_tf.jobs.compare_tasks import check_downstream
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.progress import track
 from etd_tf.reporting import describe_machine, model_facts

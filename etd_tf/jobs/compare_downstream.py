@@ -13,25 +13,14 @@ from etd_tf.evaluation.probe import sts_probe
 from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arm import student_folder
 from etd_tf.jobs.compare_study import Study
-from etd_tf.jobs.compare_types import STS_PROBE, DownstreamOptions, RunSpec
-from etd_tf.jobs.evaluate import EvaluationOptions, make_experiment
+from etd_tf.jobs.compare_tasks import DownstreamOptions, task_metric
+from etd_tf.jobs.compare_types import RunSpec
+from etd_tf.jobs.evaluate import STS_PROBE, EvaluationOptions, make_experiment
 from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
 
 SCORES_FILE = "downstream.json"
 _LENGTH = 128
-
-
-def check_downstream(options: DownstreamOptions) -> None:
-    """Reads the tasks' development data, so that what is missing shows at once.
-
-    Raises:
-        InputError: A task is unknown, or its data cannot be read.
-    """
-    for task in options.tasks:
-        known = glue_task("stsb" if task == STS_PROBE else task.removeprefix("glue/"))
-        for split in known.evaluation_splits:
-            load_glue(known, split, options.glue_dir)
 
 
 def add_scores(study: Study, spec: RunSpec, run: ArmRun) -> ArmRun:
@@ -74,31 +63,38 @@ def teacher_scores(study: Study) -> dict[str, float]:
     return {STS_PROBE: float(known[STS_PROBE])}
 
 
-def task_metric(task: str) -> str:
-    """Name of the metric that ranks models on a task."""
-    return "spearman" if task == STS_PROBE else glue_task(task.removeprefix("glue/")).metrics[0]
-
-
 def _score(study: Study, spec: RunSpec, task: str, step: int) -> float:
-    run_dir = study.folder / spec.folder
+    """A score, measured now unless it is known under the same settings."""
+    run_dir, options = study.folder / spec.folder, study.options.downstream
     path = run_dir / SCORES_FILE
     known: dict[str, Any] = read_json_object(path) if path.exists() else {}
-    scores = known.setdefault(task, {})
-    if str(step) not in scores:
-        scores[str(step)] = _measure(study.options.downstream, task, student_folder(run_dir, step))
+    scores, settings = known.setdefault(task, {}), _settings(options, task)
+    entry = scores.get(str(step))
+    if not isinstance(entry, dict) or entry.get("settings") != settings:
+        score = _measure(options, task, student_folder(run_dir, step))
+        entry = scores[str(step)] = {"score": score, "settings": settings}
         write_atomically(path, json.dumps(known, indent=2) + "\n")
-    return float(scores[str(step)])
+    return float(entry["score"])
+
+
+def _settings(options: DownstreamOptions, task: str) -> dict[str, Any]:
+    """What a score depends on besides student and data, as JSON reads it back."""
+    if task == STS_PROBE:
+        return {}
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options.finetuning(task))))
+    return values
 
 
 def _measure(options: DownstreamOptions, task: str, folder: Path) -> float:
     student = load_checkpoint(folder)
     if task == STS_PROBE:
         return _probe(options, student)
-    evaluation = EvaluationOptions((str(folder),), task=task, data_dir=options.glue_dir)
+    data_dir = options.data_dir(task)
+    evaluation = EvaluationOptions((str(folder),), task=task, data_dir=data_dir)
     experiment = make_experiment(evaluation, student)
-    result = finetune(student, experiment, options.finetune)
-    split = glue_task(task.removeprefix("glue/")).evaluation_splits[0]
-    return float(result.summary[split][experiment.metric]["mean"])
+    result = finetune(student, experiment, options.finetuning(task))
+    first_split = next(iter(result.summary))  # of two, MNLI's matched one
+    return float(result.summary[first_split][experiment.metric]["mean"])
 
 
 def _probe(options: DownstreamOptions, checkpoint: Checkpoint) -> float:

@@ -6,8 +6,8 @@ from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.compare_arm import RESULT_FILE
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
-from etd_tf.jobs.compare_downstream import check_downstream
 from etd_tf.jobs.compare_study import check_comparison, check_study
+from etd_tf.jobs.compare_tasks import check_downstream
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.cost import STEP_EFFICIENCY, measure_gemm_rate
 from etd_tf.modeling.config import BertConfig

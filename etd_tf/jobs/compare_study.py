@@ -30,8 +30,9 @@ SCORING_SEED = 0
 # Flags that add runs or scores to a comparison, or change nothing in its numbers.
 _FREE = frozenset(
     {
-        *("losses", "students", "arms", "seeds", "tasks", "glue_dir", "finetune_at"),
-        "together",
+        *("losses", "students", "arms", "seeds", "together"),
+        *("tasks", "glue_dir", "squad_dir", "squad_epochs", "finetune_at"),
+        *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
         *("output_dir", "cache_dir"),
         *(FREE_OPTIONS - {"evaluate_at"}),
     }

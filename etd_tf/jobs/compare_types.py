@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.evaluation.finetuning import FinetuneOptions
 from etd_tf.jobs.compare_arms import ARMS
+from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import StudentSize
 
-STS_PROBE = "sts-probe"
 LOSSES = ("tinybert", "minilm", "minilmv2", "mlm")
 _GROWTH = 1.5  # between early evaluations
 _PARTS = 20  # equal parts of the run, each followed by an evaluation
@@ -66,34 +65,6 @@ def default_evaluations(steps: int) -> tuple[int, ...]:
         found.add(round(step))
         step *= _GROWTH
     return tuple(sorted(found))
-
-
-@dataclasses.dataclass(frozen=True)
-class DownstreamOptions:
-    """What the students are tried on besides the held-out loss.
-
-    Attributes:
-        tasks: `"sts-probe"` and `"glue/NAME"`.
-        glue_dir: Where the data is.
-        finetune: How the `glue/` tasks are trained.
-        finetune_at: Percentages of the steps whose students are fine-tuned.
-    """
-
-    tasks: tuple[str, ...] = ()
-    glue_dir: str = ""
-    finetune: FinetuneOptions = dataclasses.field(default_factory=FinetuneOptions)
-    finetune_at: tuple[int, ...] = (100,)
-
-    def __post_init__(self) -> None:
-        _check_list("tasks", self.tasks)
-        wrong = [t for t in self.tasks if t != STS_PROBE and not t.startswith("glue/")]
-        if wrong:
-            raise InputError(f"--tasks={','.join(wrong)} is unknown; use {STS_PROBE} or glue/NAME.")
-        if self.tasks and not self.glue_dir:
-            raise InputError(
-                f"--tasks={','.join(self.tasks)} needs its data: pass --glue_dir=DIR with GLUE's "
-                "own layout, or --glue_dir=tfds."
-            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,11 @@ from etd_tf.jobs.compare import run_comparison
 from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
 from etd_tf.jobs.compare_study import check_comparison
 from etd_tf.jobs.compare_summary import describe_comparison
-from etd_tf.jobs.compare_types import CompareOptions, DownstreamOptions, parse_student
+from etd_tf.jobs.compare_tasks import DownstreamOptions
+from etd_tf.jobs.compare_types import CompareOptions, parse_student
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from tests.evaluation.fixtures import write_sst2, write_stsb
+from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.jobs.tiny_job import write_teacher, write_text
 
 STEPS, BATCH, LENGTH, SCORED = 8, 4, 16, 16
@@ -171,6 +172,44 @@ def test_tasks_can_be_added_to_finished_runs(inputs, study):
     assert step == STEPS
     assert run.downstream["glue/sst2"].metric == "accuracy"
     assert 16 * accuracy == pytest.approx(round(16 * accuracy))  # of 16 examples
+
+
+def test_other_ways_to_fine_tune_score_again(inputs, study, monkeypatch):
+    options, _ = study
+    write_squad(inputs / "squad")
+    made = []
+
+    def measure(downstream, task, folder):
+        made.append((task, downstream.finetuning(task).epochs, folder.name))
+        return len(made) / 10
+
+    monkeypatch.setattr("etd_tf.jobs.compare_downstream._measure", measure)
+
+    def score(**changes):
+        downstream = DownstreamOptions(
+            ("squad/v1.1",), "", str(inputs / "squad"), FinetuneOptions(seeds=(3,)), **changes
+        )
+        settings = {**options.base.settings, "finetune_seeds": "3", **changes}
+        base = dataclasses.replace(options.base, settings=settings)
+        (run,) = run_comparison(
+            dataclasses.replace(options, base=base, arms=("none",), downstream=downstream)
+        ).runs
+        ((_, found),) = run.downstream["squad/v1.1"].points
+        return found
+
+    assert [score(), score(), score(squad_epochs=1), score(squad_epochs=1)] == [0.1, 0.1, 0.2, 0.2]
+    assert made == [("squad/v1.1", epochs, "step-00000008") for epochs in (2, 1)]
+
+
+def test_students_are_fine_tuned_on_squad(inputs, study):
+    options, _ = study
+    write_squad(inputs / "squad")
+    downstream = DownstreamOptions(("squad/v1.1",), squad_dir=str(inputs / "squad"), squad_epochs=1)
+    fewer = dataclasses.replace(options, arms=("none",), downstream=downstream)
+    (run,) = run_comparison(fewer).runs
+    ((step, score),) = run.downstream["squad/v1.1"].points
+    assert (step, run.downstream["squad/v1.1"].metric) == (STEPS, "f1")
+    assert 0.0 <= score <= 100.0  # as the official script counts
 
 
 def test_an_interrupted_run_goes_on_exactly(inputs, study, tmp_path, monkeypatch):

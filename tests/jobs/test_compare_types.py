@@ -14,7 +14,6 @@ from etd_tf.errors import InputError
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import (
     CompareOptions,
-    DownstreamOptions,
     default_evaluations,
     parse_student,
     student_name,
@@ -120,13 +119,6 @@ def test_evaluations_include_what_is_kept():
 def test_bad_settings_name_the_flag(changes, message):
     with pytest.raises(InputError, match=message):
         compare_options(**changes)
-
-
-def test_downstream_tasks_need_data():
-    with pytest.raises(InputError, match="pass --glue_dir=DIR"):
-        DownstreamOptions(tasks=("sts-probe",))
-    with pytest.raises(InputError, match="use sts-probe or glue/NAME"):
-        DownstreamOptions(tasks=("squad/v1.1",), glue_dir="glue")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""Tests of a comparison's downstream tasks."""
+
+import dataclasses
+import sys
+
+import pytest
+
+from etd_tf.errors import InputError
+from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.jobs.compare_tasks import DownstreamOptions, check_downstream, task_metric
+from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
+
+
+def test_downstream_tasks_need_data():
+    with pytest.raises(InputError, match="pass --glue_dir=DIR"):
+        DownstreamOptions(tasks=("sts-probe",))
+    with pytest.raises(InputError, match="use sts-probe, glue/NAME or squad"):
+        DownstreamOptions(tasks=("mnli",), glue_dir="glue")
+    with pytest.raises(InputError, match=r"squad/v1\.1 needs its data: pass --squad_dir=DIR"):
+        DownstreamOptions(tasks=("sts-probe", "squad/v1.1"), glue_dir="glue")
+    with pytest.raises(InputError, match="none twice"):
+        DownstreamOptions(tasks=("glue/rte", "glue/rte"), glue_dir="glue")
+
+
+def test_squad_has_epochs_of_its_own():
+    finetune = FinetuneOptions(learning_rates=(3e-4,), epochs=5)
+    options = DownstreamOptions(
+        ("squad/v1.1",), squad_dir="squad", finetune=finetune, squad_epochs=1
+    )
+    assert options.finetuning("glue/rte") == finetune
+    assert options.finetuning("squad/v1.1") == dataclasses.replace(finetune, epochs=1)
+    assert (options.data_dir("squad/v1.1"), options.data_dir("sts-probe")) == ("squad", "")
+
+
+def test_the_first_metric_ranks():
+    assert task_metric("sts-probe") == "spearman"
+    assert task_metric("glue/cola") == "matthews"
+    assert task_metric("squad/v2.0") == "f1"
+
+
+@pytest.mark.parametrize(
+    ("task", "lost"),
+    [
+        ("sts-probe", "glue/STS-B/dev.tsv"),
+        ("glue/sst2", "glue/SST-2/dev.tsv"),
+        ("glue/sst2", "glue/SST-2/train.tsv"),
+        ("squad/v1.1", "squad/train-v1.1.json"),
+        ("squad/v1.1", "squad/dev-v1.1.json"),
+    ],
+)
+def test_missing_data_is_found(task, lost, tmp_path):
+    write_stsb(tmp_path / "glue")
+    write_sst2(tmp_path / "glue")
+    write_squad(tmp_path / "squad")
+    glue, squad = str(tmp_path / "glue"), str(tmp_path / "squad")
+    options = DownstreamOptions((task,), glue, squad)
+    check_downstream(options)
+    (tmp_path / lost).unlink()
+    with pytest.raises(InputError, match="does not exist"):
+        check_downstream(options)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
