@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from etd_tf.modeling.attention import SelfAttention
 from etd_tf.modeling.layers import (
@@ -114,6 +115,42 @@ def test_dropout_keeps_the_mean_and_scales_what_is_left():
     assert y.mean() == pytest.approx(1.0, abs=0.02)
     assert dropout(x, 0.25, None) is x
     assert dropout(x, 0.0, SeedStream(np.array([1, 2], np.int32))) is x
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_keeps_shape_and_type(shape, dtype):
+    x = keras.ops.ones(shape, dtype)
+    found = dropout(x, 0.5, SeedStream(np.int32([1, 2])))
+    assert (found.shape, found.dtype) == (x.shape, x.dtype)
+    assert set(np.unique(keras.ops.convert_to_numpy(found).astype("float32"))) <= {0.0, 2.0}
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.9])
+def test_every_part_of_a_dropout_mask_has_its_rate(rate):
+    """Two elements share the bits of a word: neither half may be off, nor follow the other."""
+    count = 1_000_001
+    dropped = np.asarray(dropout(np.ones(count, "f"), rate, SeedStream(np.int32([1, 2])))) == 0
+    halves = dropped[: count // 2], dropped[count // 2 + 1 :]
+    tolerance = 5 * np.sqrt(rate * (1 - rate) / (count // 2))
+    for half in halves:
+        assert abs(half.mean() - rate) < tolerance
+    assert abs(np.corrcoef(*halves)[0, 1]) < 5 / np.sqrt(count // 2)
+    assert abs(np.corrcoef(dropped[1:], dropped[:-1])[0, 1]) < 5 / np.sqrt(count)
+
+
+def test_the_gradient_passes_where_dropout_keeps():
+    x = tf.Variable(np.linspace(1, 2, 60, dtype="f").reshape(3, 20))
+    with tf.GradientTape() as tape:
+        y = dropout(x.value(), 0.25, SeedStream(np.int32([1, 2])))
+    np.testing.assert_allclose(tape.gradient(y, x), np.where(y.numpy() > 0, 4 / 3, 0), rtol=1e-6)
+    np.testing.assert_allclose(y, np.where(y.numpy() > 0, 4 / 3 * x.numpy(), 0), rtol=1e-6)
+
+
+def test_extreme_rates_keep_or_drop_everything():
+    x, seed = np.ones(1000, "f"), np.int32([1, 2])
+    np.testing.assert_array_equal(dropout(x, 1e-9, SeedStream(seed)), x)
+    assert np.count_nonzero(dropout(x, 1 - 1e-9, SeedStream(seed))) <= 2
 
 
 def test_attention_splits_heads_in_column_order():
