@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.files import atomic_directory, sha256, write_atomically
+from etd_tf.files import atomic_directory, remove_leftovers, sha256, write_atomically
 
 
 def tree(path):
@@ -90,6 +90,64 @@ def test_a_failing_last_rename_brings_the_old_directory_back(tmp_path, monkeypat
     with pytest.raises(OSError, match="disk is gone"):
         fill(tmp_path / "model", overwrite=True)
     assert tree(tmp_path) == {"model/old": "old"}
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_interruption_between_renames_loses_nothing(after, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    rename, calls = os.rename, []
+
+    def interrupted(source, target):
+        rename(source, target)
+        calls.append(source)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "out", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [["old"], ["new"]][after - 1]
+
+
+def test_leftovers_of_a_killed_process(tmp_path):
+    for name in (".kept.old-x1/old", ".kept.old-x1", "kept", ".gone.old-x2/old", ".new.partial-x"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / ".gone.old-x2/old/a").write_text("precious")
+    (tmp_path / "kept/b").write_text("new")
+    (tmp_path / ".file.partial-x").write_text("half")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "kept"]
+    assert (tmp_path / "gone/a").read_text() == "precious"
+    assert (tmp_path / "kept/b").read_text() == "new"
+    remove_leftovers(tmp_path / "missing")
+
+
+def test_what_a_rename_cannot_replace_is_refused_before_work(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="the current directory"):
+        fill(".")
+    with pytest.raises(InputError, match=r"does not exist\. Make it first"):
+        fill(tmp_path / "link")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a mount point"):
+        fill(tmp_path / "here")
+    assert tree(tmp_path / "here") == {}
+
+
+def test_a_linked_directory_stays_linked(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    fill(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk/new").is_file()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fill("~/below")
+    assert (tmp_path / "below/new").is_file()
 
 
 def test_a_parent_that_is_a_file_is_named(tmp_path):

@@ -133,13 +133,18 @@ def write_huggingface(
 def _tokenizer_settings(tokenizer: Tokenizer, config: BertConfig) -> dict[str, Any]:
     """Completes `tokenizer_config.json`, so that AutoTokenizer needs no guess."""
     settings = dict(tokenizer.settings)
+    wordpiece = tokenizer.wordpieces is not None
     if "tokenizer_class" not in settings:
-        wordpiece = tokenizer.wordpieces is not None
-        settings["tokenizer_class"] = "BertTokenizer" if wordpiece else "PreTrainedTokenizerFast"
-        if wordpiece:
-            settings["do_lower_case"] = tokenizer.lowercase
+        fast = "tokenizer.json" in tokenizer.files
+        other = "PreTrainedTokenizerFast" if fast else "RobertaTokenizer"  # of merges
+        settings["tokenizer_class"] = "BertTokenizer" if wordpiece else other
         for role, token in tokenizer.special_tokens.items():
             settings.setdefault(f"{role}_token", token)
+    if wordpiece:  # Transformers goes by these, whatever tokenizer.json says
+        settings.setdefault("do_lower_case", tokenizer.lowercase)
+        settings.setdefault("strip_accents", tokenizer.strip_accents)
+    if config.type_vocab_size == 1:  # no table for the second segment of a pair
+        settings.setdefault("model_input_names", ["input_ids", "attention_mask"])
     longest = settings.get("model_max_length")
     fits = isinstance(longest, int) and 0 < longest <= config.max_positions
     settings["model_max_length"] = longest if fits else config.max_positions

@@ -152,7 +152,8 @@ def _read_tokenizer(directory: Path) -> Tokenizer | None:
     settings = read_json_object(directory / "tokenizer.json").get("config")
     settings = settings if isinstance(settings, dict) else {}
     try:
-        pieces = path.read_text(encoding="utf-8").splitlines()
+        # Pieces may hold U+2028 and the like, at which splitlines() would split.
+        pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 ({error}).") from error
     return Tokenizer.from_wordpieces(

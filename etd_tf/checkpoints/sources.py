@@ -11,9 +11,15 @@ _EXPECTED = (
     "Expected a checkpoint directory, package:NAME/SUBDIR, hf://OWNER/NAME, kaggle://HANDLE or "
     "the name of a KerasHub preset such as bert_base_en_uncased"
 )
-# What a checkpoint of any supported format consists of; nothing else is downloaded.
-_DOWNLOADED = ("*.json", "*.txt", "*.safetensors", "*.h5", "*.model", "assets/*", "etd_tf/*")
-_FALLBACK_WEIGHTS = "pytorch_model*.bin"
+_PRESET = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")
+# What describes a checkpoint, and its weights: the first kind that there is.
+_DESCRIPTION = ("*.json", "*.txt", "*.model", "assets/*", "etd_tf/*")
+_WEIGHTS = (
+    ("*.safetensors",),
+    ("*.h5",),
+    ("pytorch_model*.bin",),
+    ("*.index", "*.data-*"),
+)
 
 
 def resolve_source(source: str | Path) -> Path:
@@ -39,9 +45,11 @@ def resolve_source(source: str | Path) -> Path:
         return _huggingface_snapshot(name.removeprefix(_HUGGINGFACE))
     if name.startswith(_KAGGLE):
         return _kaggle_download(name.removeprefix(_KAGGLE))
-    if not Path(name).exists() and re.fullmatch(r"[a-z0-9]+(?:_[a-z0-9]+)+", name):
+    path = Path(name).expanduser()
+    # Google's checkpoints are named without the ends of their files.
+    if not path.exists() and not Path(f"{path}.index").exists() and _PRESET.fullmatch(name):
         return _keras_hub_preset(name)
-    return Path(name)
+    return path
 
 
 def _package_folder(name: str) -> Path:
@@ -69,10 +77,11 @@ def _huggingface_snapshot(name: str) -> Path:
             f"hf://{name} needs huggingface_hub: pip install huggingface_hub. {_EXPECTED}."
         ) from error
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_DOWNLOADED)))
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.h5")):
-            patterns = [*_DOWNLOADED, _FALLBACK_WEIGHTS]
+        for weights in _WEIGHTS:
+            patterns = [*_DESCRIPTION, *weights]
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+            if any(any(folder.glob(pattern)) for pattern in weights):
+                break
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise InputError(f"hf://{name} cannot be downloaded ({error}).") from error
     return folder

@@ -147,7 +147,10 @@ class TorchFile(Mapping[str, Array]):
             values = widen_bfloat16(values)
         count = math.prod(tensor.shape)
         if count == 0:
-            return np.empty(tensor.shape, values.dtype)
+            try:
+                return np.empty(tensor.shape, values.dtype)
+            except ValueError as error:
+                raise self._error(f"tensor {name!r} has no possible shape") from error
         spans = [(n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True)]
         if count > values.size or tensor.offset + sum(spans) >= values.size:
             raise self._error(f"tensor {name!r} reaches beyond its storage")

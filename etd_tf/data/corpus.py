@@ -8,6 +8,7 @@ not grow with the corpus. One longer than `MAX_DOCUMENT` characters is handed on
 import dataclasses
 import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def _sources(name: str) -> Iterable[Source]:
         if name != "stdlib:pydoc":
             raise InputError(f"Unknown corpus {name!r}; of this kind there is stdlib:pydoc.")
         return [PydocSource()]
+    name = os.path.expanduser(name)
     matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
     paths = [Path(match) for match in matches if not Path(match).is_dir()]
     if not paths:

@@ -56,10 +56,11 @@ def open_records(
         InputError: Nothing there, unfinished, damaged, or of another length.
     """
     path = Path(path).expanduser()
-    if (path / MANIFEST).is_file():
-        records = _open_prepared(path)
-    else:
-        records = _open_foreign(path, cache_dir)
+    try:
+        prepared = (path / MANIFEST).is_file()
+        records = _open_prepared(path) if prepared else _open_foreign(path, cache_dir)
+    except (PermissionError, NotADirectoryError) as error:
+        raise InputError(f"Cannot open {error.filename or path}: {error.strerror}.") from error
     records.check_sequence_length(sequence_length)
     return records
 
@@ -109,8 +110,8 @@ def _checked_shard(directory: Path, listed: Mapping[str, Any]) -> Shard:
 
 
 def _record_files(path: Path) -> list[Path]:
-    pattern = str(path / "*tfrecord*") if path.is_dir() else str(path)
-    files = [Path(name) for name in sorted(glob.glob(pattern)) if Path(name).is_file()]
+    found = path.glob("*tfrecord*") if path.is_dir() else map(Path, glob.glob(str(path)))
+    files = [file for file in sorted(found) if file.is_file()]
     return [file for file in files if not file.name.endswith(".npy")]
 
 

@@ -1,6 +1,7 @@
 """Text to sharded TFRecords: streamed, resumable, the same bytes every time, and cached."""
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -95,10 +96,11 @@ def cached_records(
                 f"Corpus {', '.join(names)} mixes records with something else. Give text only, "
                 "or one directory or glob of records."
             )
+        check_validation_corpus(names, validation_corpus)
         length = options.sequence_length
         records = open_records(names[0], sequence_length=length, cache_dir=cache)
         records.check_tokenizer(tokenizer.fingerprint())
-        return records
+        return dataclasses.replace(records, vocab_size=tokenizer.vocab_size)
     preparation = Preparation.open(
         corpus, tokenizer, options, validation_corpus=validation_corpus, workers=workers
     )
@@ -110,6 +112,22 @@ def cached_records(
             with contextlib.suppress(InputError):  # damaged: made again below
                 return open_records(directory)
         return preparation.run(directory, overwrite=True)
+
+
+def check_validation_corpus(
+    corpus: Sequence[str], validation_corpus: str | Sequence[str] | None
+) -> None:
+    """Refuses held-out text for records, which have their own.
+
+    Raises:
+        InputError: Records and held-out text are both given.
+    """
+    records = [name for name in corpus if is_record_path(name)]
+    if records and validation_corpus:
+        raise InputError(
+            f"--validation_corpus has no effect on the records in {records[0]}, whose validation "
+            "split is their own. Leave it out, or give --corpus as text."
+        )
 
 
 @contextlib.contextmanager

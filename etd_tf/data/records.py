@@ -103,6 +103,7 @@ class RecordSet:
         layout: How examples are stored.
         tokenizer_fingerprint: Of the tokenizer that made them; None where unknown.
         manifest: What `etd_prepare` recorded; empty for other records.
+        vocab_size: Token ids must be below it; None where no model is known.
     """
 
     source: str
@@ -110,6 +111,7 @@ class RecordSet:
     layout: FeatureLayout
     tokenizer_fingerprint: str | None = None
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    vocab_size: int | None = None
 
     @property
     def sequence_length(self) -> int:
@@ -137,7 +139,7 @@ class RecordSet:
         if not self.shards.get(split):
             raise InputError(
                 f"{self.source} has no {split} split, only {', '.join(sorted(self.shards))}. "
-                "Prepare the corpus with --held_out_fraction above 0, or give "
+                "Prepare the text again with --held_out_fraction above 0, or with "
                 "--validation_corpus."
             )
         return self.shards[split]
@@ -155,7 +157,8 @@ class RecordSet:
             and `masked_lm_weights` (float32 `[k, P]`).
 
         Raises:
-            InputError: A file is damaged, or an example has another length.
+            InputError: A file is damaged, an example has another length, or a token id is
+                not in the vocabulary.
         """
         shards, boundaries = self._split(split), self._boundaries[split]
         which = np.searchsorted(boundaries, indices, side="right") - 1
@@ -167,7 +170,25 @@ class RecordSet:
                 places, read_records(shard.path, shard.offsets, local), strict=True
             ):
                 records[place] = record
-        return _parse(records, self.layout, self.source)
+        batch = _parse(records, self.layout, self.source)
+        self._check_ids(batch)
+        return {
+            name: value if name == MASKED_WEIGHTS else value.astype(np.int32)
+            for name, value in batch.items()
+        }
+
+    def _check_ids(self, batch: Mapping[str, Array]) -> None:
+        """A device may take an id that no embedding has for another one, without a word."""
+        limit = self.vocab_size or 1 << 31
+        for name in ("token_ids", "masked_lm_ids"):
+            values = batch.get(name, np.zeros(0))
+            if values.size and not (values.min() >= 0 and values.max() < limit):
+                wrong = values.max() if values.max() >= limit else values.min()
+                raise InputError(
+                    f"{self.source} holds the token id {wrong}, but the vocabulary has {limit} "
+                    "tokens. The records were made with another tokenizer: prepare the text "
+                    "again with the model's own (etd_prepare --tokenizer=MODEL_DIR)."
+                )
 
     def check_sequence_length(self, sequence_length: int | None) -> None:
         """Refuses records of another length than asked for; None accepts any.
@@ -240,14 +261,14 @@ def _parse(records: Sequence[bytes], layout: FeatureLayout, source: str) -> dict
             parsed = tf.io.parse_example(tf.constant(list(records), tf.string), spec)
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         # The latter where TensorFlow's own message quotes the bytes of a record.
-        name = layout.names["token_ids"]
-        found = sorted({feature_lengths(record).get(name, 0) for record in records})
+        lengths = [feature_lengths(record) for record in records]
+        found = {name: sorted({one.get(name, 0) for one in lengths}) for name in spec}
+        wrong = {name: of for name, of in found.items() if of != [spec[name].shape[0]]}
+        name, values = next(iter(wrong.items()), (layout.names["token_ids"], []))
         raise InputError(
-            f"{source} holds examples that do not fit its first one: expected {length} tokens, "
-            f"found lengths {found}. Keep files of one kind in one directory."
+            f"{source} holds examples that do not fit its first one: expected "
+            f"{spec[name].shape[0]} values of {name}, found {values or 'others'}. Keep files of "
+            "one kind in one directory."
         ) from error
-    batch = {key: parsed[name].numpy().astype(np.int32) for key, name in layout.names.items()}
-    for name in masked:
-        value = parsed[name].numpy()
-        batch[name] = value if name == MASKED_WEIGHTS else value.astype(np.int32)
-    return batch
+    names = {**layout.names, **{name: name for name in masked}}
+    return {key: parsed[name].numpy() for key, name in names.items()}

@@ -1,6 +1,7 @@
 """Tokenizers built from vocabularies: BERT's WordPiece and RoBERTa's byte-level BPE."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
@@ -9,6 +10,7 @@ from etd_tf.errors import InputError
 
 _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BYTE_LEVEL_SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+_SWITCHES = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _MAX_GAPS = 10_000  # ids without a token, beyond one a token
 
 
@@ -98,4 +100,40 @@ def byte_level_backend(
     mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)  # takes the space before it
     plain = [token for token in _BYTE_LEVEL_SPECIALS if token in vocabulary]
     backend.add_special_tokens([*plain, mask])
+    return backend
+
+
+def with_added_tokens(
+    backend: tokenizers.Tokenizer, added: Mapping[int, Any]
+) -> tokenizers.Tokenizer:
+    """Adds the tokens that a vocabulary file does not hold.
+
+    Args:
+        backend: The tokenizer of the vocabulary; changed in place.
+        added: By id `{"content": TOKEN, ...}` with the fields of `tokenizers.AddedToken`.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        InputError: An entry is malformed, or a token would get another id.
+    """
+    for index, values in sorted(added.items()):
+        content = values.get("content") if isinstance(values, dict) else None
+        if not isinstance(content, str) or not content:
+            raise InputError(f"Added token {index} is {values!r}; expected an object with content.")
+        switches = {name: values[name] is True for name in _SWITCHES if name in values}
+        token = tokenizers.AddedToken(content, **switches)
+        known = backend.token_to_id(content)
+        if known is None and index != backend.get_vocab_size():
+            raise InputError(
+                f"Added token {content!r} has id {index}, but the vocabulary ends at "
+                f"{backend.get_vocab_size() - 1}. Files of one tokenizer belong together: copy or "
+                "download them again."
+            )
+        if known not in (None, index):
+            raise InputError(
+                f"Added token {content!r} has id {index}, but the vocabulary gives it {known}."
+            )
+        backend.add_tokens([token])
     return backend

@@ -10,7 +10,7 @@ from etd_tf.data.batches import Worker, evaluation_batches, make_batches
 from etd_tf.data.corpus import open_corpus
 from etd_tf.data.masking import Masking, mask_tokens
 from etd_tf.data.opening import is_record_path
-from etd_tf.data.prepare import RecordOptions, cached_records
+from etd_tf.data.prepare import RecordOptions, cached_records, check_validation_corpus
 from etd_tf.data.records import VALIDATION, RecordSet
 from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.distillation.options import TrainerOptions
@@ -65,6 +65,7 @@ def check_corpus(options: CorpusOptions) -> None:
     """
     if not any(map(is_record_path, options.corpus)):
         open_corpus(options.corpus)
+    check_validation_corpus(options.corpus, options.validation_corpus)
     if options.validation_corpus:
         open_corpus(options.validation_corpus)
 

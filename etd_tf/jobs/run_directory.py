@@ -11,7 +11,7 @@ from pathlib import Path
 
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
-from etd_tf.files import write_atomically
+from etd_tf.files import remove_leftovers, write_atomically
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
@@ -62,7 +62,8 @@ class RunDirectory:
         if self.overwrite:
             for name in _CONTENT:
                 _remove(self.path / name)
-        _remove_leftovers(self.path)
+        for folder in (self.path, self.path / "checkpoints", self.path / "exports"):
+            remove_leftovers(folder)
         if not (self.path / FLAGS_FILE).exists():
             lines = [f"--{name}={value}\n" for name, value in sorted(self.settings.items())]
             write_atomically(self.path / FLAGS_FILE, _MARK + "".join(lines))
@@ -221,14 +222,6 @@ def _remove(target: Path) -> None:
         shutil.rmtree(target)
     else:
         target.unlink(missing_ok=True)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Removes what atomic writes of a killed process left half done."""
-    for folder in (path, path / "checkpoints", path / "exports"):
-        for pattern in (".*.partial-*", ".*.old-*"):
-            for leftover in folder.glob(pattern):
-                _remove(leftover)
 
 
 def _check_settings(path: Path, settings: Mapping[str, str]) -> None:

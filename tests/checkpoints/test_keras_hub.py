@@ -144,6 +144,19 @@ def test_tokenizers_agree(lowercase: bool, tmp_path: Path) -> None:
     assert back.encode_batch(SENTENCES) == expected
 
 
+def test_pieces_may_hold_line_separators(tmp_path: Path) -> None:
+    from etd_tf.data.tokenizer import Tokenizer
+
+    pieces = [*(tiny_tokenizer().wordpieces or []), "\u2028", "\u0085", "last"]
+    ours = Tokenizer.from_wordpieces(pieces)
+    base = tiny_checkpoint(vocab_size=len(pieces))
+    config = tiny_config(vocab_size=len(pieces))
+    save(Checkpoint.from_parameters(config, base.parameters(), tokenizer=ours), tmp_path)
+    back = load_checkpoint(tmp_path / "preset").tokenizer
+    assert back is not None
+    assert back.wordpieces == pieces
+
+
 def test_sharded_weights(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     save(checkpoint, tmp_path)

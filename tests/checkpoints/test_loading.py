@@ -1,6 +1,7 @@
 """The two doors: format detection, refusals, atomic and verified writing."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,32 @@ def test_tokenizers_that_are_no_wordpiece(format: str, tmp_path: Path) -> None:
         assert theirs(texts, add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(texts)
         assert (theirs.pad_token_id, theirs.mask_token_id) == (1, tokenizer.mask_id)
         assert theirs.model_max_length == base.config.max_positions
+
+
+def test_merges_alone_are_enough_for_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, "th", "<mask>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    files = {"vocab.json": json.dumps(vocabulary).encode(), "merges.txt": b"#version: 0.2\nt h\n"}
+    tokenizer = Tokenizer(files)
+    base = tiny_checkpoint(vocab_size=tokenizer.vocab_size, pad_token_id=1, type_vocab_size=1)
+    save_checkpoint(dataclasses.replace(base, tokenizer=tokenizer), tmp_path / "out")
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
+    texts = ["that is", "\u00e9t\u00e9 "]
+    assert theirs(texts, add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(texts)
+
+
+def test_pairs_for_a_model_without_segments(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    base = tiny_checkpoint(type_vocab_size=1)
+    assert base.tokenizer is not None
+    plain = Tokenizer(
+        {"vocab.txt": base.tokenizer.files["vocab.txt"], "tokenizer_config.json": b"{}"}
+    )
+    save_checkpoint(dataclasses.replace(base, tokenizer=plain), tmp_path / "out")
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
+    assert sorted(theirs("the cat", "sat")) == ["attention_mask", "input_ids"]
 
 
 def test_unknown_format_and_wrong_object(tmp_path: Path) -> None:

@@ -57,11 +57,25 @@ def test_hugging_face_repository_with_pytorch_bin_only(
     def snapshot_download(name: str, *, allow_patterns: Any) -> str:
         del name
         patterns.append(allow_patterns)
+        if "pytorch_model*.bin" in allow_patterns:
+            (tmp_path / "pytorch_model.bin").touch()
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert resolve_source("hf://owner/old") == tmp_path
     assert "pytorch_model*.bin" in patterns[-1]
+    weights = ("*.safetensors", "*.h5", "pytorch_model*.bin")  # never two kinds of them
+    assert [[name for name in weights if name in asked] for asked in patterns] == [
+        [name] for name in weights
+    ]
+
+
+def test_paths_are_no_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bert_model.index").touch()
+    assert resolve_source("bert_model") == Path("bert_model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_source("~/teacher") == tmp_path / "teacher"
 
 
 def test_hugging_face_name_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:

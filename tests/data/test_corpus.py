@@ -40,6 +40,18 @@ def test_gzip_and_json_lines(tmp_path):
     assert documents(tmp_path / "*.gz") == ["héllo\nworld", "b", "c", "d"]
 
 
+def test_half_surrogate_pairs_become_replacement_characters(tmp_path):
+    lines = [r'{"text": "a \ud83d b"}', r'{"text": "\ud83d\ude00 \ude00"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert documents(tmp_path / "a.jsonl") == ["a \ufffd b", "\U0001f600 \ufffd"]
+
+
+def test_the_home_directory_may_be_named(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a b")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert documents("~/a.txt") == documents("~/*.txt") == ["a b"]
+
+
 def test_pydoc_is_python_s_reference():
     found = documents("stdlib:pydoc")
     assert len(found) > 50

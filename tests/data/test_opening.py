@@ -83,8 +83,30 @@ def test_lengths_found_are_named(tmp_path):
     with pytest.raises(InputError, match="--sequence_length=6"):
         open_records(tmp_path, sequence_length=128)
     records = open_records(tmp_path)
-    with pytest.raises(InputError, match=r"expected 6 tokens, found lengths \[4, 6\]"):
+    with pytest.raises(InputError, match=r"expected 6 values of \w+, found \[4, 6\]"):
         records.read("train", np.arange(3))
+
+
+def test_lengths_of_targets_are_named(tmp_path):
+    plain = tf.train.Example.FromString(example(1))
+    del plain.features.feature["masked_lm_ids"].int64_list.value[2:]
+    write(tmp_path / "a.tfrecord", [example(1), plain.SerializeToString()])
+    with pytest.raises(InputError, match=r"expected 3 values of masked_lm_ids, found \[2, 3\]"):
+        open_records(tmp_path).read("train", np.arange(2))
+
+
+def test_folders_with_the_signs_of_a_glob(tmp_path):
+    folder = tmp_path / "data[1]"
+    folder.mkdir()
+    write(folder / "a.tfrecord", [example(1)])
+    assert is_record_path(folder)
+    assert open_records(folder).num_examples() == 1
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    write(tmp_path / "a.tfrecord", [example(1)], "GZIP")
+    with pytest.raises(InputError, match="Cannot open /dev/null/x"):
+        open_records(tmp_path, cache_dir="/dev/null/x")
 
 
 def test_refuses_what_is_not_pretraining_data(tmp_path):

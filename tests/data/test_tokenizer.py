@@ -130,6 +130,73 @@ def test_equals_transformers() -> None:
     assert tiny_tokenizer().encode_batch(texts) == expected
 
 
+def slow_files() -> dict[str, bytes]:
+    """What slow tokenizers of Transformers saved after `add_tokens(["[E1]"])`."""
+    token = {"content": "[E1]", "special": True, "normalized": False}
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": True,
+        "added_tokens_decoder": {str(len(WORDPIECES)): token, "0": {"content": "[PAD]"}},
+    }
+    return {
+        "vocab.txt": "\n".join(WORDPIECES).encode(),
+        "tokenizer_config.json": json.dumps(settings).encode(),
+        "added_tokens.json": json.dumps({"[E1]": len(WORDPIECES)}).encode(),
+    }
+
+
+def test_added_tokens_of_slow_tokenizers(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(slow_files())
+    assert tokenizer.vocab_size == len(WORDPIECES) + 1
+    plain = Tokenizer.from_wordpieces(WORDPIECES).encode_batch(["the", "cat"])
+    added = [len(WORDPIECES)]
+    assert tokenizer.encode_batch(["the [E1] cat"]) == [[*plain[0], *added, *plain[1]]]
+    older = slow_files() | {"tokenizer_config.json": b"{}"}
+    assert Tokenizer(older).encode_batch(["The[E1]"]) == [[*plain[0], *added]]
+    tokenizer.save(tmp_path)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    texts = ["the [E1] cat", "[E1]", "THE e1"]
+    assert theirs(texts, add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(texts)
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ({"[E1]": 9000}, "has id 9000, but the vocabulary ends at"),
+        ({"[CLS]": 0}, "but the vocabulary gives it"),
+        ({"": len(WORDPIECES)}, "expected an object with content"),
+    ],
+)
+def test_added_tokens_must_fit(added: dict[str, int], message: str) -> None:
+    files = slow_files() | {"added_tokens.json": json.dumps(added).encode()}
+    files["tokenizer_config.json"] = b"{}"
+    with pytest.raises(InputError, match=message):
+        Tokenizer(files)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_settings_outdo_tokenizer_json(lowercase: bool, tmp_path: Path) -> None:
+    """Transformers builds BERT's normalizer from the settings."""
+    pieces = [*WORDPIECES, "CAT"]
+    other = Tokenizer.from_wordpieces(pieces, lowercase=not lowercase).backend.to_str()
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase}
+    files = {
+        "tokenizer.json": other.encode(),
+        "tokenizer_config.json": json.dumps(settings).encode(),
+    }
+    tokenizer = Tokenizer(files)
+    expected = Tokenizer.from_wordpieces(pieces, lowercase=lowercase)
+    assert (tokenizer.lowercase, tokenizer.fingerprint()) == (lowercase, expected.fingerprint())
+    assert tokenizer.encode_batch(["CAT"]) == expected.encode_batch(["CAT"])
+    tokenizer.save(tmp_path)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    assert (
+        theirs("CAT", add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(["CAT"])[0]
+    )
+
+
 def byte_level_files() -> dict[str, bytes]:
     """A small RoBERTa tokenizer as its two original files."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
