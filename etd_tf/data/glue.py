@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from etd_tf.data.glue_tasks import MAX_SCORE, MIN_SCORE, GlueTask
+from etd_tf.data.tfds import load_tfds
 from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
@@ -215,27 +216,11 @@ def _label(task: GlueTask, text: str, where: str) -> float:
 
 
 def _load_tfds(task: GlueTask, split: str, data_dir: str | None) -> GlueExamples:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise InputError(
-            "--glue_dir=tfds needs TensorFlow Datasets: "
-            "pip install tensorflow-datasets importlib-resources."
-        ) from error
-    name = f"glue/{task.name}"
-    try:
-        dataset, info = tfds.load(
-            name, split=task.files[split].tfds, data_dir=data_dir, with_info=True
-        )
-    except Exception as error:  # download and preparation fail with many types
-        raise InputError(
-            f"TensorFlow Datasets cannot provide {name}: {error}. "
-            "Pass --glue_dir=DIR with the official TSV files instead."
-        ) from error
-    feature = info.features["label"]
-    return examples_from_tfds(
-        task, split, tfds.as_numpy(dataset), tuple(getattr(feature, "names", None) or ())
+    rows, info = load_tfds(
+        f"glue/{task.name}", task.files[split].tfds, data_dir, flag="glue_dir", files="TSV"
     )
+    names = getattr(info.features["label"], "names", None) or ()
+    return examples_from_tfds(task, split, rows, tuple(names))
 
 
 def examples_from_tfds(

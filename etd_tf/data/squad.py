@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.data.glue import TFDS
+from etd_tf.data.tfds import load_tfds
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import read_json_object
 
@@ -177,22 +178,9 @@ class _Reader:
 
 
 def _load_tfds(version: str, split: str, data_dir: str | None) -> SquadDataset:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise InputError(
-            "--squad_dir=tfds needs TensorFlow Datasets: "
-            "pip install tensorflow-datasets importlib-resources."
-        ) from error
     name = f"squad/{version}"
-    try:
-        rows = tfds.load(name, split=SQUAD_SPLITS[split], data_dir=data_dir)
-    except Exception as error:  # download and preparation fail with many types
-        raise InputError(
-            f"TensorFlow Datasets cannot provide {name}: {error}. "
-            "Pass --squad_dir=DIR with the official JSON files instead."
-        ) from error
-    return squad_from_tfds(tfds.as_numpy(rows), version)
+    rows, _ = load_tfds(name, SQUAD_SPLITS[split], data_dir, flag="squad_dir", files="JSON")
+    return squad_from_tfds(rows, version)
 
 
 def squad_from_tfds(rows: Iterable[Mapping[str, Any]], version: str) -> SquadDataset:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.data.lines import BEGINNING, Mark, decode, read_lines
+from etd_tf.data.tfds import import_tfds
 from etd_tf.errors import InputError
 from etd_tf.files import sha256
 
@@ -152,13 +153,7 @@ class TfdsSource(Source):
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def _builder(self) -> Any:
-        try:
-            import tensorflow_datasets as tfds
-        except ImportError as error:
-            raise InputError(
-                f"Corpus tfds:{self.name} needs TensorFlow Datasets: "
-                "pip install tensorflow-datasets importlib-resources."
-            ) from error
+        tfds = import_tfds(f"Corpus tfds:{self.name}")
         try:
             builder = tfds.builder(self.name)
         except Exception as error:  # TFDS raises many unrelated types for a wrong name

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from etd_tf.data.crc32c import masked_crc32c
+from etd_tf.data.protobuf import encode_field, encode_varint
 from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
@@ -48,7 +49,7 @@ def serialize_examples(token_ids: Array, lengths: Array) -> list[bytes]:
         suffix = suffixes[length]
         if len(ids) not in prefixes:
             entry = _entry(_INPUT_IDS, bytes(len(ids)))
-            features = _varint(len(entry) + len(suffix))  # all suffixes are equally long
+            features = encode_varint(len(entry) + len(suffix))  # all suffixes are equally long
             prefixes[len(ids)] = b"\x0a" + features + entry[: len(entry) - len(ids)]
         records.append(prefixes[len(ids)] + ids + suffix)
     return records
@@ -56,20 +57,8 @@ def serialize_examples(token_ids: Array, lengths: Array) -> list[bytes]:
 
 def _entry(key: bytes, packed: bytes) -> bytes:
     """One item of `Features.feature`: key and Feature{Int64List{packed}}."""
-    value = _field(0x12, _field(0x1A, _field(0x0A, packed)))
-    return _field(0x0A, _field(0x0A, key) + value)
-
-
-def _field(tag: int, content: bytes) -> bytes:
-    return bytes([tag]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+    value = encode_field(2, encode_field(3, encode_field(1, packed)))
+    return encode_field(1, encode_field(1, key) + value)
 
 
 def _varints(values: Array) -> tuple[bytes, list[int]]:

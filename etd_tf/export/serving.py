@@ -122,7 +122,7 @@ def write_serving_model(
         module.model_variables = raw_variables(spec.variables)
         if spec.tokenizer is not None and spec.tokenizer.wordpieces is not None:
             vocabulary = Path(temporary) / "vocab.txt"
-            vocabulary.write_text("\n".join(spec.tokenizer.wordpieces) + "\n", encoding="utf-8")
+            spec.tokenizer.save_vocabulary(vocabulary)
             module.vocabulary = tf.saved_model.Asset(str(vocabulary))
         tf.saved_model.save(module, str(scratch / VERSION), signatures=endpoints.functions)
         requests = endpoints.requests()

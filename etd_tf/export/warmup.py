@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-_LENGTH_DELIMITED = 2  # protobuf wire type of strings and messages
+from etd_tf.data.protobuf import encode_field
 
 _PREDICTION_LOG_PREDICT_LOG = 6
 _PREDICT_LOG_REQUEST = 1
@@ -55,25 +55,12 @@ def encode_prediction_log(model_name: str, request: WarmupRequest) -> bytes:
     Returns:
         The serialised message.
     """
-    spec = _field(_MODEL_NAME, model_name.encode()) + _field(
+    spec = encode_field(_MODEL_NAME, model_name.encode()) + encode_field(
         _MODEL_SIGNATURE, request.signature.encode()
     )
-    message = _field(_REQUEST_MODEL_SPEC, spec)
+    message = encode_field(_REQUEST_MODEL_SPEC, spec)
     for name, value in request.inputs.items():
         tensor = tf.make_tensor_proto(value).SerializeToString()
-        entry = _field(_MAP_KEY, name.encode()) + _field(_MAP_VALUE, tensor)
-        message += _field(_REQUEST_INPUTS, entry)
-    return _field(_PREDICTION_LOG_PREDICT_LOG, _field(_PREDICT_LOG_REQUEST, message))
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+        entry = encode_field(_MAP_KEY, name.encode()) + encode_field(_MAP_VALUE, tensor)
+        message += encode_field(_REQUEST_INPUTS, entry)
+    return encode_field(_PREDICTION_LOG_PREDICT_LOG, encode_field(_PREDICT_LOG_REQUEST, message))

@@ -128,9 +128,9 @@ def test_tfds_is_asked_for_the_right_split(monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     asked = {}
 
-    def load(name, **arguments):
+    def load(name, *, with_info, **arguments):
         asked.update(arguments, name=name)
-        return [tfds_row("1", "A", "a cat", [("cat", 2)])]
+        return [tfds_row("1", "A", "a cat", [("cat", 2)])], with_info
 
     monkeypatch.setattr(tfds, "load", load)
     monkeypatch.setattr(tfds, "as_numpy", lambda rows: rows)
