@@ -167,23 +167,23 @@ def _downstream_options(values: flags.FlagValues) -> "DownstreamOptions":
 
 
 def _check_downstream_flags(values: flags.FlagValues) -> None:
-    """Refuses flags of tasks that are not asked for."""
+    """Refuses flags of tasks that are not asked for; a flag file may name all data there is."""
     families = {task.partition("/")[0] for task in values.tasks}
     trained = {"glue", "squad"}
     needs = {
-        "glue_dir": ("sts-probe and glue/NAME", {"sts-probe", "glue"}),
-        "squad_dir": ("squad/VERSION", {"squad"}),
-        "squad_epochs": ("squad/VERSION", {"squad"}),
-        "finetune_epochs": ("glue/NAME", {"glue"}),
+        "glue_dir": ("", families),
+        "squad_dir": ("", families),
+        "squad_epochs": ("=squad/VERSION", {"squad"}),
+        "finetune_epochs": ("=glue/NAME", {"glue"}),
         **{
-            f"finetune_{name}": ("glue/NAME and squad/VERSION", trained)
+            f"finetune_{name}": ("=glue/NAME and squad/VERSION", trained)
             for name in ("at", "learning_rates", "seeds")
         },
     }
     for name, (tasks, useful) in needs.items():
         flag = values[name]
         if flag.present and flag.value != flag.default and not families & useful:
-            raise InputError(f"--{name} has an effect on --tasks={tasks} only.")
+            raise InputError(f"--{name} has an effect on --tasks{tasks} only.")
 
 
 def run(values: flags.FlagValues) -> None:
