@@ -1,6 +1,7 @@
 """Lines of text files, with the places that error messages need."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ Mark: TypeAlias = tuple[int, int]
 """Where reading can start: byte offset after unzipping (or number of an item), line from 1."""
 
 BEGINNING: Mark = (0, 1)
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair: JSON may hold it, but it is no text and cannot be encoded."""
 
 
 def read_lines(

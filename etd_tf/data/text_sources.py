@@ -4,18 +4,16 @@ import abc
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from etd_tf.data.lines import BEGINNING, Mark, decode, read_lines
+from etd_tf.data.lines import BEGINNING, HALF_PAIR, Mark, decode, read_lines
 from etd_tf.data.tfds import import_tfds
 from etd_tf.errors import InputError
 from etd_tf.files import sha256
 
 MAX_DOCUMENT = 1 << 20  # characters; longer than any encyclopedia article
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MAX_JSON_LINE = 32 << 20  # bytes; far more than the longest document
 
 
@@ -99,8 +97,7 @@ class JsonLines(Source):
                 f"{self.path}:{number}: expected a JSON object with a string field 'text', "
                 f"found {found}. Rename the field that holds the text to 'text'."
             )
-        # JSON may hold half a surrogate pair, which is no text and cannot be encoded.
-        return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
+        return text if text.isascii() else HALF_PAIR.sub("\ufffd", text)
 
     def content_hash(self) -> str:
         """SHA-256 of the file."""

@@ -6,10 +6,12 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from etd_tf.data.lines import HALF_PAIR
 from etd_tf.errors import InputError
 
 _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BYTE_LEVEL_SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+_MAX_TOKEN = 1000  # characters; an automaton looks for all added tokens at once
 _SWITCHES = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _MAX_GAPS = 10_000  # ids without a token, beyond one a token
 
@@ -120,8 +122,12 @@ def with_added_tokens(
     """
     for index, values in sorted(added.items()):
         content = values.get("content") if isinstance(values, dict) else None
-        if not isinstance(content, str) or not content:
-            raise InputError(f"Added token {index} is {values!r}; expected an object with content.")
+        content = content if isinstance(content, str) else ""
+        if HALF_PAIR.search(content) or not 0 < len(content) <= _MAX_TOKEN:
+            raise InputError(
+                f"Added token {index} is {str(values)[:100]!r}; expected an object with content of "
+                f"1 to {_MAX_TOKEN} characters."
+            )
         switches = {name: values[name] is True for name in _SWITCHES if name in values}
         token = tokenizers.AddedToken(content, **switches)
         known = backend.token_to_id(content)

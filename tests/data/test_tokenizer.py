@@ -166,6 +166,8 @@ def test_added_tokens_of_slow_tokenizers(tmp_path: Path) -> None:
         ({"[E1]": 9000}, "has id 9000, but the vocabulary ends at"),
         ({"[CLS]": 0}, "but the vocabulary gives it"),
         ({"": len(WORDPIECES)}, "expected an object with content"),
+        ({"\ud800": len(WORDPIECES)}, "expected an object with content"),
+        ({"x" * 1001: len(WORDPIECES)}, "1 to 1000 characters"),
     ],
 )
 def test_added_tokens_must_fit(added: dict[str, int], message: str) -> None:

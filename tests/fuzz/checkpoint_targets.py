@@ -306,23 +306,27 @@ def _h5_extremes() -> list[tuple[str, bytes]]:
 
 
 def _vocabulary(folder: Path) -> Mapping[str, Mutator]:
-    tiny_tokenizer().save(folder)
-    vocabulary = mixed(damage_lines, damage, share=0.8)
+    tokenizer = tiny_tokenizer()
+    tokenizer.save(folder)
+    roles = {"unk_token": "[UNK]", "pad_token": {"content": "[PAD]", "lstrip": False}}
+    (folder / "special_tokens_map.json").write_text(json.dumps(roles))
+    added = {"[E1]": tokenizer.vocab_size, "[E2]": tokenizer.vocab_size + 1}
+    (folder / "added_tokens.json").write_text(json.dumps(added))
     return {
-        "vocab.txt": vocabulary,
+        "vocab.txt": mixed(damage_lines, damage, share=0.8),
         "tokenizer_config.json": damage_json,
         "special_tokens_map.json": damage_json,
+        "added_tokens.json": damage_json,
     }
 
 
-def _write_map(folder: Path) -> None:
-    values = {"unk_token": "[UNK]", "pad_token": {"content": "[PAD]", "lstrip": False}}
-    (folder / "special_tokens_map.json").write_text(json.dumps(values))
-
-
-def _vocabulary_with_map(folder: Path) -> Mapping[str, Mutator]:
+def _vocabulary_with_decoder(folder: Path) -> Mapping[str, Mutator]:
+    """Added tokens as newer versions of Transformers keep them."""
     mutators = _vocabulary(folder)
-    _write_map(folder)
+    tokenizer = tiny_tokenizer()
+    token = {"content": "[E1]", "special": True, "lstrip": False, "normalized": False}
+    settings = {**tokenizer.settings, "added_tokens_decoder": {str(tokenizer.vocab_size): token}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return mutators
 
 
@@ -369,7 +373,8 @@ TARGETS = (
     Target("pytorch_model.bin (zip)", _torch_zip, _read_torch, _torch_extremes),
     Target("pytorch_model.bin (legacy)", _torch_legacy, _read_torch, _legacy_extremes),
     Target("tf_model.h5", _h5, read_model, _h5_extremes),
-    Target("vocab.txt", _vocabulary_with_map, _read_tokenizer),
+    Target("vocab.txt", _vocabulary, _read_tokenizer, weight=0.5),
+    Target("vocab.txt, added tokens", _vocabulary_with_decoder, _read_tokenizer, weight=0.5),
     Target("tokenizer.json", _tokenizer_json, _read_tokenizer, _tokenizer_extremes),
     Target("vocab.json, merges.txt", _merges, _read_tokenizer),
 )
