@@ -66,6 +66,12 @@ class DistillOptions:
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        scores = self.extraction.scores
+        if self.overwrite and scores and _is_inside(Path(scores), self.output_dir):
+            raise InputError(
+                f"--overwrite would delete --scores={scores}, which is in --output_dir. Copy it "
+                "elsewhere, or choose another --output_dir."
+            )
         shares = {
             "student_loss_weight": (self.student_loss_weight, "[0, 1)"),
             "dropout": (self.dropout or 0.0, "[0, 1)"),
@@ -142,3 +148,7 @@ class DistillResult:
     records: RecordSet
     training: TrainResult
     report: RunReport | None = None
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())

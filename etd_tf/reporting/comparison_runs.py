@@ -97,11 +97,12 @@ def compute_saved(run: ArmRun, baseline: ArmRun, task: str | None = None) -> flo
 
     Returns:
         1 - FLOPs until `run` first is as good as the finished `baseline` / FLOPs of the
-        whole `baseline`, importance scoring included; None where that never happens.
+        whole `baseline`, importance scoring included; None where that never happens. For a
+        task, the last student that was scored stands for the finished one.
     """
     if task is None:
-        step = first_reach(run.curve, baseline.final_loss)
+        last, step = baseline.steps, first_reach(run.curve, baseline.final_loss)
     else:
-        target = baseline.downstream[task].points[-1][1]
+        last, target = baseline.downstream[task].points[-1]
         step = first_reach(run.downstream[task].points, target, higher_is_better=True)
-    return None if step is None else 1.0 - run.flops(step) / baseline.flops(baseline.steps)
+    return None if step is None else 1.0 - run.flops(step) / baseline.flops(last)

@@ -50,6 +50,14 @@ def test_shares_must_be_shares(tmp_path, changes, message):
         _options(tmp_path, **changes)
 
 
+def test_overwriting_does_not_delete_its_own_scores(tmp_path):
+    inside = ExtractionOptions(scores=tmp_path / "scores.npz")
+    with pytest.raises(InputError, match="--overwrite would delete --scores="):
+        _options(tmp_path, extraction=inside, overwrite=True)
+    _options(tmp_path, extraction=inside)
+    _options(tmp_path / "other", extraction=inside, overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "predictions", "expected"),
     [

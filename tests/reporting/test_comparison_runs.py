@@ -52,6 +52,12 @@ def test_later_than_the_baseline_is_negative():
     assert compute_saved(late, NONE) == pytest.approx(-0.2)
 
 
+def test_task_scores_before_the_end_count_what_was_spent_until_then():
+    scores = {"glue/sst2": TaskScores("accuracy", ((2, 0.8),))}
+    runs = [arm_run("none", [1.0] * 6, downstream=scores) for _ in range(2)]
+    assert compute_saved(*runs, "glue/sst2") == 0.0
+
+
 def test_task_scores_are_better_when_higher():
     def with_scores(arm, values):
         points = tuple((10 * index, value) for index, value in enumerate(values))
