@@ -51,6 +51,7 @@ def test_shares_must_be_shares(tmp_path, changes, message):
 
 
 def test_overwriting_does_not_delete_its_own_scores(tmp_path):
+    (tmp_path / "scores.npz").touch()
     inside = ExtractionOptions(scores=tmp_path / "scores.npz")
     with pytest.raises(InputError, match="--overwrite would delete --scores="):
         _options(tmp_path, extraction=inside, overwrite=True)
