@@ -101,10 +101,15 @@ def remove_leftovers(folder: Path) -> None:
         name = aside.name[1:].rpartition(_OLD)[0]
         _settle(aside, folder / name)
     for half in folder.glob(f".*{_PARTIAL}*"):
-        if half.is_dir() and not half.is_symlink():
-            shutil.rmtree(half)
-        else:
-            half.unlink(missing_ok=True)
+        remove_path(half)
+
+
+def remove_path(path: Path) -> None:
+    """Removes a directory with its content, a file or a link; nothing there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync_tree(root: Path) -> None:

@@ -34,8 +34,8 @@ class DownstreamOptions:
     def __post_init__(self) -> None:
         if len(set(self.tasks)) != len(self.tasks):
             raise InputError(f"--tasks={','.join(self.tasks)}: expected none twice.")
-        known = (STS_PROBE, "glue/", "squad/")
-        wrong = [task for task in self.tasks if not task.startswith(known)]
+        trained = ("glue/", "squad/")
+        wrong = [t for t in self.tasks if t != STS_PROBE and not t.startswith(trained)]
         if wrong:
             raise InputError(
                 f"--tasks={','.join(wrong)} is unknown; use {STS_PROBE}, glue/NAME or squad/v1.1."

@@ -67,7 +67,7 @@ class DistillOptions:
 
     def __post_init__(self) -> None:
         scores = self.extraction.scores
-        if self.overwrite and scores and _is_inside(Path(scores), self.output_dir):
+        if self.overwrite and scores and _is_inside(scores, self.output_dir):
             raise InputError(
                 f"--overwrite would delete --scores={scores}, which is in --output_dir. Copy it "
                 "elsewhere, or choose another --output_dir."

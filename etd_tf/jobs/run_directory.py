@@ -5,13 +5,12 @@ import dataclasses
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
-from etd_tf.files import remove_leftovers, write_atomically
+from etd_tf.files import remove_leftovers, remove_path, write_atomically
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
@@ -61,7 +60,7 @@ class RunDirectory:
             return
         if self.overwrite:
             for name in _CONTENT:
-                _remove(self.path / name)
+                remove_path(self.path / name)
         for folder in (self.path, self.path / "checkpoints", self.path / "exports"):
             remove_leftovers(folder)
         if not (self.path / FLAGS_FILE).exists():
@@ -158,12 +157,12 @@ def open_run_directory(
     made = _make(path)
     if worker > 0:
         scratch = path / f".worker-{worker}"
-        _remove(scratch)
+        remove_path(scratch)
         scratch.mkdir(parents=True)
         try:
             yield RunDirectory(scratch, settings, is_chief=False)
         finally:
-            _remove(scratch)
+            remove_path(scratch)
         return
     try:
         with hold_directory(path):
@@ -215,13 +214,6 @@ def hold_directory(path: Path) -> Iterator[None]:
                 f"Another run is working in {path}. Wait for it, or choose another --output_dir."
             ) from error
         yield
-
-
-def _remove(target: Path) -> None:
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
 
 
 def _check_settings(path: Path, settings: Mapping[str, str]) -> None:

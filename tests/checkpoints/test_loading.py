@@ -86,11 +86,14 @@ def test_report(format: str, tmp_path: Path) -> None:
     assert entries(tmp_path) == ["out"]
 
 
-def byte_level_tokenizer() -> Tokenizer:
+def byte_level_vocabulary() -> dict[str, int]:
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, "th", "<mask>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    backend = byte_level_backend(vocabulary, [("t", "h")], add_prefix_space=False)
+    return {token: index for index, token in enumerate(tokens)}
+
+
+def byte_level_tokenizer() -> Tokenizer:
+    backend = byte_level_backend(byte_level_vocabulary(), [("t", "h")], add_prefix_space=False)
     return Tokenizer({"tokenizer.json": backend.to_str().encode()})
 
 
@@ -116,10 +119,8 @@ def test_tokenizers_that_are_no_wordpiece(format: str, tmp_path: Path) -> None:
 
 def test_merges_alone_are_enough_for_transformers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, "th", "<mask>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    files = {"vocab.json": json.dumps(vocabulary).encode(), "merges.txt": b"#version: 0.2\nt h\n"}
+    vocabulary = json.dumps(byte_level_vocabulary()).encode()
+    files = {"vocab.json": vocabulary, "merges.txt": b"#version: 0.2\nt h\n"}
     tokenizer = Tokenizer(files)
     base = tiny_checkpoint(vocab_size=tokenizer.vocab_size, pad_token_id=1, type_vocab_size=1)
     save_checkpoint(dataclasses.replace(base, tokenizer=tokenizer), tmp_path / "out")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.data.opening import is_record_path, open_records
-from etd_tf.data.prepare import RecordOptions, prepare_records
+from etd_tf.data.prepare import RecordOptions, cached_records, prepare_records
 from etd_tf.errors import InputError
 from tests.helpers import tiny_tokenizer
 
@@ -85,6 +85,17 @@ def test_lengths_found_are_named(tmp_path):
     records = open_records(tmp_path)
     with pytest.raises(InputError, match=r"expected 6 values of \w+, found \[4, 6\]"):
         records.read("train", np.arange(3))
+
+
+@pytest.mark.parametrize("wrong", [tiny_tokenizer().vocab_size, 2**33 + 5, -1])
+def test_ids_beyond_the_vocabulary_are_refused(wrong, tmp_path):
+    last = tiny_tokenizer().vocab_size - 1
+    write(tmp_path / "a.tfrecord", [example(row, masked=False) for row in (last, wrong)])
+    options = RecordOptions(sequence_length=6)
+    records = cached_records([str(tmp_path)], tiny_tokenizer(), options=options)
+    assert records.read("train", np.array([0]))["token_ids"].tolist() == [[last] * 6]
+    with pytest.raises(InputError, match=f"token id {wrong}, but the vocabulary has"):
+        records.read("train", np.array([0, 1]))
 
 
 def test_lengths_of_targets_are_named(tmp_path):

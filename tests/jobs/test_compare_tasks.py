@@ -16,6 +16,8 @@ def test_downstream_tasks_need_data():
         DownstreamOptions(tasks=("sts-probe",))
     with pytest.raises(InputError, match="use sts-probe, glue/NAME or squad"):
         DownstreamOptions(tasks=("mnli",), glue_dir="glue")
+    with pytest.raises(InputError, match="--tasks=sts-probes is unknown"):
+        DownstreamOptions(tasks=("sts-probes",), glue_dir="glue")
     with pytest.raises(InputError, match=r"squad/v1\.1 needs its data: pass --squad_dir=DIR"):
         DownstreamOptions(tasks=("sts-probe", "squad/v1.1"), glue_dir="glue")
     with pytest.raises(InputError, match="none twice"):

@@ -119,7 +119,7 @@ def test_a_removal_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
         if len(removed) > 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("etd_tf.jobs.run_directory._remove", remove)
+    monkeypatch.setattr("etd_tf.jobs.run_directory.remove_path", remove)
     with pytest.raises(KeyboardInterrupt):
         _begin(tmp_path, overwrite=True)
     monkeypatch.undo()
