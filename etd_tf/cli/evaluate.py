@@ -1,5 +1,6 @@
 """`bin/etd_evaluate`: fine-tuning with official metrics, similarity probe, benchmark."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,7 +127,7 @@ def read_options(values: flags.FlagValues) -> "EvaluationOptions":
     return EvaluationOptions(
         models=tuple(([values.teacher] if values.teacher else []) + models),
         task=task,
-        data_dir=data_dir or "",
+        data_dir=os.path.expanduser(data_dir or ""),
         finetune=_finetune_options(values) if values.finetune else None,
         max_length=values.max_length,
         doc_stride=values.doc_stride,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from absl import flags
+from absl import flags, logging
 
 from etd_tf.cli.app import FlagSet
 from etd_tf.errors import InputError
@@ -178,20 +178,33 @@ def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
     """Collects the extraction flags.
 
     Raises:
-        InputError: `--scores` is missing on disk or not usable with `--extraction`.
+        InputError: `--scores` is missing on disk, or flags exclude each other.
     """
     from etd_tf.jobs.options import ExtractionOptions
 
-    return ExtractionOptions(
+    options = ExtractionOptions(
         extraction=values.extraction,
         head_mode=values.head_mode,
         layer_selection=split_layer_selection(values),
         importance_metric=values.importance_metric,
         importance_loss=values.importance_loss,
         importance_examples=values.importance_examples,
-        scores=Path(values.scores) if values.scores else None,
+        scores=Path(values.scores).expanduser() if values.scores else None,
         compensate=values.compensate,
     )
+    for name in options.idle_flags():
+        logging.warning("--%s has no effect here: %s.", name, _why_idle(options, name))
+    return options
+
+
+def _why_idle(options: "ExtractionOptions", name: str) -> str:
+    if name in {"head_mode", "layer_selection"}:
+        return "--extraction=none cuts nothing out of the teacher"
+    if options.extraction != "impt":
+        return f"nothing is scored with --extraction={options.extraction}"
+    if options.scores is not None:
+        return "units are scored already in --scores"
+    return f"--importance_metric={options.importance_metric} does not read it"
 
 
 def corpus_options(values: flags.FlagValues) -> "CorpusOptions":

@@ -33,6 +33,9 @@ RIDGES = (MEANS_ONLY, 10.0, 1.0, 0.1, 0.01)
 CANDIDATES = 2 * (1 + len(RIDGES)) + len(SITES) * len(RIDGES)
 """Students whose held-out error is measured, the plain slice among them."""
 
+LEAST_EXAMPLES = 8
+"""Fewer cannot be split into statistics and a held-out error."""
+
 # Relative gains in held-out error below which a step is not made. The search picks the best
 # of many candidates, so a tiny total gain can be chance and no gain on other text.
 _LEAST_GAIN, _LEAST_TOTAL_GAIN = 0.002, 0.02
@@ -78,7 +81,7 @@ def extract_compensated(
     Args:
         teacher: The model to cut.
         plan: A plan for it.
-        examples: As for `score_units`; at least 8.
+        examples: As for `score_units`; at least `LEAST_EXAMPLES`.
         rotate: Whether heads may get other bases first; without, units are folded alone.
         held_out_share: Share of the examples that chooses the ridges; the others give
             the statistics.
@@ -111,10 +114,10 @@ def _split(inputs: ScoringInputs, share: float) -> tuple[ScoringInputs, ScoringI
     """Splits in canonical order, which is random in content and independent of the caller."""
     if not 0.0 < share < 1.0:
         raise InputError(f"held_out_share={share} is not between 0 and 1.")
-    if inputs.num_examples < 8:
+    if inputs.num_examples < LEAST_EXAMPLES:
         raise InputError(
-            f"Compensation needs at least 8 examples, received {inputs.num_examples}; a few "
-            "hundred are better."
+            f"Compensation needs at least {LEAST_EXAMPLES} examples, received "
+            f"{inputs.num_examples}; a few hundred are better."
         )
     count = min(max(1, round(share * inputs.num_examples)), inputs.num_examples - 1)
     parts = dataclasses.asdict(inputs)

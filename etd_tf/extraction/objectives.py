@@ -123,6 +123,13 @@ class ReconstructionObjective:
         return tf.reduce_sum(states * tensors["probe"], axis=(1, 2))
 
 
+def resolve_loss(loss: str, teacher: Checkpoint) -> str:
+    """Says which loss `"auto"` stands for: masked-LM where the teacher has its head."""
+    if loss != "auto":
+        return loss
+    return "reconstruction" if teacher.mlm_head is None else "mlm"
+
+
 def make_objective(teacher: Checkpoint, loss: str, *, seed: int) -> Objective:
     """Chooses the loss of a score.
 
@@ -137,8 +144,7 @@ def make_objective(teacher: Checkpoint, loss: str, *, seed: int) -> Objective:
     Raises:
         InputError: The loss is unknown, or it is `"mlm"` without head or tokenizer.
     """
-    if loss == "auto":
-        loss = "reconstruction" if teacher.mlm_head is None else "mlm"
+    loss = resolve_loss(loss, teacher)
     if loss == "mlm":
         return MaskedLMObjective(teacher, seed=seed)
     if loss == "reconstruction":

@@ -15,13 +15,13 @@ from etd_tf.errors import DivergenceError, InputError
 from etd_tf.extraction import extract, initial_student, plan_extraction
 from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
 from etd_tf.jobs.compare_study import SCORING_SEED, Study
 from etd_tf.jobs.compare_types import RunSpec, student_name
 from etd_tf.jobs.distill import finished_student, make_trainer
+from etd_tf.jobs.extraction_costs import extraction_flops
 from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.run_directory import RunDirectory
-from etd_tf.jobs.student import InitialStudent, make_compensated
+from etd_tf.jobs.student import InitialStudent, make_compensated, sample_size
 from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting import training_flops
 from etd_tf.reporting.comparison_runs import ArmRun
@@ -115,7 +115,7 @@ def _finish(study: Study, spec: RunSpec, initial: InitialStudent, training: Trai
         step_flops=_step_flops(study, spec),
         scoring_flops=_scoring_flops(study, spec, initial),
         curve=_read_curve(run_dir),
-        seconds=training.seconds + initial.scoring_seconds,
+        seconds=training.seconds + initial.seconds,
     )
     values = {name: getattr(run, name) for name in _SAVED}
     write_atomically(run_dir / RESULT_FILE, json.dumps(values, indent=2) + "\n")
@@ -166,7 +166,7 @@ def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
         rotate=arm.compensation == "rotate",
     )
     extra = RunDirectory(run_dir, {}).keep_seconds("compensation", extra)
-    return InitialStudent(student, plan, scores, seconds + extra)
+    return InitialStudent(student, plan, scores, seconds, extra)
 
 
 def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
@@ -189,21 +189,13 @@ def _step_flops(study: Study, spec: RunSpec) -> int:
 
 
 def _scoring_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
-    scores, length = initial.scores, study.records.sequence_length
-    if scores is None:
-        return 0
-    scored = scores.num_examples * scores.probes
-    flops = scores_flops(
-        scores.metric, scores.loss, study.teacher, sequences=scored, sequence_length=length
-    )
-    if ARMS[spec.arm].compensation:
-        flops += compensation_flops(
-            study.teacher.config,
-            study.configs[spec],
-            sequences=scores.num_examples,
-            sequence_length=length,
-        )
-    return flops
+    options = study.options.distill_options(spec, study.folder).extraction
+    return extraction_flops(
+        *(options, study.teacher, study.configs[spec]),
+        sequences=sample_size(study.records, options),
+        sequence_length=study.records.sequence_length,
+        scores=initial.scores,
+    ).total
 
 
 def _read_curve(run_dir: Path) -> tuple[tuple[int, float], ...]:

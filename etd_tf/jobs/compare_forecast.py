@@ -5,11 +5,11 @@ import dataclasses
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.compare_arm import RESULT_FILE
 from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_costs import compensation_flops, scores_flops
 from etd_tf.jobs.compare_study import check_comparison, check_study
 from etd_tf.jobs.compare_tasks import check_downstream
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.cost import STEP_EFFICIENCY, measure_gemm_rate
+from etd_tf.jobs.extraction_costs import compensation_flops, scores_flops
 from etd_tf.modeling.config import BertConfig
 from etd_tf.reporting import numbers, training_flops
 
@@ -123,15 +123,14 @@ def _scoring(
 ) -> int:
     arms = [ARMS[spec.arm] for spec in missing]
     extraction = options.base.extraction
-    loss = extraction.importance_loss
-    if loss == "auto":
-        loss = "reconstruction" if teacher.mlm_head is None else "mlm"
     amount = {
         "sequences": extraction.importance_examples,
         "sequence_length": options.base.corpus.sequence_length,
     }
     metrics = {arm.metric for arm in arms if arm.extraction == "impt"}
-    scoring = sum(scores_flops(metric, loss, teacher, **amount) for metric in metrics)
+    scoring = sum(
+        scores_flops(metric, extraction.importance_loss, teacher, **amount) for metric in metrics
+    )
     return scoring + sum(
         compensation_flops(teacher.config, config, **amount)
         for spec, config in missing.items()

@@ -220,7 +220,10 @@ class CompareOptions:
             output_dir=folder / spec.folder,
             student=spec.size,
             extraction=dataclasses.replace(
-                base.extraction, extraction=arm.extraction, importance_metric=arm.metric
+                base.extraction,
+                extraction=arm.extraction,
+                importance_metric=arm.metric,
+                compensate=arm.compensation is not None,
             ),
             trainer=dataclasses.replace(
                 base.trainer,

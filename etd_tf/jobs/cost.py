@@ -7,8 +7,9 @@ import numpy as np
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.extraction_costs import extraction_flops
 from etd_tf.modeling.config import BertConfig
-from etd_tf.reporting import scoring_flops, training_flops
+from etd_tf.reporting import training_flops
 from etd_tf.types import Array
 
 _FLOAT_BYTES = 4
@@ -29,11 +30,12 @@ class CostForecast:
         teacher_parameters: Its trainable scalars.
         student_parameters: Its trainable scalars.
         scoring_flops: Operations of importance scoring.
+        compensation_flops: Operations of compensating cut units.
         training_flops: Operations of all distillation steps.
         tokens: Tokens seen, repetitions counted.
         memory_bytes: Weights, optimizer state and the step's activations, roughly.
         disk_bytes: Checkpoints and the student's directory.
-        seconds: Expected time of scoring and training on this machine.
+        seconds: Expected time of all that on this machine.
         peak_flops: Matrix-product rate measured just now, FLOP/s.
     """
 
@@ -42,6 +44,7 @@ class CostForecast:
     teacher_parameters: int
     student_parameters: int
     scoring_flops: int
+    compensation_flops: int
     training_flops: int
     tokens: int
     memory_bytes: int
@@ -65,9 +68,11 @@ def forecast_cost(
     """
     length, trainer = options.corpus.sequence_length, options.trainer
     sequences = trainer.steps * trainer.batch_size
-    extraction = options.extraction
-    scored = extraction.importance_examples if extraction.scores_text else 0
-    scoring = scoring_flops(teacher.config, sequences=scored, sequence_length=length)
+    before = extraction_flops(
+        *(options.extraction, teacher, student),
+        sequences=options.extraction.importance_examples,
+        sequence_length=length,
+    )
     training = training_flops(teacher.config, student, sequences=sequences, sequence_length=length)
     parameters = student.num_parameters(
         pooler=teacher.has_pooler, mlm_head=teacher.mlm_head is not None
@@ -81,12 +86,13 @@ def forecast_cost(
         student=student,
         teacher_parameters=teacher.num_parameters(),
         student_parameters=parameters,
-        scoring_flops=scoring,
+        scoring_flops=before.scoring,
+        compensation_flops=before.compensation,
         training_flops=training,
         tokens=sequences * length,
         memory_bytes=weights + local * _activation_bytes(student, length),
         disk_bytes=(trainer.keep_checkpoints + 1) * checkpoint + _FLOAT_BYTES * parameters,
-        seconds=(scoring + training) / (peak * STEP_EFFICIENCY),
+        seconds=(before.total + training) / (peak * STEP_EFFICIENCY),
         peak_flops=peak,
     )
 

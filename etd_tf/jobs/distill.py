@@ -56,10 +56,10 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         masking_rate = options.resolve_masking(records)
         run.begin()
         initial = make_initial_student(
-            teacher, config, records, options.extraction, run.path, seed=options.trainer.seed
+            *(teacher, config, records, options.extraction, run.path),
+            seed=options.trainer.seed,
+            keep_seconds=run.keep_seconds,
         )
-        seconds = run.keep_seconds("scoring", initial.scoring_seconds)
-        initial = dataclasses.replace(initial, scoring_seconds=seconds)
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):
@@ -154,7 +154,8 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
 
 
 def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:
-    if options.extraction.importance_loss == "mlm" and teacher.mlm_head is None:
+    by_mlm = options.extraction.scores_by_gradient and options.extraction.importance_loss == "mlm"
+    if by_mlm and teacher.mlm_head is None:
         raise InputError(
             f"--importance_loss=mlm needs a masked-LM head, but {teacher.source} has none. Use "
             "--importance_loss=reconstruction (or auto)."

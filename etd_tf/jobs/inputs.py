@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint
+from etd_tf.checkpoints.sources import resolve_source
 from etd_tf.data.batches import Worker, evaluation_batches, make_batches
 from etd_tf.data.corpus import open_corpus
 from etd_tf.data.masking import Masking, mask_tokens
@@ -25,11 +26,20 @@ _READY = 2  # batches masked before they are needed
 def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
     """Gives the teacher the tokenizer of `directory`, or keeps its own.
 
+    Args:
+        teacher: The teacher.
+        directory: Its directory, or anything else that `load_checkpoint` takes.
+
+    Returns:
+        The teacher with a tokenizer.
+
     Raises:
         InputError: There is no tokenizer, or it does not match the vocabulary.
     """
     if directory is not None:
-        teacher = dataclasses.replace(teacher, tokenizer=Tokenizer.from_directory(directory))
+        teacher = dataclasses.replace(
+            teacher, tokenizer=Tokenizer.from_directory(resolve_source(directory))
+        )
     if teacher.tokenizer is None:
         raise InputError(
             f"{teacher.source} holds no tokenizer (vocab.txt or tokenizer.json). Name the "

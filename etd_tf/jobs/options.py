@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from etd_tf.errors import InputError
+from etd_tf.extraction.compensation import LEAST_EXAMPLES
 from etd_tf.modeling.config import BertConfig
 
 
@@ -68,11 +69,21 @@ class ExtractionOptions:
                 "--compensate folds units that an extraction cuts, so it has no effect on "
                 "--extraction=none. Leave one of them out."
             )
+        if self.compensate and self.importance_examples < LEAST_EXAMPLES:
+            raise InputError(
+                f"--importance_examples={self.importance_examples} is too few for --compensate, "
+                f"which needs at least {LEAST_EXAMPLES}; a few hundred are better."
+            )
         if self.scores is not None and not self.scores.is_file():
             raise InputError(f"--scores={self.scores} does not exist; give a scores.npz.")
         if self.scores is not None and self.extraction != "impt":
             raise InputError(
                 f"--scores is used with --extraction=impt only, not with {self.extraction}."
+            )
+        if self.scores is not None and "importance_metric" in self.idle_flags():
+            raise InputError(
+                f"--scores={self.scores} holds scores, and --importance_metric="
+                f"{self.importance_metric} asks for others. Leave one of them out."
             )
 
     @property
@@ -80,6 +91,27 @@ class ExtractionOptions:
         """Whether the teacher's units are scored on text."""
         made_now = self.extraction == "impt" and self.scores is None
         return made_now and self.importance_metric != "magnitude"
+
+    @property
+    def scores_by_gradient(self) -> bool:
+        """Whether a loss is behind the scores."""
+        return self.scores_text and self.importance_metric != "activation"
+
+    def idle_flags(self) -> tuple[str, ...]:
+        """Names the settings that were changed but are not read beside the others."""
+        is_read = {
+            "importance_metric": self.extraction == "impt" and self.scores is None,
+            "importance_loss": self.scores_by_gradient,
+            "importance_examples": self.scores_text or self.compensate,
+            "head_mode": self.extraction != "none",
+            "layer_selection": self.extraction != "none",
+        }
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        return tuple(
+            name
+            for name, used in is_read.items()
+            if not used and getattr(self, name) != fields[name]
+        )
 
 
 @dataclasses.dataclass(frozen=True)

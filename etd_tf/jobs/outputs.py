@@ -10,7 +10,8 @@ from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import Export, export_checkpoint
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
-from etd_tf.jobs.student import InitialStudent
+from etd_tf.jobs.extraction_costs import extraction_flops
+from etd_tf.jobs.student import InitialStudent, sample_size
 from etd_tf.reporting import (
     Check,
     Cost,
@@ -19,7 +20,6 @@ from etd_tf.reporting import (
     describe_machine,
     make_curves,
     model_facts,
-    scoring_flops,
     training_flops,
     write_report,
 )
@@ -120,15 +120,21 @@ def _extraction_facts(options: DistillOptions, initial: InitialStudent) -> Extra
 def _cost(options: DistillOptions, result: DistillResult) -> Cost:
     length, steps = result.records.sequence_length, result.training.steps
     sequences = steps * options.trainer.batch_size
-    scores = result.initial.scores
-    scored = scores.num_examples * scores.probes if scores else 0
-    teacher = result.teacher.config
+    teacher, student, initial = result.teacher, result.student.config, result.initial
+    before = extraction_flops(
+        *(options.extraction, teacher, student),
+        sequences=sample_size(result.records, options.extraction),
+        sequence_length=length,
+        scores=initial.scores,
+    )
     return Cost(
-        scoring_flops=scoring_flops(teacher, sequences=scored, sequence_length=length),
+        scoring_flops=before.scoring,
+        compensation_flops=before.compensation,
         training_flops=training_flops(
-            teacher, result.student.config, sequences=sequences, sequence_length=length
+            teacher.config, student, sequences=sequences, sequence_length=length
         ),
-        scoring_seconds=result.initial.scoring_seconds,
+        scoring_seconds=initial.scoring_seconds,
+        compensation_seconds=initial.compensation_seconds,
         training_seconds=result.training.seconds,
         training_steps=steps,
         training_sequences=sequences,

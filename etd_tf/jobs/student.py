@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import logging
@@ -25,6 +26,9 @@ from etd_tf.types import Array
 
 COMPENSATED_DIRECTORY = "compensated"
 
+KeepSeconds = Callable[[str, float], float]
+"""Takes a stage and its seconds just now, 0 where it was reused; returns what it once took."""
+
 
 @dataclasses.dataclass(frozen=True)
 class InitialStudent:
@@ -34,13 +38,24 @@ class InitialStudent:
         checkpoint: The student.
         plan: Where its weights come from; None for random initialisation.
         scores: The scores behind the plan, if any.
-        scoring_seconds: Time spent on scoring and compensation just now; 0 for reused ones.
+        scoring_seconds: Time spent on the scores; 0 for those of another run.
+        compensation_seconds: Time spent on compensation.
     """
 
     checkpoint: Checkpoint
     plan: ExtractionPlan | None = None
     scores: UnitScores | None = None
     scoring_seconds: float = 0.0
+    compensation_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time of all that came before the first step."""
+        return self.scoring_seconds + self.compensation_seconds
+
+
+def _just_now(_stage: str, seconds: float) -> float:
+    return seconds
 
 
 def make_initial_student(
@@ -51,6 +66,7 @@ def make_initial_student(
     run_dir: Path,
     *,
     seed: int,
+    keep_seconds: KeepSeconds = _just_now,
 ) -> InitialStudent:
     """Scores the teacher's units, plans and extracts; reuses what an earlier sitting made.
 
@@ -61,6 +77,7 @@ def make_initial_student(
         options: How to extract.
         run_dir: Where `scores.npz` and `plan.json` are kept.
         seed: Seed of sampling, probes, ETD-Rand and random initialisation.
+        keep_seconds: Remembers over interruptions how long a stage took; called when it ends.
 
     Returns:
         The initial student.
@@ -74,6 +91,7 @@ def make_initial_student(
     scores, seconds = None, 0.0
     if options.extraction == "impt":
         scores, seconds = make_scores(teacher, records, options, run_dir, seed=seed)
+        seconds = keep_seconds("scoring", seconds)
     plan_path = run_dir / "plan.json"
     if plan_path.exists():
         plan = ExtractionPlan.load(plan_path)
@@ -91,7 +109,7 @@ def make_initial_student(
         return InitialStudent(extract(teacher, plan), plan, scores, seconds)
     folder = run_dir / COMPENSATED_DIRECTORY
     student, more = make_compensated(teacher, plan, records, options, folder, seed=seed)
-    return InitialStudent(student, plan, scores, seconds + more)
+    return InitialStudent(student, plan, scores, seconds, keep_seconds("compensation", more))
 
 
 def make_compensated(
@@ -235,11 +253,16 @@ def _sample(
             "earlier run, --importance_metric=magnitude and --extraction=rand, all without "
             "--compensate."
         )
-    available = records.num_examples()
-    if available < options.importance_examples:
+    size = sample_size(records, options)
+    if size < options.importance_examples:
         logging.warning(
             "The corpus has %d sequences; extraction reads them all instead of %d.",
-            available,
+            size,
             options.importance_examples,
         )
-    return load_examples(records, min(available, options.importance_examples), seed=seed)
+    return load_examples(records, size, seed=seed)
+
+
+def sample_size(records: RecordSet, options: ExtractionOptions) -> int:
+    """Says how many sequences an extraction reads: those asked for, or all that there are."""
+    return min(records.num_examples(), options.importance_examples)

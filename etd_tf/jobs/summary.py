@@ -87,7 +87,6 @@ def describe_cost(cost: CostForecast) -> str:
     Returns:
         Text of several lines.
     """
-    share = cost.scoring_flops / max(cost.training_flops, 1)
     hours = cost.seconds / 3600
     time = f"{hours:,.1f} h" if hours >= 1 else f"{cost.seconds / 60:,.1f} min"
     rows = {
@@ -96,10 +95,17 @@ def describe_cost(cost: CostForecast) -> str:
         "student": f"{cost.student.num_layers} x {cost.student.hidden_size}, "
         f"{cost.student_parameters / 1e6:.1f} M parameters",
         "tokens": f"{cost.tokens:,}",
-        "scoring": f"{cost.scoring_flops:.3g} FLOPs ({share:.2%} of the distillation's)",
+        "scoring": _share(cost.scoring_flops, cost.training_flops),
+        "compensation": _share(cost.compensation_flops, cost.training_flops),
         "distillation": f"{cost.training_flops:.3g} FLOPs",
         "memory": f"{cost.memory_bytes / 1e9:.2f} GB",
         "disk": f"{cost.disk_bytes / 1e9:.2f} GB",
         "expected time": f"{time} at {cost.peak_flops / 1e9:,.0f} GFLOP/s measured now (rough)",
     }
     return "".join(f"  {name:<14} {value}\n" for name, value in rows.items())
+
+
+def _share(flops: int, distillation: int) -> str:
+    if not flops:
+        return "none"
+    return f"{flops:.3g} FLOPs ({flops / max(distillation, 1):.2%} of the distillation's)"

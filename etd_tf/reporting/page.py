@@ -167,7 +167,12 @@ def _cost(report: RunReport) -> str:
             numbers.flops(cost.scoring_flops) if cost.scoring_flops else "none",
             numbers.seconds(cost.scoring_seconds) if cost.scoring_flops else "",
             f"{numbers.count(report.extraction.scored_sequences)} sequences",
-        ],
+        ]
+    ]
+    if cost.compensation_flops:
+        flops, seconds = cost.compensation_flops, cost.compensation_seconds
+        rows.append(["Compensation", numbers.flops(flops), numbers.seconds(seconds), ""])
+    rows += [
         [
             "Distillation",
             numbers.flops(cost.training_flops),
@@ -180,7 +185,8 @@ def _cost(report: RunReport) -> str:
     ]
     note = (
         "FLOPs are counted, not measured: a multiply-add is 2, a training sequence is a teacher "
-        "forward plus three student forwards, a scored one three teacher forwards."
+        "forward plus three student forwards, a scored one three teacher forwards and the "
+        "masked-LM head where the score needs it (activations: one forward)."
     )
     costs = table(("", "Operations", "Wall time", "Amount"), rows, text_columns=(3,))
     return section("Cost", costs + f'<p class="note">{note}</p>')

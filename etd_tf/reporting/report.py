@@ -64,13 +64,15 @@ class Cost:
     """What the run took.
 
     Attributes:
-        scoring_flops: Operations spent on importance scores.
+        scoring_flops: Operations spent on importance scores; 0 for scores of an earlier run.
         training_flops: Operations spent on distillation.
         scoring_seconds: Wall time of scoring.
         training_seconds: Wall time of distillation, over all sittings where known.
         training_steps: Optimizer steps.
         training_sequences: Sequences seen, repetitions counted.
         tokens_per_second: Training throughput, padding included.
+        compensation_flops: Operations spent on compensating cut units.
+        compensation_seconds: Wall time of that.
     """
 
     scoring_flops: int
@@ -80,16 +82,18 @@ class Cost:
     training_steps: int
     training_sequences: int
     tokens_per_second: float
+    compensation_flops: int = 0
+    compensation_seconds: float = 0.0
 
     @property
     def total_flops(self) -> int:
-        """Scoring and distillation together."""
-        return self.scoring_flops + self.training_flops
+        """Scoring, compensation and distillation together."""
+        return self.scoring_flops + self.compensation_flops + self.training_flops
 
     @property
     def total_seconds(self) -> float:
-        """Scoring and distillation together."""
-        return self.scoring_seconds + self.training_seconds
+        """Scoring, compensation and distillation together."""
+        return self.scoring_seconds + self.compensation_seconds + self.training_seconds
 
 
 @dataclasses.dataclass(frozen=True)

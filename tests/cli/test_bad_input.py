@@ -233,6 +233,19 @@ def test_scores_must_be_of_this_teacher(refuse, folder, tmp_path):
     )
 
 
+def test_compensation_needs_some_examples(refuse):
+    message = r"--importance_examples=7 is too few for --compensate, which needs at least 8"
+    refuse(message, compensate="true", importance_examples=7)
+
+
+def test_saved_scores_exclude_another_metric(refuse, folder):
+    refuse(
+        r"text\.txt holds scores, and --importance_metric=activation asks for others",
+        scores=folder / "text.txt",
+        importance_metric="activation",
+    )
+
+
 def test_output_directories_with_something_in_them(refuse, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -6,7 +6,13 @@ import pytest
 
 from etd_tf.cli.app import FlagSet
 from etd_tf.cli.distill import define_flags
-from etd_tf.cli.flags import model_source, settings, split_layer_selection, student_size
+from etd_tf.cli.flags import (
+    extraction_options,
+    model_source,
+    settings,
+    split_layer_selection,
+    student_size,
+)
 from tests.helpers import REPOSITORY
 from tests.sources import PACKAGE, imported
 
@@ -55,6 +61,35 @@ def test_a_run_directory_stands_for_its_student(tmp_path):
     (tmp_path / "student").mkdir()
     assert model_source(str(tmp_path)) == str(tmp_path / "student")
     assert model_source("package:name/model") == "package:name/model"
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--extraction=none", "--head_mode=heads"], "cuts nothing out"),
+        (
+            ["--extraction=rand", "--importance_metric=magnitude"],
+            "nothing is scored",
+        ),
+        (
+            ["--importance_metric=activation", "--importance_loss=mlm"],
+            "does not read it",
+        ),
+        (["--scores=SCORES", "--importance_examples=8"], "scored already"),
+        (["--extraction=rand", "--compensate", "--importance_examples=64"], None),
+        (["--importance_examples=64", "--importance_loss=reconstruction"], None),
+    ],
+)
+def test_flags_without_effect_are_named(flags, reason, tmp_path, caplog):
+    scores = tmp_path / "scores.npz"
+    scores.touch()
+    extraction_options(_parse(*(flag.replace("SCORES", str(scores)) for flag in flags)))
+    if reason is None:
+        assert not caplog.messages
+    else:
+        (message,) = caplog.messages
+        assert reason in message
+        assert flags[-1].split("=")[0] in message
 
 
 def test_commands_import_only_what_they_share():

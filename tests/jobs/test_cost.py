@@ -67,6 +67,19 @@ def test_what_is_not_scored_on_text_costs_nothing(tmp_path, monkeypatch, extract
     assert _forecast(tmp_path, monkeypatch, extraction=extraction).scoring_flops == 0
 
 
+def test_compensation_is_forecast_and_told(tmp_path, monkeypatch):
+    plain = _forecast(tmp_path, monkeypatch)
+    extraction = ExtractionOptions(importance_examples=10, compensate=True)
+    cost = _forecast(tmp_path, monkeypatch, extraction=extraction)
+    assert cost.scoring_flops == plain.scoring_flops
+    assert plain.compensation_flops == 0 < cost.compensation_flops
+    assert cost.seconds == pytest.approx(
+        plain.seconds + cost.compensation_flops / (2e9 * module.STEP_EFFICIENCY)
+    )
+    assert "  compensation   none\n" in describe_cost(plain)
+    assert f"  compensation   {cost.compensation_flops:.3g} FLOPs (" in describe_cost(cost)
+
+
 def test_memory_follows_the_local_batch(tmp_path, monkeypatch):
     whole = _forecast(tmp_path, monkeypatch)
     trainer = TrainerOptions(steps=50, batch_size=4, gradient_accumulation=4)

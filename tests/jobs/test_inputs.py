@@ -173,5 +173,17 @@ def test_a_tokenizer_is_needed(teacher, corpus, tmp_path):
     assert found.tokenizer.fingerprint() == teacher.tokenizer.fingerprint()
 
 
+def test_a_tokenizer_is_named_like_a_model(teacher, tmp_path, monkeypatch):
+    bare = dataclasses.replace(teacher, tokenizer=None)
+    for folder in ("words", "some_words/inside"):
+        (tmp_path / folder).mkdir(parents=True)
+        tiny_tokenizer().save(tmp_path / folder)
+    (tmp_path / "some_words/__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("~/words", "package:some_words/inside"):
+        assert with_tokenizer(bare, name).tokenizer.fingerprint() == teacher.tokenizer.fingerprint()
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

@@ -172,6 +172,14 @@ def test_a_bare_report_has_no_empty_sections():
     assert "faster" not in text
 
 
+def test_compensation_is_a_row_of_its_own():
+    cost = Cost(10**12, 10**14, 60.0, 900.0, 1000, 32000, 3000.0, 2 * 10**12, 30.0)
+    text = Page(render(sample_report(cost=cost))).text
+    assert "Compensation 2.00 TFLOP 30.0 s" in text
+    assert "Total 103 TFLOP 16 min 30 s" in text
+    assert "Compensation" not in Page(render(sample_report())).text
+
+
 def test_a_failed_check_stands_out():
     text = Page(render(sample_report(checks=(Check("parity", 0.5, 1e-5),)))).text
     assert "parity 0.50 1.0e-5 FAILED" in text

@@ -30,6 +30,7 @@ LATENCY = {
 }
 COST = {
     *("scoring_flops", "training_flops", "total_flops", "scoring_seconds", "training_seconds"),
+    *("compensation_flops", "compensation_seconds"),
     *("total_seconds", "training_steps", "training_sequences", "tokens_per_second"),
 }
 
@@ -70,8 +71,9 @@ def test_headline_follows_from_the_fields(written):
     assert written["headline"]["held_out_loss_before"] == held_out.values[0]
     assert written["headline"]["held_out_loss_after"] == held_out.values[-1]
     cost = written["cost"]
-    assert cost["total_flops"] == cost["scoring_flops"] + cost["training_flops"]
-    assert cost["total_seconds"] == cost["scoring_seconds"] + cost["training_seconds"]
+    for unit in ("flops", "seconds"):
+        stages = ("scoring", "compensation", "training")
+        assert cost[f"total_{unit}"] == sum(cost[f"{stage}_{unit}"] for stage in stages)
     assert written["checks"][0]["passed"] is True
 
 
