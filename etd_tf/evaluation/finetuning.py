@@ -14,7 +14,16 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.evaluation.classifiers import TaskModel, initial_parameters
 from etd_tf.evaluation.experiment import Experiment, Scores
-from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION, Cell, RunRecord
+from etd_tf.evaluation.run_record import (
+    FINAL,
+    HELD_OUT,
+    MODEL_DIR,
+    PREDICTIONS_DIR,
+    SAVED_MODEL_DIR,
+    SELECTION,
+    Cell,
+    RunRecord,
+)
 from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
 from etd_tf.types import IntArray
 
@@ -208,11 +217,11 @@ class _Trainings:
         scores = self._experiment.evaluate(model)
         directory = self._record.directory
         if directory is not None and seed == self._options.seeds[0]:
-            self._experiment.write_predictions(model, directory / "predictions")
-            self._experiment.save_model(model, directory / "model", overwrite=True)
+            self._experiment.write_predictions(model, directory / PREDICTIONS_DIR)
+            self._experiment.save_model(model, directory / MODEL_DIR, overwrite=True)
             if self._options.saved_model:
                 self._experiment.export_saved_model(
-                    model, directory / "saved_model", overwrite=True
+                    model, directory / SAVED_MODEL_DIR, overwrite=True
                 )
         self._record.add(Cell(FINAL, rate, seed, loss, time.monotonic() - started, scores))
 

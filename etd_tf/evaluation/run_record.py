@@ -16,6 +16,8 @@ from etd_tf.modeling.config import read_json_object
 RESULTS_FILE = "results.json"
 SELECTION, FINAL = "selection", "final"
 HELD_OUT = "held_out"
+MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR = "model", "predictions", "saved_model"
+_OUTPUTS = (MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ class RunRecord:
             The record.
 
         Raises:
-            InputError: The directory cannot be written or holds a finished or other run.
+            InputError: The directory cannot be written, holds a finished or other run, or
+                models or predictions of something that is no such run.
         """
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if directory is None:
@@ -84,9 +87,13 @@ class RunRecord:
         except OSError as error:
             raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
         path = directory / RESULTS_FILE
-        if overwrite or not path.exists():
-            return cls(directory, settings, [])
-        return cls(directory, settings, _read_cells(path, settings))
+        if path.exists() and not overwrite:
+            return cls(directory, settings, _read_cells(path, settings))
+        record = cls(directory, settings, [])
+        if not path.exists():  # an earlier run's results stay until there are new ones
+            _check_nothing_lost(directory)
+            record._save(finished=False, outcome={})
+        return record
 
     def find(self, phase: str, learning_rate: float, seed: int) -> Cell | None:
         """Returns a training that is done, or None."""
@@ -116,6 +123,16 @@ class RunRecord:
         )
 
 
+def _check_nothing_lost(directory: Path) -> None:
+    """Refuses a directory in which a run's output would take the place of something else."""
+    found = [name for name in _OUTPUTS if (directory / name).exists()]
+    if found:
+        raise InputError(
+            f"{directory} holds {', '.join(found)} but no {RESULTS_FILE}, so no evaluation made "
+            "them. Choose an empty or new directory."
+        )
+
+
 def _read_cells(path: Path, settings: Mapping[str, Any]) -> list[Cell]:
     state = read_json_object(path)
     if state.get("finished"):
@@ -123,7 +140,7 @@ def _read_cells(path: Path, settings: Mapping[str, Any]) -> list[Cell]:
             f"{path} holds a finished run. Choose another directory or pass --overwrite."
         )
     found = state.get("settings")
-    if found != settings:
+    if found != settings and state.get("cells") != []:  # else nothing would be lost
         known = found if isinstance(found, dict) else {}
         changed = sorted(k for k in {*settings, *known} if settings.get(k) != known.get(k))
         raise InputError(

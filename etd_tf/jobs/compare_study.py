@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +18,10 @@ from etd_tf.extraction import UnitScores
 from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec, student_name
+from etd_tf.jobs.directories import check_is_directory, open_directory
 from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, prepare_corpus, with_tokenizer
-from etd_tf.jobs.run_directory import LOCK_FILE, RunDirectory, hold_directory
+from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig, read_json_object
 
@@ -51,22 +53,8 @@ def open_study(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
         InputError: It holds something else, or a comparison with other settings; another
             process works in it, or it cannot be written.
     """
-    check_study(folder, settings)
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with hold_directory(folder):
-            check_study(folder, settings)  # now nobody changes it
-            yield
-    except PermissionError as error:
-        raise InputError(
-            f"--output_dir={folder} cannot be written ({error.strerror}). Choose another directory."
-        ) from error
-    finally:
-        if made and not (folder / STUDY_FILE).exists():
-            (folder / LOCK_FILE).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    with open_directory(folder, functools.partial(check_study, folder, settings)):
+        yield
 
 
 def begin_study(folder: Path, settings: Mapping[str, str]) -> None:
@@ -90,8 +78,7 @@ def check_study(folder: Path, settings: Mapping[str, str]) -> None:
     Raises:
         InputError: It does not.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output_dir={folder} is a file; choose a directory.")
+    check_is_directory(folder)
     path = folder / STUDY_FILE
     if not path.exists():
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):

@@ -1,6 +1,7 @@
 """Evaluating a model: fine-tuning, official metrics, similarity probe and benchmark."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetu
 from etd_tf.evaluation.glue import GlueExperiment
 from etd_tf.evaluation.probe import compare_sts
 from etd_tf.evaluation.question_answering import SquadExperiment
-from etd_tf.evaluation.run_record import RunRecord
+from etd_tf.evaluation.run_record import PREDICTIONS_DIR, RunRecord
 from etd_tf.evaluation.squad_spans import SpanOptions
 from etd_tf.evaluation.squad_windows import WindowOptions
 from etd_tf.files import write_atomically
+from etd_tf.jobs.directories import check_is_directory, open_directory
 
 STS_PROBE = "sts-probe"
 BENCHMARK_FILE = "benchmark.json"
@@ -113,7 +115,24 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
         InputError: A model or file cannot be used, or `output_dir` holds another run.
         DivergenceError: No learning rate trains without diverging.
     """
-    _check_benchmark_file(options)
+    if options.output_dir is None:
+        return _evaluate(options)
+    folder = options.output_dir
+    with open_directory(folder, functools.partial(_check_directory, folder, options)):
+        return _evaluate(options)
+
+
+def _check_directory(path: Path, options: EvaluationOptions) -> None:
+    check_is_directory(path)
+    benchmark = path / BENCHMARK_FILE
+    # A benchmark alone has no other record that would protect an earlier one.
+    if benchmark.exists() and not options.task and not options.overwrite:
+        raise InputError(
+            f"{benchmark} exists already. Choose another directory or pass --overwrite."
+        )
+
+
+def _evaluate(options: EvaluationOptions) -> EvaluationResult:
     result = EvaluationResult(options.task)
     checkpoints: dict[str, Checkpoint] = {}
     if options.is_trained_task and options.finetune is None:
@@ -139,15 +158,6 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
         _write(options, BENCHMARK_FILE, {k: dataclasses.asdict(v) for k, v in costs.items()})
         result = dataclasses.replace(result, costs=costs)
     return result
-
-
-def _check_benchmark_file(options: EvaluationOptions) -> None:
-    """A benchmark alone has no other record that would protect an earlier one."""
-    if options.output_dir is None or options.task or options.overwrite:
-        return
-    path = options.output_dir / BENCHMARK_FILE
-    if path.exists():
-        raise InputError(f"{path} exists already. Choose another directory or pass --overwrite.")
 
 
 def make_experiment(
@@ -216,7 +226,7 @@ def _score(options: EvaluationOptions, model: FinetunedModel) -> dict[str, Score
     record = _open_record(options)
     scores = experiment.evaluate(model.model)
     if options.output_dir is not None:
-        experiment.write_predictions(model.model, options.output_dir / "predictions")
+        experiment.write_predictions(model.model, options.output_dir / PREDICTIONS_DIR)
     record.finish({"scores": scores})
     return scores
 
@@ -228,5 +238,4 @@ def _open_record(options: EvaluationOptions) -> RunRecord:
 
 def _write(options: EvaluationOptions, name: str, values: dict[str, Any]) -> None:
     if options.output_dir is not None:
-        options.output_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(options.output_dir / name, json.dumps(values, indent=2) + "\n")

@@ -2,21 +2,21 @@
 
 import contextlib
 import dataclasses
-import fcntl
+import functools
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import remove_leftovers, remove_path, write_atomically
+from etd_tf.jobs.directories import check_is_directory, make_writable, open_directory
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
 # The first line of flags.txt: a directory without it is none of ours.
 _MARK = "# Flags of one run of etd_distill; the same flags continue it while it is unfinished.\n"
-LOCK_FILE, _TIMING_FILE = ".lock", "timing.json"
+_TIMING_FILE = "timing.json"
 _CONTENT = (
     FINISHED_FILE,
     "report.html",
@@ -103,10 +103,9 @@ def check_run_directory(
             `overwrite` is false; or it holds something that is no run.
     """
     path = Path(path).expanduser()
+    check_is_directory(path)
     if not path.exists():
         return
-    if not path.is_dir():
-        raise InputError(f"--output_dir={path} is a file; choose a directory.")
     found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     if not found:
         return
@@ -153,26 +152,20 @@ def open_run_directory(
             cannot be written.
     """
     path = Path(path).expanduser()
-    check_run_directory(path, settings, overwrite=overwrite)
-    made = _make(path)
-    if worker > 0:
-        scratch = path / f".worker-{worker}"
-        remove_path(scratch)
-        scratch.mkdir(parents=True)
-        try:
-            yield RunDirectory(scratch, settings, is_chief=False)
-        finally:
-            remove_path(scratch)
-        return
-    try:
-        with hold_directory(path):
-            check_run_directory(path, settings, overwrite=overwrite)  # now nobody changes it
+    check = functools.partial(check_run_directory, path, settings, overwrite=overwrite)
+    if worker == 0:
+        with open_directory(path, check):
             yield RunDirectory(path, settings, overwrite)
+        return
+    check()
+    make_writable(path)
+    scratch = path / f".worker-{worker}"
+    remove_path(scratch)
+    scratch.mkdir(parents=True)
+    try:
+        yield RunDirectory(scratch, settings, is_chief=False)
     finally:
-        if made and not (path / FLAGS_FILE).exists():  # refused before it began
-            (path / LOCK_FILE).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        remove_path(scratch)
 
 
 def _holds_run(path: Path) -> bool:
@@ -181,39 +174,6 @@ def _holds_run(path: Path) -> bool:
             return file.readline() == _MARK
     except OSError:
         return False
-
-
-def _make(path: Path) -> bool:
-    """Makes the directory and tries to write to it; says whether it is new."""
-    made = not path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"--output_dir={path} cannot be written ({error.strerror}). Choose another directory."
-        ) from error
-    return made
-
-
-@contextlib.contextmanager
-def hold_directory(path: Path) -> Iterator[None]:
-    """Keeps other runs out of a directory until the block ends.
-
-    Raises:
-        InputError: Another process works in it.
-    """
-    # The kernel drops the lock with the process, so a killed run never blocks the next.
-    with open(path / LOCK_FILE, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"Another run is working in {path}. Wait for it, or choose another --output_dir."
-            ) from error
-        yield
 
 
 def _check_settings(path: Path, settings: Mapping[str, str]) -> None:

@@ -40,6 +40,24 @@ def test_finished_and_foreign_runs_are_protected(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["learning_rate"] == 1e-4
 
 
+def test_a_run_without_trainings_gives_way(tmp_path):
+    RunRecord.open(tmp_path, SETTINGS, overwrite=False)
+    assert json.loads((tmp_path / "results.json").read_text())["finished"] is False
+    other = {"task": "glue/rte"}
+    RunRecord.open(tmp_path, other, overwrite=False).add(cell())
+    with pytest.raises(InputError, match="with another"):
+        RunRecord.open(tmp_path, SETTINGS, overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["model", "predictions", "saved_model"])
+def test_what_no_evaluation_made_is_not_replaced(tmp_path, name, overwrite):
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"holds {name} but no results.json"):
+        RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_damaged_files_and_unwritable_places_are_named(tmp_path):
     (tmp_path / "results.json").write_text(
         json.dumps({"settings": {"task": "x"}, "cells": [{"phase": "final"}]})

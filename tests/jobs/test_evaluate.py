@@ -9,6 +9,7 @@ import pytest
 from etd_tf.checkpoints import save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.jobs.directories import open_directory
 from etd_tf.jobs.evaluate import EvaluationOptions, run_evaluation
 from etd_tf.jobs.evaluation_summary import describe_evaluation
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
@@ -89,6 +90,23 @@ def test_benchmark_alone(tmp_path):
     assert [x["batch_size"] for x in values[str(tmp_path / "m")]["latency"]] == [1, 32]
     with pytest.raises(InputError, match=r"benchmark.json exists already"):
         run_evaluation(options)
+
+
+def test_an_output_directory_has_one_owner(tmp_path):
+    """Found out before the model is looked for."""
+    (tmp_path / "file").touch()
+    options = EvaluationOptions(models=("none",), benchmark=True)
+    for name, message in (("file", "is a file"), ("file/x", "cannot be written")):
+        with pytest.raises(InputError, match=message):
+            run_evaluation(dataclasses.replace(options, output_dir=tmp_path / name))
+    with (
+        open_directory(tmp_path / "out", lambda: None),
+        pytest.raises(InputError, match="Another run is working"),
+    ):
+        run_evaluation(dataclasses.replace(options, output_dir=tmp_path / "out"))
+    with pytest.raises(InputError, match="none"):
+        run_evaluation(dataclasses.replace(options, output_dir=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_heads_and_tasks_must_fit(folder, tmp_path):
