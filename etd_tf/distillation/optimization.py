@@ -15,7 +15,10 @@ NO_DECAY = ("bias", "gamma", "beta")
 
 @keras.saving.register_keras_serializable(package="etd_tf")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly from 0 over the warm-up, then falls linearly to 0 at the last step.
+    """Rises linearly over the warm-up, then falls linearly.
+
+    No step is spent at 0: the first has `peak / warmup_steps`, and 0 would be reached one
+    step after the last.
 
     Args:
         peak: Learning rate at the end of the warm-up.

@@ -33,6 +33,7 @@ class Run:
     def __init__(self, trainer: "Trainer", on_evaluate: Callable[[int], None] | None) -> None:
         self.trainer, self.options = trainer, trainer.options
         self._on_evaluate = on_evaluate
+        trainer.workers.check_same_run(trainer.store.identity)
         self.step, self.seconds = trainer.store.restore(trainer.variables())
         self._saved = self.step
         self.failure: DivergenceError | None = None
@@ -108,10 +109,11 @@ class Run:
 
     def _fail(self, count: int, metrics: dict[str, float]) -> None:
         store, step = self.trainer.store, self.step - count
-        # Weights that were saved at this very step are the ones that failed.
-        if self._is_chief:
+        # Of one step, the weights it began with are the ones that failed.
+        last = step - 1 if count == 1 else step
+        if self._is_chief and last < step:
             store.discard(step)
-        good = [saved for saved in store.steps() if saved < step]
+        good = [saved for saved in store.steps() if saved <= last]
         kept = f"The last good checkpoint is step {good[-1]}" if good else "No good checkpoint"
         terms = ", ".join(f"{name}={value:.4g}" for name, value in metrics.items())
         self.failure = DivergenceError(

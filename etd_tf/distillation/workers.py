@@ -1,7 +1,10 @@
 """What the worker processes of one training run must agree on."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,6 +20,11 @@ _COLLECTIVE_ERRORS = (
     tf.errors.InternalError,
     tf.errors.UnavailableError,
 )
+
+
+def _checksum(value: Any) -> int:
+    """24 bits, which `Workers.gather` carries exactly."""
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode()) >> 8
 
 
 class Workers:
@@ -80,6 +88,27 @@ class Workers:
                 f"Another of the {self.count} workers is gone ({type(error).__name__}). Start all "
                 "of them again with the same command; they continue from the last checkpoint."
             ) from error
+
+    def check_same_run(self, identity: Mapping[str, Any]) -> None:
+        """Refuses workers that would train different students, or on different text.
+
+        Args:
+            identity: What the run is made of, by name, as JSON values.
+
+        Raises:
+            InputError: The workers differ in something.
+        """
+        differing = [
+            name
+            for name, value in sorted(identity.items())
+            if len(set(self.gather(_checksum(value)))) > 1
+        ]
+        if differing:
+            raise InputError(
+                f"The workers would make different runs: not the same {', '.join(differing)}. They "
+                "need equal flags, teacher and text. Where scoring rounds differently on their "
+                "machines, score once with etd_extract and pass its --scores to all of them."
+            )
 
     def check_same_step(self, step: int) -> None:
         """Refuses to continue where the workers found different checkpoints.

@@ -85,6 +85,10 @@ class FinetuneOptions:
                 f"warmup_ratio={self.warmup_ratio}: epochs and batch_size must be at least 1, "
                 "warmup_ratio from 0 to 1."
             )
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise InputError(
+                f"weight_decay={self.weight_decay}: expected a number from 0, such as 0.01."
+            )
         if self.precision not in ("float32", "mixed_bfloat16"):
             raise InputError(
                 f"precision={self.precision!r} is not supported here. Use float32 or "

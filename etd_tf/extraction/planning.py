@@ -10,10 +10,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.layers import layer_map
 from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.scores import UnitScores
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.layer_map import layer_map
 from etd_tf.types import Array, IntArray
 
 UNIT_KINDS = ("hidden", "ffn", "heads")

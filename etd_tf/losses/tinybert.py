@@ -21,6 +21,7 @@ from etd_tf.losses.reductions import (
     to_float32,
 )
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.layer_map import layer_map
 from etd_tf.modeling.layers import Dense
 from etd_tf.types import Tensor
 
@@ -75,14 +76,6 @@ def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     check_same_shape(student, teacher, "hidden states", "Project the student's to that width.")
     difference = ops.subtract(to_float32(student), constant(teacher))
     return mean_over_tokens(ops.mean(ops.square(difference), axis=-1), mask)
-
-
-def uniform_layer_map(teacher_layers: int, student_layers: int) -> tuple[int, ...]:
-    """Teacher layer (from 1) of each student layer m: m * L / L', halves rounded up."""
-    double = 2 * student_layers
-    return tuple(
-        (2 * m * teacher_layers + student_layers) // double for m in range(1, student_layers + 1)
-    )
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
@@ -154,7 +147,7 @@ class TinyBERT(FeatureLoss):
         if self.layers == "last":
             return [(teacher_layers - 1, student_layers - 1)]
         if self.layers == "all":
-            chosen: Sequence[int] = uniform_layer_map(teacher_layers, student_layers)
+            chosen: Sequence[int] = layer_map(teacher_layers, student_layers)
         else:
             chosen = [int(layer) for layer in self.layers]
         if len(chosen) != student_layers:

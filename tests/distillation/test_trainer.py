@@ -177,6 +177,18 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, weights_a
     assert kept == ([f"step-{good:08d}"] if good else [])
 
 
+@pytest.mark.parametrize(("count", "kept"), [(1, []), (3, ["step-00000002"])])
+def test_only_weights_that_failed_are_removed(tmp_path, count, kept):
+    """Of several steps in one call, the first may have been good."""
+    run = Run(make_trainer(tmp_path, steps=9), None)
+    run.step = 2
+    run.save()
+    run.advance(count, {"loss": float("nan")})
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
+    told = "last good checkpoint is step 2" if kept else "No good checkpoint"
+    assert told in str(run.failure)
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = make_trainer(tmp_path, steps=2)
     trainer.distiller.trainable_variables[0].assign(

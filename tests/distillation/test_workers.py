@@ -18,6 +18,20 @@ def test_one_worker_agrees_with_itself(workers):
     assert (workers.count, workers.index, workers.is_chief) == (1, 0, True)
     assert workers.gather(7) == [7]
     workers.check_same_step(7)
+    workers.check_same_run({"seed": 1})
+
+
+def test_different_runs_are_refused(workers, monkeypatch):
+    identity = {"teacher": "a1", "records": {"corpus": "b2"}, "loss": ["minilm", {}, 1.0]}
+    sent = []
+    monkeypatch.setattr(workers, "gather", lambda value: sent.append(value) or [value, value])
+    workers.check_same_run(identity)
+    assert len(set(sent)) == 3
+    assert all(0 <= value < 2**24 for value in sent)
+    others = iter([*sent[:2], sent[2] + 1])
+    monkeypatch.setattr(workers, "gather", lambda value: [value, next(others)])
+    with pytest.raises(InputError, match=r"not the same teacher\. They need equal flags"):
+        workers.check_same_run(identity)
 
 
 def test_different_steps_are_refused(workers, monkeypatch):

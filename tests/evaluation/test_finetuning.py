@@ -166,6 +166,8 @@ def test_summary_over_seeds():
         ({"seeds": (1, 1)}, "none twice"),
         ({"epochs": 0}, "epochs=0"),
         ({"warmup_ratio": 1.5}, "warmup_ratio from 0 to 1"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1"),
+        ({"weight_decay": float("nan")}, "weight_decay=nan"),
         ({"precision": "mixed_float16"}, "Use float32 or mixed_bfloat16"),
     ],
 )

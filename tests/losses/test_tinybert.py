@@ -14,7 +14,6 @@ from etd_tf.losses import (
     attention_score_loss,
     hidden_state_loss,
 )
-from etd_tf.losses.tinybert import uniform_layer_map
 from tests.helpers import relative_error, tiny_config
 from tests.losses import reference
 
@@ -82,9 +81,10 @@ def test_gradients_equal_pytorch(compiled):
 
 
 def test_uniform_map_is_the_published_one():
-    assert uniform_layer_map(12, 4) == (3, 6, 9, 12)
-    assert uniform_layer_map(12, 5) == (2, 5, 7, 10, 12)
-    assert uniform_layer_map(6, 6) == (1, 2, 3, 4, 5, 6)
+    pairs = TinyBERT(layers="all").layer_pairs
+    assert pairs(12, 4) == [(2, 0), (5, 1), (8, 2), (11, 3)]
+    assert pairs(12, 5) == [(1, 0), (4, 1), (6, 2), (9, 3), (11, 4)]
+    assert pairs(2, 2) == [(0, 0), (1, 1)]
 
 
 def _expected_terms(teacher, student, pairs, kernel, bias):

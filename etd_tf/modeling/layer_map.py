@@ -34,6 +34,8 @@ def layer_map(
             f"The student has {student_layers} layers, the teacher {teacher_layers}. "
             f"Choose between 1 and {teacher_layers} student layers."
         )
+    if not isinstance(selection, str):
+        return _explicit(teacher_layers, student_layers, selection)
     if selection == "uniform":
         doubled = 2 * student_layers
         return tuple(

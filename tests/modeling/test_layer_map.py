@@ -2,12 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.layers import layer_map
+from etd_tf.modeling.layer_map import layer_map
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ from etd_tf.extraction.layers import layer_map
         (12, 4, "bottom", (1, 2, 3, 4)),
         (12, 3, "1, 7,12", (1, 7, 12)),
         (12, 3, [2, 3, 11], (2, 3, 11)),
+        (12, 4, np.array([2, 3, 5, 11]), (2, 3, 5, 11)),
     ],
 )
 def test_known_maps(teacher, student, selection, expected):
