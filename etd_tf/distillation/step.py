@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.teaching import SharedTeacher
+from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.types import Tensor
 
-_SEEDS_PER_STEP = 4096  # more than the dropouts of one forward pass
 _REPLICA_SEED, _MICRO_BATCH_SEED = 7919, 104_729  # primes, to keep the streams apart
 _STREAMS = 2  # students computed at a time; more would hold more activations at once
 
@@ -183,7 +183,7 @@ class _LearnerStep:
         """Computes gradients, reduces and clips them, and updates the weights."""
         context, replicas = tf.distribute.get_replica_context(), self._replicas
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        seed = tf.stack([self._options.seed + _REPLICA_SEED * replica, step * _SEEDS_PER_STEP])
+        seed = tf.stack([self._options.seed + _REPLICA_SEED * replica, step * SEEDS_PER_PASS])
         scale = tf.convert_to_tensor(self._optimizer.scale_loss(tf.constant(1.0)))
         metrics, gradients = self._accumulate(batch, taught, seed, scale)
         # The optimizer's own apply() sums over replicas once more, so the mean goes in.

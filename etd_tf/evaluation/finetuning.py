@@ -24,10 +24,8 @@ from etd_tf.evaluation.run_record import (
     Cell,
     RunRecord,
 )
-from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
+from etd_tf.evaluation.training import MAX_SEED, FineTuner, Schedule, TrainingSet
 from etd_tf.types import IntArray
-
-_MAX_SEED = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +72,10 @@ class FinetuneOptions:
                 f"learning_rates={','.join(map(str, rates))}: expected one or more positive "
                 "numbers, none twice, e.g. 1e-4,3e-4."
             )
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) > _MAX_SEED:
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) > MAX_SEED:
             raise InputError(
                 f"seeds={','.join(map(str, seeds))}: expected one or more whole numbers from 0 to "
-                f"{_MAX_SEED}, none twice, e.g. 0,1,2."
+                f"{MAX_SEED}, none twice, e.g. 0,1,2."
             )
         if self.epochs < 1 or self.batch_size < 1 or not 0.0 <= self.warmup_ratio <= 1.0:
             raise InputError(

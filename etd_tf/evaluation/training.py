@@ -12,6 +12,8 @@ from keras import ops
 from etd_tf.distillation.optimization import WarmupLinearDecay, make_optimizer
 from etd_tf.errors import DivergenceError
 from etd_tf.evaluation.encoding import Sequences
+from etd_tf.modeling.attention import padding_bias
+from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.progress import track
 from etd_tf.types import Array, IntArray, Tensor
 
@@ -20,8 +22,7 @@ Loss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
 _POOL_BATCHES = 50  # batches sorted by length together
 _CHECK_EVERY = 20  # steps between looks at the loss
-_SEEDS_PER_STEP = 4096  # more than the dropouts of one forward pass
-_MAX_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +161,7 @@ class FineTuner:
         losses: list[Tensor] = []
         with track(description, len(rates), "steps") as tracker:
             for step, rows in enumerate(self._batches(data, schedule)):
-                seed = np.asarray([schedule.seed, step * _SEEDS_PER_STEP % _MAX_SEED], np.int32)
+                seed = np.asarray([schedule.seed, step * SEEDS_PER_PASS % MAX_SEED], np.int32)
                 losses.append(self._step(data.batch(rows), seed, rates[step]))
                 if step % _CHECK_EVERY == 0 or step + 1 == len(rates):
                     self._check(float(losses[-1]), step, schedule)
@@ -207,7 +208,7 @@ def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Ten
     Returns:
         The scalar, the mean of both halves.
     """
-    bias = ops.multiply(ops.subtract(1.0, ops.cast(batch["padding_mask"], "float32")), -1e9)
+    bias = padding_bias(batch["padding_mask"])
     halves = [
         ops.mean(
             ops.sparse_categorical_crossentropy(

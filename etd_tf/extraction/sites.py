@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 from keras import ops
 
+from etd_tf.modeling.attention import padding_bias
 from etd_tf.modeling.encoder import BertEncoder, EncoderLayer
 from etd_tf.modeling.layers import activation
 from etd_tf.types import Tensor
-
-_MASKED_SCORE = -1e9  # as in the encoder: its exponential is exactly 0
 
 
 class LayerSites(NamedTuple):
@@ -47,8 +46,7 @@ def trace_sites(encoder: BertEncoder, inputs: Mapping[str, Tensor]) -> list[Laye
         The sites of each layer; the first layer's input is the embedding output.
     """
     x = encoder.embeddings(inputs["token_ids"], inputs["segment_ids"])
-    real = ops.cast(inputs["padding_mask"], "float32")
-    mask_bias = ((1.0 - real) * _MASKED_SCORE)[:, None, None, :]
+    mask_bias = padding_bias(inputs["padding_mask"])[:, None, None, :]
     sites = []
     for layer in encoder.encoder_layers:
         sites.append(_layer_sites(layer, x, mask_bias))

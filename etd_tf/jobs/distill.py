@@ -13,7 +13,6 @@ from etd_tf.data.batches import input_errors
 from etd_tf.distillation import Distiller, Trainer
 from etd_tf.distillation.strategy import make_strategy, teacher_policy, worker_layout
 from etd_tf.errors import InputError
-from etd_tf.extraction import plan_extraction
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import (
     TrainingText,
@@ -24,7 +23,7 @@ from etd_tf.jobs.inputs import (
 )
 from etd_tf.jobs.outputs import write_outputs
 from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
-from etd_tf.jobs.student import InitialStudent, load_scores, make_initial_student
+from etd_tf.jobs.student import InitialStudent, check_plan, load_scores, make_initial_student
 from etd_tf.losses import ModelSpec
 from etd_tf.losses.masked_lm import check_mlm_head
 from etd_tf.modeling.config import BertConfig
@@ -135,14 +134,7 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     """
     loss = options.make_loss()
     config = options.student.config(teacher.config)
-    if options.extraction.extraction != "none":
-        plan_extraction(  # only for its checks
-            teacher.config,
-            config,
-            seed=0,
-            head_mode=options.extraction.head_mode,
-            layer_selection=options.extraction.layer_selection,
-        )
+    check_plan(options.extraction, teacher, config)
     has_head = teacher.mlm_head is not None
     loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.student_loss_weight > 0:

@@ -7,11 +7,16 @@ from pathlib import Path
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.data.records import RecordSet
 from etd_tf.errors import InputError
-from etd_tf.extraction import plan_extraction
 from etd_tf.files import atomic_directory
+from etd_tf.jobs.directories import check_is_directory
 from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from etd_tf.jobs.student import COMPENSATED_DIRECTORY, InitialStudent, make_initial_student
+from etd_tf.jobs.student import (
+    COMPENSATED_DIRECTORY,
+    InitialStudent,
+    check_plan,
+    make_initial_student,
+)
 from etd_tf.modeling.config import BertConfig
 
 STUDENT_DIRECTORY = "student"
@@ -105,10 +110,9 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
 
 def _check_directory(directory: Path, *, overwrite: bool) -> None:
     """Refuses early, and never lets `--overwrite` remove files that no extraction made."""
+    check_is_directory(directory)
     if not directory.exists():
         return
-    if not directory.is_dir():
-        raise InputError(f"--output_dir={directory} is a file; choose a directory.")
     found = {entry.name for entry in directory.iterdir()}
     foreign = sorted(found - _CONTENT)
     if foreign:
@@ -128,14 +132,7 @@ def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:
     if options.tokenizer is not None or options.needs_text:
         teacher = with_tokenizer(teacher, options.tokenizer)
     config = options.student.config(teacher.config)
-    if options.extraction.extraction != "none":
-        plan_extraction(  # only for its checks, before any scoring
-            teacher.config,
-            config,
-            seed=0,
-            head_mode=options.extraction.head_mode,
-            layer_selection=options.extraction.layer_selection,
-        )
+    check_plan(options.extraction, teacher, config)
     return teacher, config
 
 

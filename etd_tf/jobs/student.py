@@ -54,6 +54,27 @@ class InitialStudent:
         return self.scoring_seconds + self.compensation_seconds
 
 
+def check_plan(options: ExtractionOptions, teacher: Checkpoint, config: BertConfig) -> None:
+    """Checks that a student can be taken out of a teacher, before any scoring.
+
+    Args:
+        options: How it is taken out.
+        teacher: The teacher.
+        config: The student's configuration.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if options.extraction != "none":
+        plan_extraction(
+            teacher.config,
+            config,
+            seed=0,
+            head_mode=options.head_mode,
+            layer_selection=options.layer_selection,
+        )
+
+
 def _just_now(_stage: str, seconds: float) -> float:
     return seconds
 

@@ -15,9 +15,9 @@ from keras import ops
 from etd_tf.errors import InputError
 from etd_tf.losses.base import FeatureLoss, Features, ModelSpec, layer_index, positive_weights
 from etd_tf.losses.reductions import check_same_shape, constant, mean_over_tokens, to_float32
+from etd_tf.modeling.attention import padding_bias
 from etd_tf.types import Tensor
 
-_MASKED_SCORE = -1e9  # exp() of it is exactly 0 in float32
 _LARGEST_DEFAULT_RELATION_HEADS = 48  # the published choice for base-size teachers
 _RELATION_TERMS = {
     "queries": "query_relation_loss",
@@ -50,8 +50,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     Source: Wang et al. 2020, equations 5 and 7.
     """
     check_same_shape(student, teacher, "relation scores", _HEADS_FIX)
-    padding = ops.subtract(1.0, to_float32(mask))[:, None, None, :]
-    bias = ops.multiply(padding, _MASKED_SCORE)
+    bias = padding_bias(mask)[:, None, None, :]
     theirs, their_weights, their_total = _exponentials(ops.add(constant(teacher), bias))
     ours, _, our_total = _exponentials(ops.add(to_float32(student), bias))
     # With x = scores - max and Z = sum(exp(x)), log p = x - log(Z). As p sums to one, the

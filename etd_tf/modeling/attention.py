@@ -10,6 +10,8 @@ from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.layers import Dense, dropout
 from etd_tf.types import Tensor
 
+_MASKED_SCORE = -1e9  # exp() of it is exactly 0 in float32
+
 
 class AttentionTrace(NamedTuple):
     """What one attention block computed.
@@ -122,6 +124,19 @@ class SelfAttention(keras.layers.Layer):
             ops.transpose(context, (0, 2, 1, 3)), (batch, length, self.config.hidden_size)
         )
         return AttentionTrace(queries, keys, values, scores, self.output_dense(context))
+
+
+def padding_bias(padding_mask: Tensor) -> Tensor:
+    """What is added to scores so that padding gets no attention.
+
+    Args:
+        padding_mask: `[B, T]`, 1 for real tokens.
+
+    Returns:
+        Float32 `[B, T]`: 0 for real tokens, and for padding a score whose exponential is
+        exactly 0.
+    """
+    return ops.multiply(ops.subtract(1.0, ops.cast(padding_mask, "float32")), _MASKED_SCORE)
 
 
 @functools.cache

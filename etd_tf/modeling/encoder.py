@@ -7,12 +7,16 @@ import keras
 from keras import ops
 
 from etd_tf.errors import InputError
-from etd_tf.modeling.attention import NO_GATES, AttentionGates, AttentionTrace, SelfAttention
+from etd_tf.modeling.attention import (
+    NO_GATES,
+    AttentionGates,
+    AttentionTrace,
+    SelfAttention,
+    padding_bias,
+)
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.layers import Dense, Embeddings, LayerNorm, SeedStream, activation, dropout
 from etd_tf.types import Tensor
-
-_MASKED_SCORE = -1e9  # exp() of it is exactly 0 in float32
 
 
 class EncoderTrace(NamedTuple):
@@ -191,11 +195,8 @@ class BertEncoder(keras.Model):
         """
         token_ids, segment_ids, padding_mask = self._unpack(inputs)
         seed = self._seed_source(training, dropout_seed)
-        mask_bias = ops.multiply(
-            ops.subtract(1.0, ops.cast(padding_mask, "float32")), _MASKED_SCORE
-        )
         # Not `[:, None, None, :]`: LiteRT has no strided slice with two new axes.
-        mask_bias = ops.expand_dims(mask_bias, axis=(1, 2))
+        mask_bias = ops.expand_dims(padding_bias(padding_mask), axis=(1, 2))
         x = _gated(self.embeddings(token_ids, segment_ids, seed=seed), gates, 0)
         embedding_output, states, attentions = x, [], []
         for index, layer in enumerate(self.encoder_layers):

@@ -91,6 +91,10 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return ops.gelu(x, approximate=True)
 
 
+SEEDS_PER_PASS = 4096
+"""Seeds to leave free between two forward passes; more than the dropouts of one."""
+
+
 class SeedStream(keras.random.SeedGenerator):
     """Dropout seeds derived from one seed tensor, without any variable.
 
@@ -99,8 +103,7 @@ class SeedStream(keras.random.SeedGenerator):
     the n-th dropout of a call uses `(seed[0], seed[1] + n)`.
 
     Args:
-        seed: Integer tensor `[2]`. Its second entry must leave room for the number of
-            dropout layers between one call's seed and the next one's.
+        seed: Integer tensor `[2]`. Second entries are `SEEDS_PER_PASS` apart.
     """
 
     def __init__(self, seed: Tensor) -> None:  # deliberately without super(): no variable
