@@ -4,6 +4,7 @@ python benchmarks/tables.py benchmarks/results/*.json
 """
 
 import json
+import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,12 +65,14 @@ def _probe(cell: Mapping[str, Any]) -> str:
 def fine_tuned(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Yields the header and a row for each arm and point at which it was fine-tuned, in per cent.
 
-    The mean is that of GLUE's tasks.
+    The mean is that of GLUE's tasks, with each seed's in brackets where there are several.
     """
     cells = comparison["cells"]
     tasks = [task for task in cells[0]["downstream"] if task != PROBE]
     metrics = [f"{task} ({cells[0]['downstream'][task]['metric']})" for task in tasks]
-    yield ("loss", "student", "arm", "seeds", "at", *metrics, "mean of GLUE")
+    has_glue = any(task.startswith("glue/") for task in tasks)
+    means = ("mean of GLUE",) if has_glue else ()
+    yield ("loss", "student", "arm", "seeds", "at", *metrics, *means)
     for cell in cells:
         points = [cell["downstream"][task]["points"] for task in tasks]
         for at_one_step in zip(*points, strict=True):
@@ -77,7 +80,6 @@ def fine_tuned(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                 task: point["mean"] * (1 if task.startswith("squad/") else 100)
                 for task, point in zip(tasks, at_one_step, strict=True)
             }
-            glue = [score for task, score in scores.items() if task.startswith("glue/")]
             yield (
                 cell["loss"],
                 cell["student"],
@@ -85,8 +87,18 @@ def fine_tuned(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                 ", ".join(map(str, cell["seeds"])),
                 f"{100 * at_one_step[0]['step'] / cell['steps']:.0f} %",
                 *(f"{score:.1f}" for score in scores.values()),
-                f"{sum(glue) / len(glue):.1f}" if glue else "",
+                *((_glue_mean(cell, str(at_one_step[0]["step"])),) if has_glue else ()),
             )
+
+
+def _glue_mean(cell: Mapping[str, Any], step: str) -> str:
+    tasks = [task for name, task in cell["downstream"].items() if name.startswith("glue/")]
+    seeds = map(str, cell["seeds"])
+    means = [
+        statistics.fmean(100 * task["by_seed"][seed][step] for task in tasks) for seed in seeds
+    ]
+    each = f" ({', '.join(f'{mean:.1f}' for mean in means)})" if len(means) > 1 else ""
+    return f"{statistics.fmean(means):.1f}{each}"
 
 
 def print_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> None:

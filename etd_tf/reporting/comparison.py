@@ -85,12 +85,26 @@ class TaskSummary:
     Attributes:
         metric: What is measured.
         points: Mean scores at the steps that every seed has.
+        by_seed: Each seed's scores by step.
         saving: Compute saved by the score instead of the held-out loss.
     """
 
     metric: str
     points: tuple[CurvePoint, ...]
+    by_seed: dict[int, dict[int, float]]
     saving: Saving
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the task's entry of an arm."""
+        return {
+            "metric": self.metric,
+            **self.saving.to_dict(),
+            "points": [point.to_dict() for point in self.points],
+            "by_seed": {
+                str(seed): {str(step): score for step, score in scores.items()}
+                for seed, scores in self.by_seed.items()
+            },
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,14 +149,7 @@ class ArmSummary:
             **self.saving.to_dict(),
             "seconds": statistics.fmean(run.seconds for run in self.runs),
             "curve": [point.to_dict() for point in self.curve],
-            "downstream": {
-                name: {
-                    "metric": task.metric,
-                    **task.saving.to_dict(),
-                    "points": [point.to_dict() for point in task.points],
-                }
-                for name, task in self.downstream.items()
-            },
+            "downstream": {name: task.to_dict() for name, task in self.downstream.items()},
         }
 
 
@@ -181,9 +188,12 @@ def _summary(runs: list[ArmRun], baselines: Mapping[int, ArmRun]) -> ArmSummary:
             for run, base in both
             if task in base.downstream
         }
-        points = _mean_curve(first, [run.downstream[task].points for run in have])
-        metric = have[0].downstream[task].metric
-        downstream[task] = TaskSummary(metric, points, Saving(saving))
+        downstream[task] = TaskSummary(
+            have[0].downstream[task].metric,
+            _mean_curve(first, [run.downstream[task].points for run in have]),
+            {run.seed: dict(run.downstream[task].points) for run in have},
+            Saving(saving),
+        )
     return ArmSummary(
         tuple(runs),
         Saving({run.seed: compute_saved(run, base) for run, base in pairs}),

@@ -87,6 +87,7 @@ def test_downstream_scores():
     task = summarize(runs)[1].downstream["sts-probe"]
     assert task.metric == "spearman"
     assert [point.value.mean for point in task.points] == [0.3, 0.6, 0.7]
+    assert task.to_dict()["by_seed"] == {str(RUNS[3].seed): {"0": 0.3, "10": 0.6, "20": 0.7}}
     assert task.saving.by_seed == pytest.approx({0: 1 - (14 + 70) / 140})
 
 
