@@ -26,7 +26,9 @@ def compile_forward(forward: Forward) -> Forward:
     """
     spec = tf.TensorSpec([None, None], tf.int32)
     names = ("token_ids", "segment_ids", "padding_mask")
-    return tf.function(forward, input_signature=[dict.fromkeys(names, spec)])
+    # Traced here: tracing in a call counts towards TensorFlow's warning against repeated
+    # tracing, which takes the functions of many models for one.
+    return tf.function(forward).get_concrete_function(dict.fromkeys(names, spec))
 
 
 def run_sequences(
