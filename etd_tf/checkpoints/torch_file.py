@@ -7,6 +7,7 @@ system, tensors, storage keys) followed by the storages.
 
 import math
 import mmap
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,8 @@ _BAD_ZIP = (
     EOFError,
     NotImplementedError,
     RuntimeError,
-    UnicodeDecodeError,
+    ValueError,  # a member beyond what the system can count
+    struct.error,
 )
 _DTYPES: dict[str, np.dtype[Any]] = {
     "Double": np.dtype("<f8"),
@@ -59,6 +61,8 @@ class TorchFile(Mapping[str, Array]):
         try:
             zipped = zipfile.is_zipfile(self.path)
             state = self._read_zip() if zipped else self._read_legacy()
+        except InputError:  # a ValueError, too
+            raise
         except OSError as error:
             raise InputError(f"Cannot read {self.path}: {error.strerror}.") from error
         except _BAD_ZIP as error:
