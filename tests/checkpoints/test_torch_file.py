@@ -106,16 +106,16 @@ def test_damage_of_the_directory_is_an_input_error_or_harmless(tmp_path: Path) -
     path = tmp_path / "pytorch_model.bin"
     torch.save({"w": torch.ones(2, 3)}, path)
     content = path.read_bytes()
-    refused = 0
+    refused = []
     for position in range(content.index(b"PK\x01\x02"), len(content)):
         for value in (0, 129):
             path.write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
             try:
                 assert next(iter(TorchFile(path).values())).shape == (2, 3)
             except InputError as error:
-                assert str(error).count("is not a usable") <= 1
-                refused += 1
-    assert refused > 100
+                refused.append(str(error).count("is not a usable"))
+    assert len(refused) > 100
+    assert max(refused) == 1  # told once
 
 
 def rewrite(path: Path, change: Any, compression: int = zipfile.ZIP_STORED) -> None:
