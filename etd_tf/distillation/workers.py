@@ -106,8 +106,9 @@ class Workers:
         if differing:
             raise InputError(
                 f"The workers would make different runs: not the same {', '.join(differing)}. They "
-                "need equal flags, teacher and text. Where scoring rounds differently on their "
-                "machines, score once with etd_extract and pass its --scores to all of them."
+                "need equal flags, teacher and text. Where their machines round "
+                "differently, score once with etd_extract and pass its --scores to all of them; "
+                "--compensate needs machines of one kind."
             )
 
     def check_same_step(self, step: int) -> None:

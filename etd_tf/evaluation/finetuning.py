@@ -142,7 +142,12 @@ def finetune(
         **experiment.settings(),
         **dataclasses.asdict(options),
     }
-    record = RunRecord.open(output_dir, settings, overwrite=overwrite)
+    record = RunRecord.open(
+        output_dir,
+        settings,
+        overwrite=overwrite,
+        outputs=(MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR),
+    )
     trainings = _Trainings(checkpoint, experiment, options, record)
     rate = trainings.choose_learning_rate()
     for seed in options.seeds:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ RESULTS_FILE = "results.json"
 SELECTION, FINAL = "selection", "final"
 HELD_OUT = "held_out"
 MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR = "model", "predictions", "saved_model"
-_OUTPUTS = (MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,12 @@ class RunRecord:
 
     @classmethod
     def open(
-        cls, directory: str | Path | None, settings: Mapping[str, Any], *, overwrite: bool
+        cls,
+        directory: str | Path | None,
+        settings: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        outputs: Sequence[str] = (),
     ) -> "RunRecord":
         """Opens a directory for a run, continuing what an interrupted one left.
 
@@ -70,13 +74,14 @@ class RunRecord:
             directory: The directory, or None.
             settings: What defines the run; an earlier one must have the same.
             overwrite: Forget an earlier run.
+            outputs: Names beside the record that the run will write over.
 
         Returns:
             The record.
 
         Raises:
             InputError: The directory cannot be written, holds a finished or other run, or
-                models or predictions of something that is no such run.
+                `outputs` of something that is no such run.
         """
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if directory is None:
@@ -91,7 +96,7 @@ class RunRecord:
             return cls(directory, settings, _read_cells(path, settings))
         record = cls(directory, settings, [])
         if not path.exists():  # an earlier run's results stay until there are new ones
-            _check_nothing_lost(directory)
+            _check_nothing_lost(directory, outputs)
             record._save(finished=False, outcome={})
         return record
 
@@ -123,13 +128,13 @@ class RunRecord:
         )
 
 
-def _check_nothing_lost(directory: Path) -> None:
+def _check_nothing_lost(directory: Path, outputs: Sequence[str]) -> None:
     """Refuses a directory in which a run's output would take the place of something else."""
-    found = [name for name in _OUTPUTS if (directory / name).exists()]
+    found = [name for name in outputs if (directory / name).exists()]
     if found:
         raise InputError(
-            f"{directory} holds {', '.join(found)} but no {RESULTS_FILE}, so no evaluation made "
-            "them. Choose an empty or new directory."
+            f"{directory} holds {', '.join(found)} but no {RESULTS_FILE}, so it is "
+            "no evaluation's. Choose an empty or new directory."
         )
 
 

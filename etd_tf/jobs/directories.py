@@ -5,6 +5,9 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
+
+from absl import logging
 
 from etd_tf.errors import InputError
 
@@ -24,17 +27,31 @@ def open_directory(path: Path, check: Callable[[], None]) -> Iterator[None]:
         InputError: `check` says so; or the directory cannot be written, or another process
             works in it.
     """
-    check()
+    _checked(path, check)
     is_new = make_writable(path)
-    try:
-        with _hold(path):
-            check()
+    with _hold(path):
+        try:
+            _checked(path, check)
             yield
-    finally:
-        with contextlib.suppress(OSError):
-            if is_new and [entry.name for entry in path.iterdir()] == [_LOCK_FILE]:
-                (path / _LOCK_FILE).unlink()
-                path.rmdir()
+        finally:  # still held, so nobody else is in it
+            with contextlib.suppress(OSError):
+                if [entry.name for entry in path.iterdir()] == [_LOCK_FILE]:
+                    (path / _LOCK_FILE).unlink()
+                    if is_new:
+                        path.rmdir()
+
+
+def _checked(path: Path, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"--output_dir={path} cannot be written ({error.strerror}). Choose another directory."
+    )
 
 
 def make_writable(path: Path) -> bool:
@@ -49,17 +66,22 @@ def make_writable(path: Path) -> bool:
     Raises:
         InputError: It cannot be made or written.
     """
-    is_new = not path.exists()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        is_new = _make(path)
         probe = path / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            f"--output_dir={path} cannot be written ({error.strerror}). Choose another directory."
-        ) from error
+        raise _unwritable(path, error) from error
     return is_new
+
+
+def _make(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:  # of several processes, one makes it
+        return False
+    return True
 
 
 def check_is_directory(path: Path) -> None:
@@ -76,11 +98,38 @@ def check_is_directory(path: Path) -> None:
 def _hold(path: Path) -> Iterator[None]:
     """Keeps other processes out of a directory until the block ends."""
     # The kernel drops the lock with the process, so a killed run never blocks the next.
-    with open(path / _LOCK_FILE, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"Another run is working in {path}. Wait for it, or choose another --output_dir."
-            ) from error
+    file = _locked(path)
+    while not _is_in_place(file, path):  # its owner removed it just before it was locked
+        file.close()
+        make_writable(path)
+        file = _locked(path)
+    with file:
         yield
+
+
+def _locked(path: Path) -> IO[str]:
+    try:
+        file = open(path / _LOCK_FILE, "a", encoding="utf-8")  # noqa: SIM115 - kept open
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise InputError(
+            f"Another run is working in {path}. Wait for it, or choose another --output_dir."
+        ) from error
+    except OSError as error:
+        logging.warning(
+            "%s is on a file system without locks (%s): start no second run in it.",
+            path,
+            error.strerror,
+        )
+    return file
+
+
+def _is_in_place(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path / _LOCK_FILE))
+    except FileNotFoundError:
+        return False

@@ -23,7 +23,7 @@ from etd_tf.jobs.inputs import (
 )
 from etd_tf.jobs.outputs import write_outputs
 from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
-from etd_tf.jobs.student import InitialStudent, check_plan, load_scores, make_initial_student
+from etd_tf.jobs.student import InitialStudent, check_extraction, make_initial_student
 from etd_tf.losses import ModelSpec
 from etd_tf.losses.masked_lm import check_mlm_head
 from etd_tf.modeling.config import BertConfig
@@ -134,13 +134,11 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     """
     loss = options.make_loss()
     config = options.student.config(teacher.config)
-    check_plan(options.extraction, teacher, config)
+    check_extraction(options.extraction, teacher, config)
     has_head = teacher.mlm_head is not None
     loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.student_loss_weight > 0:
         check_mlm_head(ModelSpec(config, has_head), "teacher", "--student_loss_weight above 0")
-    if options.extraction.scores is not None:
-        load_scores(options.extraction.scores, teacher)
     _check_text(options, teacher)
     return config
 

@@ -223,7 +223,7 @@ def _score(options: EvaluationOptions, model: FinetunedModel) -> dict[str, Score
     names = model.label_names if options.task.startswith("glue/") else None
     model.check_task(options.task)
     experiment = make_experiment(options, model.checkpoint, label_names=names)
-    record = _open_record(options)
+    record = _open_record(options, PREDICTIONS_DIR)
     scores = experiment.evaluate(model.model)
     if options.output_dir is not None:
         experiment.write_predictions(model.model, options.output_dir / PREDICTIONS_DIR)
@@ -231,9 +231,11 @@ def _score(options: EvaluationOptions, model: FinetunedModel) -> dict[str, Score
     return scores
 
 
-def _open_record(options: EvaluationOptions) -> RunRecord:
+def _open_record(options: EvaluationOptions, *outputs: str) -> RunRecord:
     settings = {"task": options.task, "models": options.models, "data_dir": options.data_dir}
-    return RunRecord.open(options.output_dir, settings, overwrite=options.overwrite)
+    return RunRecord.open(
+        options.output_dir, settings, overwrite=options.overwrite, outputs=outputs
+    )
 
 
 def _write(options: EvaluationOptions, name: str, values: dict[str, Any]) -> None:

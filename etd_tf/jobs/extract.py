@@ -14,7 +14,7 @@ from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from etd_tf.jobs.student import (
     COMPENSATED_DIRECTORY,
     InitialStudent,
-    check_plan,
+    check_extraction,
     make_initial_student,
 )
 from etd_tf.modeling.config import BertConfig
@@ -132,7 +132,7 @@ def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:
     if options.tokenizer is not None or options.needs_text:
         teacher = with_tokenizer(teacher, options.tokenizer)
     config = options.student.config(teacher.config)
-    check_plan(options.extraction, teacher, config)
+    check_extraction(options.extraction, teacher, config)
     return teacher, config
 
 

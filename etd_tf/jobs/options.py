@@ -80,11 +80,11 @@ class ExtractionOptions:
             raise InputError(
                 f"--scores is used with --extraction=impt only, not with {self.extraction}."
             )
-        if self.scores is not None and "importance_metric" in self.idle_flags():
-            raise InputError(
-                f"--scores={self.scores} holds scores, and --importance_metric="
-                f"{self.importance_metric} asks for others. Leave one of them out."
-            )
+
+    @property
+    def asked_metric(self) -> str | None:
+        """The metric that saved scores must have; None where none was named."""
+        return None if self.importance_metric == "taylor" else self.importance_metric
 
     @property
     def scores_text(self) -> bool:
@@ -100,7 +100,7 @@ class ExtractionOptions:
     def idle_flags(self) -> tuple[str, ...]:
         """Names the settings that were changed but are not read beside the others."""
         is_read = {
-            "importance_metric": self.extraction == "impt" and self.scores is None,
+            "importance_metric": self.extraction == "impt",
             "importance_loss": self.scores_by_gradient,
             "importance_examples": self.scores_text or self.compensate,
             "head_mode": self.extraction != "none",

@@ -54,8 +54,8 @@ class InitialStudent:
         return self.scoring_seconds + self.compensation_seconds
 
 
-def check_plan(options: ExtractionOptions, teacher: Checkpoint, config: BertConfig) -> None:
-    """Checks that a student can be taken out of a teacher, before any scoring.
+def check_extraction(options: ExtractionOptions, teacher: Checkpoint, config: BertConfig) -> None:
+    """Checks that a student can be taken out of a teacher, before any long work.
 
     Args:
         options: How it is taken out.
@@ -63,8 +63,10 @@ def check_plan(options: ExtractionOptions, teacher: Checkpoint, config: BertConf
         config: The student's configuration.
 
     Raises:
-        InputError: It cannot.
+        InputError: It cannot, or saved scores do not fit.
     """
+    if options.scores is not None:
+        load_scores(options.scores, teacher, metric=options.asked_metric)
     if options.extraction != "none":
         plan_extraction(
             teacher.config,
@@ -200,7 +202,7 @@ def make_scores(
     if path.exists():
         return load_scores(path, teacher), 0.0
     if options.scores is not None:
-        scores = load_scores(options.scores, teacher)
+        scores = load_scores(options.scores, teacher, metric=options.asked_metric)
         scores.save(path)
         return scores, 0.0
     examples = scoring_examples(records, options, seed=seed)
@@ -217,24 +219,30 @@ def make_scores(
     return scores, seconds
 
 
-def load_scores(path: Path, teacher: Checkpoint) -> UnitScores:
+def load_scores(path: Path, teacher: Checkpoint, *, metric: str | None = None) -> UnitScores:
     """Reads saved scores of a teacher.
 
     Args:
         path: The file.
         teacher: Whose scores they must be.
+        metric: The importance metric that was asked for; None takes any.
 
     Returns:
         The scores.
 
     Raises:
-        InputError: The file cannot be read, or the scores are of another teacher.
+        InputError: The file cannot be read, or the scores are of another teacher or metric.
     """
     scores = UnitScores.load(path)
     if scores.teacher_fingerprint not in (None, teacher.fingerprint()):
         raise InputError(
             f"The scores in {path} were made from another teacher than {teacher.source}. Use that "
             "teacher, or score this one: leave --scores out, in a new --output_dir."
+        )
+    if metric not in (None, scores.metric):
+        raise InputError(
+            f"{path} holds scores of the metric {scores.metric}, and --importance_metric={metric} "
+            "asks for others. Leave one of them out."
         )
     return scores
 

@@ -238,14 +238,6 @@ def test_compensation_needs_some_examples(refuse):
     refuse(message, compensate="true", importance_examples=7)
 
 
-def test_saved_scores_exclude_another_metric(refuse, folder):
-    refuse(
-        r"text\.txt holds scores, and --importance_metric=activation asks for others",
-        scores=folder / "text.txt",
-        importance_metric="activation",
-    )
-
-
 def test_output_directories_with_something_in_them(refuse, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

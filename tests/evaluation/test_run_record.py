@@ -54,8 +54,9 @@ def test_a_run_without_trainings_gives_way(tmp_path):
 def test_what_no_evaluation_made_is_not_replaced(tmp_path, name, overwrite):
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"holds {name} but no results.json"):
-        RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite)
+        RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite, outputs=("x", name))
     assert [path.name for path in tmp_path.iterdir()] == [name]
+    RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite, outputs=("x",))
 
 
 def test_damaged_files_and_unwritable_places_are_named(tmp_path):

@@ -1,10 +1,13 @@
 """Output directories: made, held by one process, and left as they were when refused."""
 
+import errno
+import fcntl
 import sys
 
 import pytest
 
 from etd_tf.errors import InputError
+from etd_tf.jobs import directories
 from etd_tf.jobs.directories import open_directory
 
 
@@ -40,6 +43,67 @@ def test_a_directory_has_one_owner(tmp_path):
         pass
     with open_directory(tmp_path, lambda: None):
         pass
+
+
+def test_a_refused_process_leaves_the_owners_directory(tmp_path):
+    """Both saw a new directory; the second finds only the first one's lock in it."""
+    out = tmp_path / "out"
+    with open_directory(out, lambda: None):
+        with (
+            pytest.raises(InputError, match="Another run"),
+            open_directory(out, lambda: None),
+        ):
+            pass
+        (out / "file").touch()
+    assert (out / "file").exists()
+
+
+def test_a_lock_that_was_removed_is_made_again(tmp_path, monkeypatch):
+    opened, lock = [], directories._locked
+
+    def removed_at_first(path):
+        opened.append(lock(path))
+        if len(opened) == 1:
+            (path / ".lock").unlink()
+        return opened[-1]
+
+    monkeypatch.setattr(directories, "_locked", removed_at_first)
+    with open_directory(tmp_path, lambda: None):
+        assert (tmp_path / ".lock").exists()
+    assert [file.closed for file in opened] == [True, True]
+
+
+def test_file_systems_without_locks_are_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with open_directory(tmp_path, lambda: None):
+        pass
+    assert "without locks (No locks available)" in caplog.text
+
+
+def test_errors_of_the_system_are_told(tmp_path, monkeypatch):
+    def check():
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with (
+        pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"),
+        open_directory(tmp_path, check),
+    ):
+        pass
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(InputError, match=r"cannot be written \(Is a directory\)"),
+        open_directory(tmp_path, lambda: None),
+    ):
+        pass
+
+
+def test_an_empty_directory_stays_empty(tmp_path):
+    with open_directory(tmp_path, lambda: None):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_is_checked_again_once_it_is_held(tmp_path):

@@ -66,6 +66,10 @@ def test_scores_of_another_run_are_reused(teacher, records, tmp_path, monkeypatc
     np.testing.assert_array_equal(kept.ffn, first.scores.ffn)
     with pytest.raises(InputError, match=r"made from another teacher than .* leave --scores out"):
         load_scores(tmp_path / "one" / "scores.npz", tiny_checkpoint(5))
+    path = tmp_path / "one" / "scores.npz"
+    assert load_scores(path, teacher, metric=first.scores.metric).metric == first.scores.metric
+    with pytest.raises(InputError, match="--importance_metric=activation asks for others"):
+        load_scores(path, teacher, metric="activation")
 
 
 def test_a_run_directory_of_another_teacher_is_refused(teacher, tmp_path):
