@@ -192,19 +192,9 @@ def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
         scores=Path(values.scores).expanduser() if values.scores else None,
         compensate=values.compensate,
     )
-    for name in options.idle_flags():
-        logging.warning("--%s has no effect here: %s.", name, _why_idle(options, name))
+    for name, why in options.idle_flags().items():
+        logging.warning("--%s has no effect here: %s.", name, why)
     return options
-
-
-def _why_idle(options: "ExtractionOptions", name: str) -> str:
-    if name in {"head_mode", "layer_selection"}:
-        return "--extraction=none cuts nothing out of the teacher"
-    if options.extraction != "impt":
-        return f"nothing is scored with --extraction={options.extraction}"
-    if options.scores is not None:
-        return "units are scored already in --scores"
-    return f"--importance_metric={options.importance_metric} does not read it"
 
 
 def corpus_options(values: flags.FlagValues) -> "CorpusOptions":

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -41,20 +41,23 @@ _FREE = frozenset(
 )
 
 
-@contextlib.contextmanager
-def open_study(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
+def open_study(
+    folder: Path, settings: Mapping[str, str]
+) -> contextlib.AbstractContextManager[None]:
     """Takes hold of a comparison's directory, to begin it, continue it or add to it.
 
     Args:
         folder: The directory; made if missing, and removed if nothing was begun in it.
         settings: Flag values by name.
 
+    Returns:
+        Holds the directory until its block ends.
+
     Raises:
         InputError: It holds something else, or a comparison with other settings; another
             process works in it, or it cannot be written.
     """
-    with open_directory(folder, functools.partial(check_study, folder, settings)):
-        yield
+    return open_directory(folder, functools.partial(check_study, folder, settings))
 
 
 def begin_study(folder: Path, settings: Mapping[str, str]) -> None:

@@ -84,7 +84,7 @@ class ExtractionOptions:
     @property
     def asked_metric(self) -> str | None:
         """The metric that saved scores must have; None where none was named."""
-        return None if self.importance_metric == "taylor" else self.importance_metric
+        return self.importance_metric if self._is_changed("importance_metric") else None
 
     @property
     def scores_text(self) -> bool:
@@ -97,21 +97,30 @@ class ExtractionOptions:
         """Whether a loss is behind the scores."""
         return self.scores_text and self.importance_metric != "activation"
 
-    def idle_flags(self) -> tuple[str, ...]:
-        """Names the settings that were changed but are not read beside the others."""
-        is_read = {
-            "importance_metric": self.extraction == "impt",
-            "importance_loss": self.scores_by_gradient,
-            "importance_examples": self.scores_text or self.compensate,
-            "head_mode": self.extraction != "none",
-            "layer_selection": self.extraction != "none",
-        }
-        fields = {field.name: field.default for field in dataclasses.fields(self)}
-        return tuple(
-            name
-            for name, used in is_read.items()
-            if not used and getattr(self, name) != fields[name]
-        )
+    def idle_flags(self) -> dict[str, str]:
+        """Says why settings that were changed are not read beside the others, by name."""
+        reasons: dict[str, str] = {}
+        if self.extraction == "none":
+            cut = "--extraction=none cuts nothing out of the teacher"
+            reasons |= {"head_mode": cut, "layer_selection": cut}
+        scoring = self._why_not_scored()
+        if self.extraction != "impt":
+            reasons["importance_metric"] = scoring
+        if not self.scores_by_gradient:
+            reasons["importance_loss"] = scoring
+        if not self.scores_text and not self.compensate:
+            reasons["importance_examples"] = scoring
+        return {name: why for name, why in reasons.items() if self._is_changed(name)}
+
+    def _why_not_scored(self) -> str:
+        if self.extraction != "impt":
+            return f"nothing is scored with --extraction={self.extraction}"
+        if self.scores is not None:
+            return "units are scored already in --scores"
+        return f"--importance_metric={self.importance_metric} does not read it"
+
+    def _is_changed(self, name: str) -> bool:
+        return bool(getattr(self, name) != getattr(type(self), name))
 
 
 @dataclasses.dataclass(frozen=True)
