@@ -73,6 +73,25 @@ class Workers:
         return self._strategy.run(replica)
 
     @contextlib.contextmanager
+    def chief_first(self) -> Iterator[None]:
+        """Runs a block in the chief, and in the other workers when the chief's has ended.
+
+        So the others can read what the chief wrote in it.
+
+        Raises:
+            WorkerLostError: Another worker is gone.
+        """
+        if not self.is_chief:
+            self._meet()
+        yield
+        if self.is_chief:
+            self._meet()
+
+    def _meet(self) -> None:
+        with self.loss_reported():
+            self.gather(0)
+
+    @contextlib.contextmanager
     def loss_reported(self) -> Iterator[None]:
         """Tells in plain words that another worker is gone.
 
@@ -106,9 +125,7 @@ class Workers:
         if differing:
             raise InputError(
                 f"The workers would make different runs: not the same {', '.join(differing)}. They "
-                "need equal flags, teacher and text. Where their machines round "
-                "differently, score once with etd_extract and pass its --scores to all of them; "
-                "--compensate needs machines of one kind."
+                "need equal flags, teacher, text and versions of the software."
             )
 
     def check_same_step(self, step: int) -> None:

@@ -27,11 +27,11 @@ def open_directory(path: Path, check: Callable[[], None]) -> Iterator[None]:
         InputError: `check` says so; or the directory cannot be written, or another process
             works in it.
     """
-    _checked(path, check)
+    check_directory(path, check)
     is_new = make_writable(path)
     with _hold(path):
         try:
-            _checked(path, check)
+            check_directory(path, check)
             yield
         finally:  # still held, so nobody else is in it
             with contextlib.suppress(OSError):
@@ -41,16 +41,25 @@ def open_directory(path: Path, check: Callable[[], None]) -> Iterator[None]:
                         path.rmdir()
 
 
-def _checked(path: Path, check: Callable[[], None]) -> None:
+def check_directory(path: Path, check: Callable[[], None]) -> None:
+    """Runs a check of a directory's content.
+
+    Args:
+        path: The directory.
+        check: Raises where it may not be used.
+
+    Raises:
+        InputError: `check` says so, or cannot look into the directory.
+    """
     try:
         check()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unusable(path, error, "read") from error
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def _unusable(path: Path, error: OSError, what: str = "written") -> InputError:
     return InputError(
-        f"--output_dir={path} cannot be written ({error.strerror}). Choose another directory."
+        f"--output_dir={path} cannot be {what} ({error.strerror}). Choose another directory."
     )
 
 
@@ -72,7 +81,7 @@ def make_writable(path: Path) -> bool:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unusable(path, error) from error
     return is_new
 
 
@@ -111,7 +120,7 @@ def _locked(path: Path) -> IO[str]:
     try:
         file = open(path / _LOCK_FILE, "a", encoding="utf-8")  # noqa: SIM115 - kept open
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unusable(path, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -11,7 +11,8 @@ import tensorflow as tf
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.data.batches import input_errors
 from etd_tf.distillation import Distiller, Trainer
-from etd_tf.distillation.strategy import make_strategy, teacher_policy, worker_layout
+from etd_tf.distillation.strategy import make_strategy, teacher_policy
+from etd_tf.distillation.workers import Workers
 from etd_tf.errors import InputError
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import (
@@ -46,19 +47,24 @@ def run_distillation(options: DistillOptions) -> DistillResult:
     """
     strategy = make_strategy(options.hardware.strategy)
     options.trainer.check_split(strategy.num_replicas_in_sync)
-    worker = worker_layout(strategy)[1]
+    workers = Workers(strategy)
     with open_run_directory(
-        options.output_dir, options.settings, overwrite=options.overwrite, worker=worker
+        options.output_dir,
+        options.settings,
+        overwrite=options.overwrite,
+        is_chief=workers.is_chief,
     ) as run:
         teacher, config = load_models(options)
         records = prepare_corpus(options.corpus, teacher)
         masking_rate = options.resolve_masking(records)
-        run.begin()
-        initial = make_initial_student(
-            *(teacher, config, records, options.extraction, run.path),
-            seed=options.trainer.seed,
-            keep_seconds=run.keep_seconds,
-        )
+        # One student for all: machines that round differently would each extract another one.
+        with workers.chief_first():
+            run.begin()
+            initial = make_initial_student(
+                *(teacher, config, records, options.extraction, run.path),
+                seed=options.trainer.seed,
+                keep_seconds=run.keep_seconds,
+            )
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):

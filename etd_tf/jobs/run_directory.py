@@ -4,18 +4,21 @@ import contextlib
 import dataclasses
 import functools
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import remove_leftovers, remove_path, write_atomically
-from etd_tf.jobs.directories import check_is_directory, make_writable, open_directory
+from etd_tf.jobs.directories import check_directory, check_is_directory, open_directory
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
 # The first line of flags.txt: a directory without it is none of ours.
 _MARK = "# Flags of one run of etd_distill; the same flags continue it while it is unfinished.\n"
+# A network file system may show another machine's new files late, by default up to a minute.
+_VISIBLE_SECONDS = 90.0
 _TIMING_FILE = "timing.json"
 _CONTENT = (
     FINISHED_FILE,
@@ -40,13 +43,13 @@ FREE_FLAGS = frozenset({"output_dir", "cache_dir", *FREE_OPTIONS})
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A directory that this process holds.
+    """A directory that this process holds, or one that its chief does.
 
     Attributes:
-        path: Where it may write.
+        path: Where it is.
         settings: Flag values by name.
         overwrite: Remove what an earlier run left.
-        is_chief: Whether this is the run's directory and not a worker's scratch folder.
+        is_chief: Whether this process writes to it.
     """
 
     path: Path
@@ -55,8 +58,13 @@ class RunDirectory:
     is_chief: bool = True
 
     def begin(self) -> None:
-        """Starts the run, or goes on with it; before this nothing of an old one is touched."""
+        """Starts the run, or goes on with it; before this nothing of an old one is touched.
+
+        Raises:
+            InputError: This is not the chief, and what the chief began is not to be seen.
+        """
         if not self.is_chief:
+            self._find_run()
             return
         if self.overwrite:
             for name in _CONTENT:
@@ -66,6 +74,17 @@ class RunDirectory:
         if not (self.path / FLAGS_FILE).exists():
             lines = [f"--{name}={value}\n" for name, value in sorted(self.settings.items())]
             write_atomically(self.path / FLAGS_FILE, _MARK + "".join(lines))
+
+    def _find_run(self) -> None:
+        deadline = time.monotonic() + _VISIBLE_SECONDS
+        while not _holds_run(self.path):
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"The first worker has begun its run, but this one does not see it in "
+                    f"--output_dir={self.path}. Give all workers one directory on a file system "
+                    "that they share."
+                )
+            time.sleep(0.5)
 
     def keep_seconds(self, name: str, seconds: float) -> float:
         """Remembers over interruptions how long a stage took.
@@ -82,7 +101,7 @@ class RunDirectory:
         with contextlib.suppress(*_UNREADABLE):
             values = json.loads(path.read_text(encoding="utf-8"))
             known = {stage: float(value) for stage, value in values.items()}
-        if seconds > 0:
+        if seconds > 0 and self.is_chief:
             known[name] = seconds
             write_atomically(path, json.dumps(known) + "\n")
         return known.get(name, 0.0)
@@ -130,19 +149,19 @@ def open_run_directory(
     settings: Mapping[str, str],
     *,
     overwrite: bool = False,
-    worker: int = 0,
+    is_chief: bool = True,
 ) -> Iterator[RunDirectory]:
     """Takes hold of a run directory, for a new run or to continue an unfinished one.
 
     Of several worker processes only the first one (the chief) owns the directory; the
-    others get a scratch folder inside it that is theirs alone and is removed at the end.
+    others read what it writes.
 
     Args:
-        path: The directory; made if missing.
+        path: The directory; the chief makes it if it is missing.
         settings: Flag values by name, written to `flags.txt` for a new run and compared
             with it for an unfinished one.
         overwrite: Let `begin` remove what an earlier run left. Other files stay.
-        worker: Index of this worker process.
+        is_chief: Whether this process is the only one or the chief.
 
     Yields:
         The directory; call `begin` when the work is known to be possible.
@@ -153,19 +172,12 @@ def open_run_directory(
     """
     path = Path(path).expanduser()
     check = functools.partial(check_run_directory, path, settings, overwrite=overwrite)
-    if worker == 0:
+    if is_chief:
         with open_directory(path, check):
             yield RunDirectory(path, settings, overwrite)
-        return
-    check()
-    make_writable(path)
-    scratch = path / f".worker-{worker}"
-    remove_path(scratch)
-    scratch.mkdir(parents=True)
-    try:
-        yield RunDirectory(scratch, settings, is_chief=False)
-    finally:
-        remove_path(scratch)
+    else:
+        check_directory(path, check)
+        yield RunDirectory(path, settings, overwrite, is_chief=False)
 
 
 def _holds_run(path: Path) -> bool:

@@ -34,6 +34,23 @@ def test_different_runs_are_refused(workers, monkeypatch):
         workers.check_same_run(identity)
 
 
+def test_the_chief_goes_first(workers, monkeypatch):
+    log = []
+    monkeypatch.setattr(workers, "gather", lambda _: log.append("met"))
+    for index, expected in ((0, ["block", "met"]), (1, ["met", "block"])):
+        workers.index = index
+        log.clear()
+        with workers.chief_first():
+            log.append("block")
+        assert log == expected
+
+
+def test_a_chief_that_fails_does_not_wait_for_the_others(workers, monkeypatch):
+    monkeypatch.setattr(workers, "gather", lambda _: pytest.fail("waited"))
+    with pytest.raises(ZeroDivisionError), workers.chief_first():
+        raise ZeroDivisionError
+
+
 def test_different_steps_are_refused(workers, monkeypatch):
     monkeypatch.setattr(workers, "gather", lambda step: [step, 0])
     workers.check_same_step(0)

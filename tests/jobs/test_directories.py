@@ -88,7 +88,7 @@ def test_errors_of_the_system_are_told(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with (
-        pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"),
+        pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"),
         open_directory(tmp_path, check),
     ):
         pass

@@ -1,5 +1,8 @@
 """Tests of the run directory: whose it is, when it is refused, what is never touched."""
 
+import concurrent.futures
+import errno
+import os
 import sys
 
 import pytest
@@ -149,15 +152,52 @@ def test_two_runs_cannot_share_a_directory(tmp_path):
     _begin(tmp_path)
 
 
-def test_workers_get_scratch_folders_of_their_own(tmp_path):
-    stale = tmp_path / ".worker-1" / "plan.json"
-    stale.parent.mkdir()
-    stale.write_text("of another run")
-    with open_run_directory(tmp_path, SETTINGS, worker=1) as run:
+def test_other_workers_read_the_run_and_change_nothing(tmp_path):
+    out = tmp_path / "out"
+    with open_run_directory(out, SETTINGS, is_chief=False, overwrite=True) as other:
+        assert not out.exists()
+        with open_run_directory(out, SETTINGS) as chief:
+            chief.begin()
+            chief.keep_seconds("scoring", 2.5)
+            before = _tree(out)
+            other.begin()
+            assert other.keep_seconds("scoring", 4.0) == 2.5
+            assert (other.path, other.is_chief) == (out, False)
+    assert _tree(out) == before
+
+
+def test_other_workers_must_see_what_the_chief_began(tmp_path, monkeypatch):
+    monkeypatch.setattr("etd_tf.jobs.run_directory._VISIBLE_SECONDS", 0.1)
+    with (
+        open_run_directory(tmp_path / "local", SETTINGS, is_chief=False) as run,
+        pytest.raises(InputError, match=r"does not see it in .*local\. Give all workers one"),
+    ):
         run.begin()
-        assert (run.path, run.is_chief) == (tmp_path / ".worker-1", False)
-        assert list(run.path.iterdir()) == []
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_a_worker_cannot_look_into_is_named(tmp_path, monkeypatch):
+    def denied(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", denied)
+    for is_chief in (True, False):
+        with (
+            pytest.raises(InputError, match=r"cannot be read \(Permission denied\)\. Choose"),
+            open_run_directory(tmp_path, SETTINGS, is_chief=is_chief),
+        ):
+            pytest.fail("opened")
+
+
+def test_other_workers_wait_for_slow_file_systems(tmp_path):
+    with (
+        open_run_directory(tmp_path, SETTINGS, is_chief=False) as run,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        begun = pool.submit(run.begin)
+        with pytest.raises(TimeoutError):
+            begun.result(0.2)
+        _begin(tmp_path)
+        begun.result(30)
 
 
 def test_files_and_unwritable_places_are_refused(tmp_path):
