@@ -88,7 +88,7 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
     prefix, _, data_dir = str(source).partition(":")
     if prefix == TFDS:
         return _load_tfds(task, split, data_dir or None)
-    path = Path(source) / task.files[split].path
+    path = Path(source).expanduser() / task.files[split].path
     if not path.is_file():
         raise InputError(
             f"{path} does not exist. --glue_dir must hold GLUE's own layout "
@@ -101,7 +101,7 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
 def has_split(task: GlueTask, split: str, source: str | Path) -> bool:
     """Whether a split can be read; test files are often not there."""
     prefix = str(source).partition(":")[0]
-    return prefix == TFDS or (Path(source) / task.files[split].path).is_file()
+    return prefix == TFDS or (Path(source).expanduser() / task.files[split].path).is_file()
 
 
 def read_glue_file(task: GlueTask, split: str, path: str | Path) -> GlueExamples:

@@ -79,7 +79,7 @@ def load_squad(version: str, split: str, source: str | Path) -> SquadDataset:
     prefix, _, data_dir = str(source).partition(":")
     if prefix == TFDS:
         return _load_tfds(version, split, data_dir or None)
-    path = Path(source) / f"{split}-{version}.json"
+    path = Path(source).expanduser() / f"{split}-{version}.json"
     if not path.is_file():
         raise InputError(
             f"{path} does not exist. --squad_dir must hold SQuAD's own files "

@@ -1,5 +1,6 @@
 """TensorFlow Datasets, an optional package, with its problems in words."""
 
+import os
 from typing import Any
 
 from etd_tf.errors import InputError
@@ -35,7 +36,7 @@ def load_tfds(
     Args:
         name: The dataset.
         split: Its name there.
-        data_dir: Where datasets are kept; None for the package's own place.
+        data_dir: Where datasets are kept, `~` allowed; None for the package's own place.
         flag: The flag that asked for it.
         files: What its directory could hold instead.
 
@@ -46,8 +47,9 @@ def load_tfds(
         InputError: The package is missing, or cannot provide the dataset.
     """
     tfds = import_tfds(f"--{flag}=tfds")
+    folder = None if data_dir is None else os.path.expanduser(data_dir)
     try:
-        dataset, info = tfds.load(name, split=split, data_dir=data_dir, with_info=True)
+        dataset, info = tfds.load(name, split=split, data_dir=folder, with_info=True)
     except Exception as error:  # download and preparation fail with many types
         raise InputError(
             f"TensorFlow Datasets cannot provide {name}: {error}. "

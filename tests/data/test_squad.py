@@ -134,8 +134,9 @@ def test_tfds_is_asked_for_the_right_split(monkeypatch):
 
     monkeypatch.setattr(tfds, "load", load)
     monkeypatch.setattr(tfds, "as_numpy", lambda rows: rows)
-    dataset = load_squad("v2.0", "dev", "tfds:/data")
-    assert asked == {"name": "squad/v2.0", "split": "validation", "data_dir": "/data"}
+    monkeypatch.setenv("HOME", "/data")
+    dataset = load_squad("v2.0", "dev", "tfds:~/sets")
+    assert asked == {"name": "squad/v2.0", "split": "validation", "data_dir": "/data/sets"}
     assert dataset.questions[0].answers == (("cat", 2),)
     features = tfds.builder("squad/v2.0").info.features
     assert {"id", "title", "context", "question", "answers", "is_impossible"} <= set(features)

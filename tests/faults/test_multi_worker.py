@@ -18,7 +18,7 @@ from etd_tf.cli.distill import COMMAND
 from etd_tf.distillation.metrics_log import read_metrics
 from tests.faults.processes import make_folder
 from tests.helpers import REPOSITORY
-from tests.jobs.tiny_job import job_flags
+from tests.jobs.tiny_job import job_flags, write_text
 
 PATIENCE_SECONDS = 300.0
 # Without dropout, whose masks differ with the number of replicas.
@@ -108,6 +108,23 @@ def test_two_workers_train_like_one_process(tmp_path):
     assert names == {path.name for path in alone.iterdir()}
     for split in ("train", "validation"):
         assert len(list((cluster.out / "tensorboard" / split).iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_chief_that_dies_before_training_does_not_leave_the_others_waiting(tmp_path):
+    folder = make_folder(tmp_path)
+    write_text(folder / "text.txt", documents=20_000)  # scoring takes long enough to be hit
+    cluster = Cluster(folder, importance_examples=100_000)
+    workers = cluster.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while "Scoring units" not in cluster.log(0):
+        assert time.monotonic() < deadline
+        assert all(worker.poll() is None for worker in workers), cluster.log(0) + cluster.log(1)
+        time.sleep(0.005)
+    workers[0].kill()
+    assert cluster.end(workers) == [-signal.SIGKILL, 1]
+    assert "etd_distill: Another of the 2 workers is gone" in cluster.log(1)
+    assert "Traceback" not in cluster.log(1)
 
 
 @pytest.mark.slow
