@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 Turn = Callable[[], object]
 Maker = Callable[[], tuple[Turn, float]]
@@ -27,11 +28,13 @@ class Result:
     Attributes:
         seconds: Median of a turn.
         gigabytes: Peak memory of its process.
+        own_gigabytes: What of it came on top of libraries and models.
         flops: Operations of a turn, as its maker counts them.
     """
 
     seconds: float
     gigabytes: float
+    own_gigabytes: float
     flops: float
 
 
@@ -56,18 +59,18 @@ def contest(makers: Mapping[str, Maker], options: argparse.Namespace) -> dict[st
     workers = {name: _start(name) for name in names}
     flops = {name: float(_line(worker, name)) for name, worker in workers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in workers}
-    memory: dict[str, float] = {}
+    memory: dict[str, tuple[float, float]] = {}
     for _ in range(options.rounds):
         for name, worker in workers.items():
             worker.stdin.write(f"{options.steps}\n")
             worker.stdin.flush()
-            elapsed, peak = map(float, _line(worker, name).split())
+            elapsed, peak, own = map(float, _line(worker, name).split())
             seconds[name].append(elapsed / options.steps)
-            memory[name] = peak
+            memory[name] = peak, own
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    return {n: Result(statistics.median(seconds[n]), memory[n], flops[n]) for n in names}
+    return {n: Result(statistics.median(seconds[n]), *memory[n], flops[n]) for n in names}
 
 
 def gemm() -> tuple[Turn, float]:
@@ -93,7 +96,7 @@ def print_results(results: Mapping[str, Result], *, items: int, unit: str) -> No
         rate = items / result.seconds
         print(
             f"  {name:<34} {1e3 * result.seconds:8.1f} ms {rate:10,.0f} {unit}/s"
-            f" {result.gigabytes:6.2f} GB peak"
+            f" {result.gigabytes:6.2f} GB peak, {result.own_gigabytes:.2f} by the steps"
         )
 
 
@@ -111,8 +114,9 @@ def against_torch(
 
 
 def _serve(maker: Maker) -> None:
-    """Answers each line on stdin with the seconds of that many turns, and the peak memory."""
+    """Answers each line on stdin with the seconds of that many turns, and memory."""
     turn, flops = maker()
+    before = _resident_gigabytes()
     turn()
     turn()
     print(f"#{flops}", flush=True)
@@ -121,8 +125,13 @@ def _serve(maker: Maker) -> None:
         for _ in range(int(line)):
             turn()
         elapsed = time.perf_counter() - started
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(f"#{elapsed} {memory}", flush=True)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f"#{elapsed} {peak} {peak - before}", flush=True)
+
+
+def _resident_gigabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e9
 
 
 def _start(name: str) -> "subprocess.Popen[str]":

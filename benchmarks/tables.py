@@ -12,7 +12,8 @@ from typing import Any
 
 HEADER = (
     *("loss", "student", "arm", "seeds", "steps", "final held-out loss"),
-    *("reaches the random arm's at", "reaches ETD-Impt's at", "zero-shot STS-B"),
+    *("reaches the random arm's at", "reaches ETD-Rand's at", "reaches ETD-Impt's at"),
+    "zero-shot STS-B",
 )
 PROBE = "sts-probe"
 
@@ -31,7 +32,8 @@ def rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             f"{cell['steps']:,}",
             loss,
             _reached(cell),
-            _reached_plain(cell, comparison["cells"]),
+            _reached_after(cell, comparison["cells"], "rand"),
+            _reached_after(cell, comparison["cells"], "impt"),
             _probe(cell),
         )
 
@@ -44,13 +46,15 @@ def _reached(cell: Mapping[str, Any]) -> str:
     return ", ".join(costs)
 
 
-def _reached_plain(cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
-    """Share of the steps after which an arm is, on average, where plain ETD-Impt ends."""
-    if not cell["arm"].startswith("impt-"):
+def _reached_after(
+    cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], baseline: str
+) -> str:
+    """Share of the steps after which an arm is, on average, where a baseline's ends."""
+    if not cell["arm"].startswith("impt") or cell["arm"] == baseline:
         return ""
     same = ("loss", "student", "seeds")
     for other in cells:
-        if other["arm"] == "impt" and all(other[key] == cell[key] for key in same):
+        if other["arm"] == baseline and all(other[key] == cell[key] for key in same):
             points = [point for point in cell["curve"] if point["mean"] is not None]
             steps = [p["step"] for p in points if p["mean"] <= other["final_loss"]]
             return f"{100 * min(steps) / cell['steps']:.1f} %" if steps else "never"
@@ -115,7 +119,7 @@ def main() -> None:
         comparison = json.loads(Path(name).read_text(encoding="utf-8"))
         print(f"\n{name}: {comparison['title']}\n")
         print_table(HEADER, rows(comparison))
-        if set(comparison["cells"][0]["downstream"]) - {PROBE}:
+        if any(set(cell["downstream"]) - {PROBE} for cell in comparison["cells"]):
             print()
             header, *body = fine_tuned(comparison)
             print_table(header, body)
