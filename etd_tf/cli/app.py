@@ -17,7 +17,10 @@ from etd_tf.errors import DivergenceError, EtdError, InputError, Interrupted
 
 EXIT_FAILURE, EXIT_INPUT_ERROR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# What the system says of a path that is the user's to mend.
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 _HELP_WIDTH = 96
+_LONGEST_PATH = 200  # characters of it that a message repeats
 _HELP_FLAGS = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -152,12 +155,23 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")
         return 128 + int(signum)
     except Exception as error:
-        # By its text, as safetensors and TensorFlow have error types of their own for it.
-        if not any(os.strerror(number) in str(error) for number in _FULL):
+        if (ending := _system_error(error)) is None:
             raise
-        problem = f"{str(error).splitlines()[0]}. Free some space and run the same command again."
-        return _fail(command, problem, EXIT_FAILURE)
+        return _fail(command, *ending)
     return 0
+
+
+def _system_error(error: Exception) -> tuple[str, int] | None:
+    """Message and exit status where the system refused something; None for a bug."""
+    # By its text, as safetensors and TensorFlow have error types of their own for it.
+    if any(os.strerror(number) in str(error) for number in _FULL):
+        told = str(error).splitlines()[0]
+        return f"{told}. Free some space and run the same command again.", EXIT_FAILURE
+    if isinstance(error, OSError) and error.filename and error.errno in _UNUSABLE:
+        path = str(error.filename)
+        shown = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
+        return f"{error.strerror}: {shown}. Pass a path that can be used.", EXIT_INPUT_ERROR
+    return None
 
 
 def _import_tensorflow() -> None:

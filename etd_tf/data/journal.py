@@ -165,12 +165,15 @@ class Journal:
 
     def _is_whole(self, summary: ShardSummary) -> bool:
         path = self.directory / str(summary.name)
-        return (
-            path.name == summary.name  # in this directory
-            and path.is_file()
-            and path.stat().st_size == summary.bytes
-            and index_path_of(path).is_file()
-        )
+        try:
+            return (
+                path.name == summary.name  # in this directory
+                and path.is_file()
+                and path.stat().st_size == summary.bytes
+                and index_path_of(path).is_file()
+            )
+        except OSError:  # a name that no file can have
+            return False
 
     def _changes(self, earlier: Mapping[str, Any]) -> str:
         """Names the entries in which two identities differ."""

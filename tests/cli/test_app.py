@@ -69,6 +69,8 @@ def _raising(error):
         (Interrupted(signal.SIGTERM, "Saved."), 143, "try_it: interrupted. Saved.\n"),
         (KeyboardInterrupt(), 130, "try_it: interrupted.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, "Free some space and run"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "denied: /x. Pass a path"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "too long: aaa"),
         (RuntimeError("I/O error: No space left on device (os error 28)\nat ..."), 1, "Free some"),
         (WorkerLostError("Gone."), 1, "try_it: Gone.\n"),
     ],

@@ -181,6 +181,27 @@ def test_a_damaged_journal_is_no_preparation_of_ours(tmp_path, corpus, state):
         prepare(corpus, tmp_path / "out")
 
 
+def test_a_journal_with_impossible_names_counts_for_nothing(tmp_path, corpus, monkeypatch):
+    prepare(corpus, tmp_path / "whole")
+    original, written = preparation.write_shard, []
+
+    def write_one(path, *args, **keys):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        return original(path, *args, **keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "write_shard", write_one)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(corpus, tmp_path / "out")
+    journal = tmp_path / "out" / "partial-manifest.json"
+    assert written[0] in journal.read_text()
+    journal.write_text(journal.read_text().replace(written[0], "a" * 300))
+    prepare(corpus, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_finished_records_are_kept_unless_overwritten(tmp_path, corpus):
     prepare(corpus, tmp_path / "out")
     before = contents(tmp_path / "out")
