@@ -116,7 +116,7 @@ def against_torch(
 def _serve(maker: Maker) -> None:
     """Answers each line on stdin with the seconds of that many turns, and memory."""
     turn, flops = maker()
-    before = _resident_gigabytes()
+    before = resident_gigabytes()
     turn()
     turn()
     print(f"#{flops}", flush=True)
@@ -129,7 +129,8 @@ def _serve(maker: Maker) -> None:
         print(f"#{elapsed} {peak} {peak - before}", flush=True)
 
 
-def _resident_gigabytes() -> float:
+def resident_gigabytes() -> float:
+    """Memory that this process has now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 1e9
 

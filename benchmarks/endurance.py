@@ -19,6 +19,7 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
+from contest import resident_gigabytes
 
 from etd_tf import losses
 from etd_tf.checkpoints import Checkpoint
@@ -49,12 +50,6 @@ def write_text(path: Path) -> None:
     path.write_text("\n\n".join(lines), encoding="utf-8")
 
 
-def memory() -> float:
-    """Resident megabytes of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 class Watcher:
     """Prints a line at each evaluation, and keeps its numbers."""
 
@@ -67,7 +62,7 @@ class Watcher:
         """Notes and prints what there is after a step."""
         files = len(os.listdir("/proc/self/fd"))
         kept = len(list(self._checkpoints.glob("step-*"))) if self._checkpoints.is_dir() else 0
-        self.rows.append((step, memory(), files))
+        self.rows.append((step, 1e3 * resident_gigabytes(), files))
         seconds = time.monotonic() - self._started
         print(
             f"{step:>8} {self.rows[-1][1]:10.1f} MB {files:6} files {kept:4} kept {seconds:8.0f} s"

@@ -1,6 +1,5 @@
 """`bin/etd_compare`: differently initialised students side by side."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,8 +154,8 @@ def _downstream_options(values: flags.FlagValues) -> "DownstreamOptions":
     _check_downstream_flags(values)
     return DownstreamOptions(
         tasks=tuple(values.tasks),
-        glue_dir=os.path.expanduser(values.glue_dir or ""),
-        squad_dir=os.path.expanduser(values.squad_dir or ""),
+        glue_dir=values.glue_dir or "",
+        squad_dir=values.squad_dir or "",
         squad_epochs=values.squad_epochs,
         finetune=FinetuneOptions(
             learning_rates=shared.numbers(values, "finetune_learning_rates", float),

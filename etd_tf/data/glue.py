@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from etd_tf.data.glue_tasks import MAX_SCORE, MIN_SCORE, GlueTask
-from etd_tf.data.tfds import load_tfds
+from etd_tf.data.tfds import load_tfds, parse_source
 from etd_tf.errors import InputError
 from etd_tf.types import Array, IntArray
 
-TFDS = "tfds"
 _BOM = b"\xef\xbb\xbf"
 _MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
@@ -85,10 +84,10 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
     """
     if split not in task.files:
         raise InputError(f"{task.title} has no split {split!r}. Splits: {', '.join(task.files)}.")
-    prefix, _, data_dir = str(source).partition(":")
-    if prefix == TFDS:
-        return _load_tfds(task, split, data_dir or None)
-    path = Path(source).expanduser() / task.files[split].path
+    is_tfds, folder = parse_source(source)
+    if is_tfds:
+        return _load_tfds(task, split, folder)
+    path = Path(folder) / task.files[split].path
     if not path.is_file():
         raise InputError(
             f"{path} does not exist. --glue_dir must hold GLUE's own layout "
@@ -100,8 +99,8 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
 
 def has_split(task: GlueTask, split: str, source: str | Path) -> bool:
     """Whether a split can be read; test files are often not there."""
-    prefix = str(source).partition(":")[0]
-    return prefix == TFDS or (Path(source).expanduser() / task.files[split].path).is_file()
+    is_tfds, folder = parse_source(source)
+    return is_tfds or (Path(folder) / task.files[split].path).is_file()
 
 
 def read_glue_file(task: GlueTask, split: str, path: str | Path) -> GlueExamples:
@@ -215,7 +214,7 @@ def _label(task: GlueTask, text: str, where: str) -> float:
     return score
 
 
-def _load_tfds(task: GlueTask, split: str, data_dir: str | None) -> GlueExamples:
+def _load_tfds(task: GlueTask, split: str, data_dir: str) -> GlueExamples:
     rows, info = load_tfds(
         f"glue/{task.name}", task.files[split].tfds, data_dir, flag="glue_dir", files="TSV"
     )

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from etd_tf.data.glue import TFDS
-from etd_tf.data.tfds import load_tfds
+from etd_tf.data.tfds import load_tfds, parse_source
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import read_json_object
 
@@ -76,10 +75,10 @@ def load_squad(version: str, split: str, source: str | Path) -> SquadDataset:
             f"There is no SQuAD {version} {split}. Versions: {', '.join(SQUAD_VERSIONS)}; "
             f"splits: {', '.join(SQUAD_SPLITS)}."
         )
-    prefix, _, data_dir = str(source).partition(":")
-    if prefix == TFDS:
-        return _load_tfds(version, split, data_dir or None)
-    path = Path(source).expanduser() / f"{split}-{version}.json"
+    is_tfds, folder = parse_source(source)
+    if is_tfds:
+        return _load_tfds(version, split, folder)
+    path = Path(folder) / f"{split}-{version}.json"
     if not path.is_file():
         raise InputError(
             f"{path} does not exist. --squad_dir must hold SQuAD's own files "
@@ -177,7 +176,7 @@ class _Reader:
         return value
 
 
-def _load_tfds(version: str, split: str, data_dir: str | None) -> SquadDataset:
+def _load_tfds(version: str, split: str, data_dir: str) -> SquadDataset:
     name = f"squad/{version}"
     rows, _ = load_tfds(name, SQUAD_SPLITS[split], data_dir, flag="squad_dir", files="JSON")
     return squad_from_tfds(rows, version)

@@ -1,9 +1,26 @@
 """TensorFlow Datasets, an optional package, with its problems in words."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
+
+_PREFIX = "tfds"
+
+
+def parse_source(source: str | Path) -> tuple[bool, str]:
+    """Reads where a dataset is: a directory, or `tfds` or `tfds:DATA_DIR`; `~` is the home.
+
+    Args:
+        source: What `--glue_dir` and `--squad_dir` take.
+
+    Returns:
+        Whether it is TensorFlow Datasets, and the directory; empty for the package's own.
+    """
+    prefix, _, data_dir = str(source).partition(":")
+    is_tfds = prefix == _PREFIX
+    return is_tfds, os.path.expanduser(data_dir if is_tfds else source)
 
 
 def import_tfds(purpose: str) -> Any:
@@ -28,15 +45,13 @@ def import_tfds(purpose: str) -> Any:
     return tensorflow_datasets
 
 
-def load_tfds(
-    name: str, split: str, data_dir: str | None, *, flag: str, files: str
-) -> tuple[Any, Any]:
+def load_tfds(name: str, split: str, data_dir: str, *, flag: str, files: str) -> tuple[Any, Any]:
     """Loads one split, downloading what is missing.
 
     Args:
         name: The dataset.
         split: Its name there.
-        data_dir: Where datasets are kept, `~` allowed; None for the package's own place.
+        data_dir: Where datasets are kept; empty for the package's own place.
         flag: The flag that asked for it.
         files: What its directory could hold instead.
 
@@ -47,9 +62,8 @@ def load_tfds(
         InputError: The package is missing, or cannot provide the dataset.
     """
     tfds = import_tfds(f"--{flag}=tfds")
-    folder = None if data_dir is None else os.path.expanduser(data_dir)
     try:
-        dataset, info = tfds.load(name, split=split, data_dir=folder, with_info=True)
+        dataset, info = tfds.load(name, split=split, data_dir=data_dir or None, with_info=True)
     except Exception as error:  # download and preparation fail with many types
         raise InputError(
             f"TensorFlow Datasets cannot provide {name}: {error}. "

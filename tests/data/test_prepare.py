@@ -115,10 +115,9 @@ def test_bytes_do_not_depend_on_blocks_or_place(tmp_path, corpus, monkeypatch, b
     assert first == second
 
 
-@pytest.mark.parametrize("survivors", [0, 1, 3])
-def test_a_killed_preparation_goes_on_after_the_last_file(tmp_path, corpus, monkeypatch, survivors):
-    prepare(corpus, tmp_path / "whole")
-    original, written = preparation.write_shard, []
+def _write_some(written, survivors):
+    """`write_shard`, noting names, until a process dies inside of a file."""
+    original = preparation.write_shard
 
     def write_then_die(path, *args, **keys):
         if len(written) == survivors:
@@ -127,7 +126,14 @@ def test_a_killed_preparation_goes_on_after_the_last_file(tmp_path, corpus, monk
         written.append(path.name)
         return original(path, *args, **keys)
 
-    monkeypatch.setattr(preparation, "write_shard", write_then_die)
+    return write_then_die
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 3])
+def test_a_killed_preparation_goes_on_after_the_last_file(tmp_path, corpus, monkeypatch, survivors):
+    prepare(corpus, tmp_path / "whole")
+    original, written = preparation.write_shard, []
+    monkeypatch.setattr(preparation, "write_shard", _write_some(written, survivors))
     with pytest.raises(KeyboardInterrupt):
         prepare(corpus, tmp_path / "out")
     with pytest.raises(InputError, match="Run the same etd_prepare command again"):
@@ -183,16 +189,9 @@ def test_a_damaged_journal_is_no_preparation_of_ours(tmp_path, corpus, state):
 
 def test_a_journal_with_impossible_names_counts_for_nothing(tmp_path, corpus, monkeypatch):
     prepare(corpus, tmp_path / "whole")
-    original, written = preparation.write_shard, []
-
-    def write_one(path, *args, **keys):
-        if written:
-            raise KeyboardInterrupt
-        written.append(path.name)
-        return original(path, *args, **keys)
-
+    written = []
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "write_shard", write_one)
+        patch.setattr(preparation, "write_shard", _write_some(written, survivors=1))
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "out")
     journal = tmp_path / "out" / "partial-manifest.json"
