@@ -5,6 +5,8 @@ the first line names the columns except in CoLA's train and dev files.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,6 +59,12 @@ class GlueExamples:
                 f"Use {' or '.join(self.task.evaluation_splits) or 'another task'}."
             )
         return self.labels
+
+    def fingerprint(self) -> str:
+        """SHA-256 of texts, labels and numbers; the same from files and from TFDS."""
+        labels = None if self.labels is None else self.labels.tolist()
+        content = (self.task.name, self.split, self.texts, labels, self.indices.tolist())
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def take(self, rows: IntArray) -> "GlueExamples":
         """Returns the examples at the given positions, in that order."""

@@ -4,6 +4,8 @@ Source: Rajpurkar et al. 2016 (arXiv 1606.05250) and 2018 (arXiv 1806.03822).
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,12 @@ class SquadDataset:
     contexts: tuple[str, ...]
     articles: tuple[int, ...]
     questions: tuple[SquadQuestion, ...]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of paragraphs, questions and answers."""
+        questions = [dataclasses.astuple(question) for question in self.questions]
+        content = (self.version, self.contexts, self.articles, questions)
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def take(self, questions: Iterable[SquadQuestion]) -> "SquadDataset":
         """Returns the dataset with some of its questions only."""

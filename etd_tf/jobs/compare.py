@@ -13,9 +13,10 @@ from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import DivergenceError
 from etd_tf.jobs.compare_arm import load_run, run_arms
 from etd_tf.jobs.compare_arms import ARMS
+from etd_tf.jobs.compare_directory import begin_study, open_study
 from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
-from etd_tf.jobs.compare_study import Study, begin_study, open_study
-from etd_tf.jobs.compare_tasks import check_downstream
+from etd_tf.jobs.compare_study import Study
+from etd_tf.jobs.compare_tasks import fingerprint_tasks
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.progress import track
 from etd_tf.reporting import describe_machine, model_facts
@@ -40,10 +41,10 @@ def run_comparison(options: CompareOptions) -> Comparison:
         Interrupted: A signal ended the work; the same call continues it.
     """
     folder = options.base.output_dir.expanduser()
-    check_downstream(options.downstream)
+    task_data = fingerprint_tasks(options.downstream)
     with open_study(folder, options.base.settings):
-        study = Study.prepare(options, folder)
-        begin_study(folder, options.base.settings)
+        study = Study.prepare(options, folder, task_data)
+        begin_study(folder, options.base.settings, study.identity())
         comparison = _Runs(study).finish()
     if comparison.failures:
         raise DivergenceError(

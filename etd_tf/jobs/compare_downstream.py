@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
 
 SCORES_FILE = "downstream.json"
+_TEACHER = "teacher"
 _LENGTH = 128
 
 
@@ -55,34 +57,44 @@ def teacher_scores(study: Study) -> dict[str, float]:
     """
     if STS_PROBE not in study.options.downstream.tasks:
         return {}
-    path = study.folder / "teacher.json"
-    known = read_json_object(path) if path.exists() else {}
-    if STS_PROBE not in known:
-        known[STS_PROBE] = _probe(study.options.downstream, study.teacher)
-        write_atomically(path, json.dumps(known, indent=2) + "\n")
-    return {STS_PROBE: float(known[STS_PROBE])}
+    return {
+        STS_PROBE: _known_score(
+            *(study, study.folder / "teacher.json", STS_PROBE, _TEACHER),
+            lambda: _probe(study.options.downstream, study.teacher),
+        )
+    }
 
 
 def _score(study: Study, spec: RunSpec, task: str, step: int) -> float:
-    """A score, measured now unless it is known under the same settings."""
-    run_dir, options = study.folder / spec.folder, study.options.downstream
-    path = run_dir / SCORES_FILE
+    run_dir = study.folder / spec.folder
+    return _known_score(
+        *(study, run_dir / SCORES_FILE, task, str(step)),
+        lambda: _measure(study.options.downstream, task, student_folder(run_dir, step)),
+    )
+
+
+def _known_score(
+    study: Study, path: Path, task: str, model: str, measure: Callable[[], float]
+) -> float:
+    """A score out of a file, measured now unless it is there under the same settings."""
     known: dict[str, Any] = read_json_object(path) if path.exists() else {}
-    scores, settings = known.setdefault(task, {}), _settings(options, task)
-    entry = scores.get(str(step))
+    scores, settings = known.get(task), _settings(study, task)
+    if not isinstance(scores, dict):
+        scores = known[task] = {}
+    entry = scores.get(model)
     if not isinstance(entry, dict) or entry.get("settings") != settings:
-        score = _measure(options, task, student_folder(run_dir, step))
-        entry = scores[str(step)] = {"score": score, "settings": settings}
+        entry = scores[model] = {"score": measure(), "settings": settings}
         write_atomically(path, json.dumps(known, indent=2) + "\n")
     return float(entry["score"])
 
 
-def _settings(options: DownstreamOptions, task: str) -> dict[str, Any]:
-    """What a score depends on besides student and data, as JSON reads it back."""
-    if task == STS_PROBE:
-        return {}
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options.finetuning(task))))
-    return values
+def _settings(study: Study, task: str) -> dict[str, Any]:
+    """What a score depends on besides the model, as JSON reads it back."""
+    values: dict[str, Any] = {"data": study.task_data[task]}
+    if task != STS_PROBE:
+        values |= dataclasses.asdict(study.options.downstream.finetuning(task))
+    found: dict[str, Any] = json.loads(json.dumps(values))
+    return found
 
 
 def _measure(options: DownstreamOptions, task: str, folder: Path) -> float:

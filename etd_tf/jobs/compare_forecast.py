@@ -5,8 +5,9 @@ import dataclasses
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.compare_arm import RESULT_FILE
 from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_study import check_comparison, check_study
-from etd_tf.jobs.compare_tasks import check_downstream
+from etd_tf.jobs.compare_directory import check_study
+from etd_tf.jobs.compare_study import check_comparison
+from etd_tf.jobs.compare_tasks import fingerprint_tasks
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.cost import STEP_EFFICIENCY, measure_gemm_rate
 from etd_tf.jobs.extraction_costs import compensation_flops, scores_flops
@@ -64,7 +65,7 @@ def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
     """
     folder = options.base.output_dir.expanduser()
     check_study(folder, options.base.settings)
-    check_downstream(options.downstream)
+    fingerprint_tasks(options.downstream)  # only for its checks
     teacher, configs = check_comparison(options)
     missing = {
         spec: config

@@ -1,106 +1,28 @@
-"""What all runs of a comparison share: its directory, teacher, text and scores."""
+"""What all runs of a comparison share: teacher, text, scores and task data."""
 
-import contextlib
 import dataclasses
-import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.data.records import VALIDATION, RecordSet
-from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.distillation.strategy import make_strategy
 from etd_tf.errors import InputError
 from etd_tf.extraction import UnitScores
-from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec, student_name
-from etd_tf.jobs.directories import check_is_directory, open_directory
 from etd_tf.jobs.distill import check_models
-from etd_tf.jobs.inputs import check_corpus, prepare_corpus, with_tokenizer
+from etd_tf.jobs.inputs import check_corpus, prepare_corpus, records_identity, with_tokenizer
 from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import make_scores
-from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.modeling.config import BertConfig
 
-STUDY_FILE = "study.json"
 _SCORES = "scores"
 SCORING_SEED = 0
 """Seed of scoring, which all runs share."""
-# Flags that add runs or scores to a comparison, or change nothing in its numbers.
-_FREE = frozenset(
-    {
-        *("losses", "students", "arms", "seeds", "together"),
-        *("tasks", "glue_dir", "squad_dir", "squad_epochs", "finetune_at"),
-        *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
-        *("output_dir", "cache_dir"),
-        *(FREE_OPTIONS - {"evaluate_at"}),
-    }
-)
-
-
-def open_study(
-    folder: Path, settings: Mapping[str, str]
-) -> contextlib.AbstractContextManager[None]:
-    """Takes hold of a comparison's directory, to begin it, continue it or add to it.
-
-    Args:
-        folder: The directory; made if missing, and removed if nothing was begun in it.
-        settings: Flag values by name.
-
-    Returns:
-        Holds the directory until its block ends.
-
-    Raises:
-        InputError: It holds something else, or a comparison with other settings; another
-            process works in it, or it cannot be written.
-    """
-    return open_directory(folder, functools.partial(check_study, folder, settings))
-
-
-def begin_study(folder: Path, settings: Mapping[str, str]) -> None:
-    """Notes the settings; called when the work is known to be possible.
-
-    Args:
-        folder: The opened directory.
-        settings: Flag values by name.
-    """
-    fixed = {name: value for name, value in settings.items() if name not in _FREE}
-    write_atomically(folder / STUDY_FILE, json.dumps(fixed, indent=2) + "\n")
-
-
-def check_study(folder: Path, settings: Mapping[str, str]) -> None:
-    """Checks that a directory is new, or holds a comparison with the same settings.
-
-    Args:
-        folder: The directory; it need not exist.
-        settings: Flag values by name; those that only add runs may differ.
-
-    Raises:
-        InputError: It does not.
-    """
-    check_is_directory(folder)
-    path = folder / STUDY_FILE
-    if not path.exists():
-        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise InputError(
-                f"--output_dir={folder} holds files that no run of etd_compare made. Choose an "
-                "empty or new directory."
-            )
-        return
-    stored = read_json_object(path)
-    changed = [
-        f"--{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
-        for name in sorted({*stored, *settings} - _FREE)
-        if stored.get(name, "") != settings.get(name, "")
-    ]
-    if changed:
-        raise InputError(
-            f"{folder} holds a comparison with other settings: {'; '.join(changed)}. Arms can only "
-            "be compared under equal ones: choose another --output_dir."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +36,7 @@ class Study:
         configs: The student's configuration of each run.
         records: The text.
         strategy: Where the runs train.
+        task_data: Fingerprint of each downstream task's data.
     """
 
     options: CompareOptions
@@ -122,14 +45,18 @@ class Study:
     configs: Mapping[RunSpec, BertConfig]
     records: RecordSet
     strategy: tf.distribute.Strategy
+    task_data: Mapping[str, str]
 
     @classmethod
-    def prepare(cls, options: CompareOptions, folder: Path) -> "Study":
+    def prepare(
+        cls, options: CompareOptions, folder: Path, task_data: Mapping[str, str]
+    ) -> "Study":
         """Loads the teacher, checks every run against it, and prepares the text.
 
         Args:
             options: The settings.
             folder: The comparison's directory.
+            task_data: Fingerprint of each downstream task's data.
 
         Returns:
             The study.
@@ -148,7 +75,14 @@ class Study:
             )
         for spec in configs:
             options.distill_options(spec, folder).resolve_masking(records)  # only for its checks
-        return cls(options, folder, teacher, configs, records, strategy)
+        return cls(options, folder, teacher, configs, records, strategy, task_data)
+
+    def identity(self) -> dict[str, Any]:
+        """What the names in the flags stood for when the runs were made, as JSON values."""
+        return {
+            "teacher": self.teacher.fingerprint(),
+            "text": records_identity(self.records),
+        }
 
     def scores(self, metric: str) -> tuple[UnitScores, float]:
         """Scores the teacher's units; once for all runs, kept on disk.

@@ -1,6 +1,8 @@
 """The downstream tasks of a comparison: which, trained how, on which data."""
 
 import dataclasses
+import hashlib
+from collections.abc import Iterator
 
 from etd_tf.data.glue import load_glue
 from etd_tf.data.glue_tasks import glue_task
@@ -63,22 +65,34 @@ def _data_flag(task: str) -> str:
     return "squad_dir" if task.startswith("squad/") else "glue_dir"
 
 
-def check_downstream(options: DownstreamOptions) -> None:
-    """Reads the tasks' labelled data, so that what is missing shows at once.
+def fingerprint_tasks(options: DownstreamOptions) -> dict[str, str]:
+    """Reads the tasks' labelled data, so that what is missing or another shows at once.
+
+    Args:
+        options: The tasks.
+
+    Returns:
+        By task a SHA-256 of its data.
 
     Raises:
         InputError: A task is unknown, or its data cannot be read.
     """
-    for task in options.tasks:
-        family, _, name = task.partition("/")
-        if family == "squad":
-            for split in SQUAD_SPLITS:
-                load_squad(name, split, options.squad_dir)
-            continue
-        known = glue_task("stsb" if task == STS_PROBE else name)
-        training = () if task == STS_PROBE else ("train",)
-        for split in (*training, *known.evaluation_splits):
-            load_glue(known, split, options.glue_dir)
+    return {
+        task: hashlib.sha256("".join(_split_fingerprints(options, task)).encode()).hexdigest()
+        for task in options.tasks
+    }
+
+
+def _split_fingerprints(options: DownstreamOptions, task: str) -> Iterator[str]:
+    family, _, name = task.partition("/")
+    if family == "squad":
+        for split in SQUAD_SPLITS:
+            yield load_squad(name, split, options.squad_dir).fingerprint()
+        return
+    known = glue_task("stsb" if task == STS_PROBE else name)
+    training = () if task == STS_PROBE else ("train",)
+    for split in (*training, *known.evaluation_splits):
+        yield load_glue(known, split, options.glue_dir).fingerprint()
 
 
 def task_metric(task: str) -> str:

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from etd_tf.checkpoints import load_checkpoint
+from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.evaluation.finetuning import FinetuneOptions
@@ -23,6 +24,7 @@ from etd_tf.jobs.compare_types import CompareOptions, parse_student
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
+from tests.helpers import tiny_checkpoint
 from tests.jobs.tiny_job import write_teacher, write_text
 
 STEPS, BATCH, LENGTH, SCORED = 8, 4, 16, 16
@@ -268,6 +270,51 @@ def test_other_settings_are_refused(inputs, study):
     base = dataclasses.replace(options.base, settings={"steps": "9", "arms": "impt"})
     with pytest.raises(InputError, match="--steps was '8' and is now '9'"):
         run_comparison(dataclasses.replace(options, base=base))
+
+
+def change_text(folder):
+    with open(folder / "text.txt", "a", encoding="utf-8") as file:
+        file.write("\n\nThe cat sat on the mat and the dog ran.\n")
+
+
+def change_teacher(folder):
+    save_checkpoint(tiny_checkpoint(seed=1), folder / "teacher", overwrite=True)
+
+
+@pytest.mark.parametrize(("change", "what"), [(change_text, "text"), (change_teacher, "teacher")])
+def test_other_files_of_the_same_names_are_refused(inputs, study, tmp_path, change, what):
+    copies, out = tmp_path / "inputs", tmp_path / "out"
+    copies.mkdir()
+    shutil.copytree(inputs / "teacher", copies / "teacher")
+    shutil.copy(inputs / "text.txt", copies)
+    shutil.copytree(study[0].base.output_dir, out)
+    options = options_for(copies, out)
+    assert run_comparison(options).runs == tuple(
+        dataclasses.replace(run, downstream={}) for run in study[1].runs
+    )
+    before = (out / "study.json").read_bytes()
+    change(copies)
+    with pytest.raises(InputError, match=f"with another {what} than the same flags name now"):
+        run_comparison(options)
+    assert (out / "study.json").read_bytes() == before
+
+
+def test_other_task_data_scores_again(inputs, study, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(study[0].base.output_dir, out)
+    shutil.copytree(inputs / "glue", tmp_path / "glue")
+    options = options_for(
+        inputs, out, downstream=DownstreamOptions(("sts-probe",), str(tmp_path / "glue"))
+    )
+    monkeypatch.setattr("etd_tf.jobs.compare_downstream._probe", lambda *_: 0.125)
+    same = run_comparison(options)  # the same data in another place
+    assert (same.runs, same.teacher_scores) == (study[1].runs, study[1].teacher_scores)
+    dev = tmp_path / "glue" / "STS-B" / "dev.tsv"
+    dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:-1]))
+    other = run_comparison(options)
+    assert other.teacher_scores == {"sts-probe": 0.125}
+    points = [score for run in other.runs for _, score in run.downstream["sts-probe"].points]
+    assert points == [0.125] * 6
 
 
 def test_other_directories_are_refused(inputs, tmp_path):

@@ -1,13 +1,14 @@
 """Tests of a comparison's downstream tasks."""
 
 import dataclasses
+import shutil
 import sys
 
 import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
-from etd_tf.jobs.compare_tasks import DownstreamOptions, check_downstream, task_metric
+from etd_tf.jobs.compare_tasks import DownstreamOptions, fingerprint_tasks, task_metric
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 
 
@@ -56,10 +57,37 @@ def test_missing_data_is_found(task, lost, tmp_path):
     write_squad(tmp_path / "squad")
     glue, squad = str(tmp_path / "glue"), str(tmp_path / "squad")
     options = DownstreamOptions((task,), glue, squad)
-    check_downstream(options)
+    fingerprint_tasks(options)
     (tmp_path / lost).unlink()
     with pytest.raises(InputError, match="does not exist"):
-        check_downstream(options)
+        fingerprint_tasks(options)
+
+
+@pytest.mark.parametrize(
+    ("task", "changed"),
+    [
+        ("sts-probe", "glue/STS-B/dev.tsv"),
+        ("glue/sst2", "glue/SST-2/train.tsv"),
+        ("squad/v1.1", "squad/train-v1.1.json"),
+    ],
+)
+def test_the_fingerprint_is_of_the_content(task, changed, tmp_path):
+    write_stsb(tmp_path / "glue")
+    write_sst2(tmp_path / "glue")
+    write_squad(tmp_path / "squad")
+    shutil.copytree(tmp_path / "glue", tmp_path / "copy/glue")
+    shutil.copytree(tmp_path / "squad", tmp_path / "copy/squad")
+
+    def fingerprint(folder):
+        return fingerprint_tasks(
+            DownstreamOptions((task,), str(folder / "glue"), str(folder / "squad"))
+        )
+
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path / "copy") == before
+    path = tmp_path / "copy" / changed
+    path.write_text(path.read_text().replace("cat", "mat"))
+    assert fingerprint(tmp_path / "copy") != before
 
 
 if __name__ == "__main__":
