@@ -55,6 +55,7 @@ def run(values: flags.FlagValues) -> None:
     from etd_tf.checkpoints import load_checkpoint
     from etd_tf.export import ExportOptions, export_checkpoint
 
+    _check_nothing_lost(values, targets)
     checkpoint = load_checkpoint(model_source(values.model))
     options = ExportOptions(max_length=values.max_length, quantize=values.quantize)
     for form, target in targets.items():
@@ -79,6 +80,20 @@ def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:
         raise InputError(
             f"{', '.join(taken)} exists already. Choose another --output_dir or pass --overwrite."
         )
+
+
+def _check_nothing_lost(values: flags.FlagValues, targets: dict[str, Path]) -> None:
+    """Refuses to replace the model itself, and what is no earlier export."""
+    from etd_tf.export import holds_export
+    from etd_tf.jobs.directories import check_spares_inputs
+
+    for form, target in targets.items():
+        check_spares_inputs(target, {"model": [model_source(values.model)]})
+        if not holds_export(target, form):
+            raise InputError(
+                f"{target} holds something else than an earlier {form} export, which --overwrite "
+                "would delete. Choose another --output_dir."
+            )
 
 
 def _describe(export: "Export") -> str:

@@ -142,12 +142,8 @@ def finetune(
         **experiment.settings(),
         **dataclasses.asdict(options),
     }
-    record = RunRecord.open(
-        output_dir,
-        settings,
-        overwrite=overwrite,
-        outputs=(MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR),
-    )
+    outputs = (MODEL_DIR, PREDICTIONS_DIR, *((SAVED_MODEL_DIR,) if options.saved_model else ()))
+    record = RunRecord.open(output_dir, settings, overwrite=overwrite, outputs=outputs)
     trainings = _Trainings(checkpoint, experiment, options, record)
     rate = trainings.choose_learning_rate()
     for seed in options.seeds:
@@ -222,15 +218,13 @@ class _Trainings:
         loss = self._train(self._experiment.training_set(), rate, seed, "")
         model = self._tuner_model()
         scores = self._experiment.evaluate(model)
-        directory = self._record.directory
-        if directory is not None and seed == self._options.seeds[0]:
-            self._experiment.write_predictions(model, directory / PREDICTIONS_DIR)
-            self._experiment.save_model(model, directory / MODEL_DIR, overwrite=True)
+        record, experiment = self._record, self._experiment
+        if record.directory is not None and seed == self._options.seeds[0]:
+            experiment.write_predictions(model, record.output(PREDICTIONS_DIR))
+            experiment.save_model(model, record.output(MODEL_DIR), overwrite=True)
             if self._options.saved_model:
-                self._experiment.export_saved_model(
-                    model, directory / SAVED_MODEL_DIR, overwrite=True
-                )
-        self._record.add(Cell(FINAL, rate, seed, loss, time.monotonic() - started, scores))
+                experiment.export_saved_model(model, record.output(SAVED_MODEL_DIR), overwrite=True)
+        record.add(Cell(FINAL, rate, seed, loss, time.monotonic() - started, scores))
 
     def _train(self, data: TrainingSet, rate: float, seed: int, prefix: str) -> float:
         options = self._options

@@ -1,8 +1,9 @@
 """The results file of a fine-tuning run, written after every training."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from absl import logging
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.experiment import Scores
-from etd_tf.files import write_atomically
+from etd_tf.files import remove_path, write_atomically
 from etd_tf.modeling.config import read_json_object
 
 RESULTS_FILE = "results.json"
 SELECTION, FINAL = "selection", "final"
 HELD_OUT = "held_out"
 MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR = "model", "predictions", "saved_model"
+OUTPUTS = (MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR)
+"""What a run may write beside its record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ class RunRecord:
         directory: The run's directory; None keeps the record in memory.
         settings: What defines the run.
         cells: Trainings already done.
+        outputs: Names beside the record that the run writes.
 
     Attributes:
         directory: As given.
@@ -54,10 +58,15 @@ class RunRecord:
     """
 
     def __init__(
-        self, directory: Path | None, settings: Mapping[str, Any], cells: list[Cell]
+        self,
+        directory: Path | None,
+        settings: Mapping[str, Any],
+        cells: list[Cell],
+        outputs: Sequence[str] = (),
     ) -> None:
         self.directory, self.cells = directory, cells
-        self._settings = settings
+        self._settings, self._outputs = settings, tuple(outputs)
+        self._earlier: tuple[str, ...] = ()  # outputs of a run that this one replaces
 
     @classmethod
     def open(
@@ -74,7 +83,7 @@ class RunRecord:
             directory: The directory, or None.
             settings: What defines the run; an earlier one must have the same.
             overwrite: Forget an earlier run.
-            outputs: Names beside the record that the run will write over.
+            outputs: Those of `OUTPUTS` that the run will write.
 
         Returns:
             The record.
@@ -85,18 +94,19 @@ class RunRecord:
         """
         settings = json.loads(json.dumps(settings))  # as it will be read back
         if directory is None:
-            return cls(None, settings, [])
+            return cls(None, settings, [], outputs)
         directory = Path(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
         path = directory / RESULTS_FILE
-        if path.exists() and not overwrite:
-            return cls(directory, settings, _read_cells(path, settings))
-        record = cls(directory, settings, [])
+        cells = _read_cells(path, settings) if path.exists() and not overwrite else []
+        record = cls(directory, settings, cells, outputs)
+        known = _read_outputs(path)
+        _check_nothing_lost(directory, set(outputs) - set(known))
+        record._earlier = () if cells else known
         if not path.exists():  # an earlier run's results stay until there are new ones
-            _check_nothing_lost(directory, outputs)
             record._save(finished=False, outcome={})
         return record
 
@@ -105,14 +115,40 @@ class RunRecord:
         wanted = (phase, learning_rate, seed)
         return next((c for c in self.cells if (c.phase, c.learning_rate, c.seed) == wanted), None)
 
+    def output(self, name: str) -> Path:
+        """Gives a place to write to, of which nothing of a replaced run is left.
+
+        Args:
+            name: One of the run's outputs.
+
+        Returns:
+            Its path.
+
+        Raises:
+            ValueError: The run has no such output, or no directory.
+        """
+        if self.directory is None or name not in self._outputs:
+            raise ValueError(f"This run has no output {name!r}.")
+        self._remove_earlier()
+        return self.directory / name
+
     def add(self, cell: Cell) -> None:
         """Records a training and saves the file."""
+        self._remove_earlier()
         self.cells.append(cell)
         self._save(finished=False, outcome={})
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
         """Saves the outcome and marks the run as finished."""
+        self._remove_earlier()
         self._save(finished=True, outcome=outcome)
+
+    def _remove_earlier(self) -> None:
+        if self.directory is not None and self._earlier:
+            self._save(finished=False, outcome={})  # names them until they are gone
+            for name in self._earlier:
+                remove_path(self.directory / name)
+            self._earlier = ()
 
     def _save(self, *, finished: bool, outcome: Mapping[str, Any]) -> None:
         if self.directory is None:
@@ -121,6 +157,7 @@ class RunRecord:
             **outcome,
             "settings": self._settings,
             "cells": [dataclasses.asdict(cell) for cell in self.cells],
+            "outputs": sorted({*self._outputs, *self._earlier}),
             "finished": finished,
         }
         write_atomically(
@@ -128,13 +165,21 @@ class RunRecord:
         )
 
 
-def _check_nothing_lost(directory: Path, outputs: Sequence[str]) -> None:
+def _read_outputs(path: Path) -> tuple[str, ...]:
+    """Names beside a record that its run wrote; none where it does not say."""
+    with contextlib.suppress(InputError):
+        listed = read_json_object(path).get("outputs")
+        return tuple(name for name in OUTPUTS if isinstance(listed, list) and name in listed)
+    return ()
+
+
+def _check_nothing_lost(directory: Path, outputs: Iterable[str]) -> None:
     """Refuses a directory in which a run's output would take the place of something else."""
-    found = [name for name in outputs if (directory / name).exists()]
+    found = sorted(name for name in outputs if (directory / name).exists())
     if found:
         raise InputError(
-            f"{directory} holds {', '.join(found)} but no {RESULTS_FILE}, so it is "
-            "no evaluation's. Choose an empty or new directory."
+            f"{directory} holds {', '.join(found)}, of which no {RESULTS_FILE} says that an "
+            "evaluation made it. Choose an empty or new directory."
         )
 
 

@@ -14,6 +14,14 @@ FORMATS = ("saved_model", *CHECKPOINT_FORMATS, "litert")
 """What `export_checkpoint` writes."""
 
 LITERT_FILE = "model.tflite"
+# A file that every export of the format has.
+_MARKS = {
+    "saved_model": "*/saved_model.pb",
+    "huggingface": "model.safetensors",
+    "keras_hub": "model.weights.h5",
+    "google": "bert_model.ckpt.index",
+    "litert": LITERT_FILE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +126,23 @@ def _litert(
     note = "Takes token ids" + (", kernels are int8." if options.quantize else ".")
     path = directory / LITERT_FILE
     return Export("litert", str(path), path.stat().st_size, difference, note)
+
+
+def holds_export(directory: Path, format: str) -> bool:
+    """Whether a directory is empty, missing, or looks like what a format writes.
+
+    Args:
+        directory: The directory.
+        format: One of `FORMATS`.
+
+    Returns:
+        Whether an export may take its place without the loss of anything else.
+    """
+    if not directory.exists():
+        return True
+    if not directory.is_dir():
+        return False
+    return any(directory.glob(_MARKS[format])) or not any(directory.iterdir())
 
 
 def size_on_disk(path: Path) -> int:

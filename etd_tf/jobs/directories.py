@@ -2,8 +2,9 @@
 
 import contextlib
 import fcntl
+import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +13,9 @@ from absl import logging
 from etd_tf.errors import InputError
 
 _LOCK_FILE = ".lock"
+
+Inputs = Mapping[str, Iterable[str | Path | None]]
+"""What a job reads, by flag: files, directories, globs, other names; None is nothing."""
 
 
 @contextlib.contextmanager
@@ -101,6 +105,54 @@ def check_is_directory(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"--output_dir={path} is a file; choose a directory.")
+
+
+def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
+    """Checks that overwriting a directory would not delete what the same run reads.
+
+    Args:
+        folder: The directory that would be emptied.
+        inputs: What the run reads.
+
+    Raises:
+        InputError: Some of it is in `folder`.
+    """
+    for flag, names in inputs.items():
+        for name in names:
+            if name is not None and any(_is_inside(path, folder) for path in _files(str(name))):
+                raise InputError(
+                    f"--overwrite would delete --{flag}={name}, which is in --output_dir. Copy it "
+                    "elsewhere, or choose another --output_dir."
+                )
+
+
+def check_cache_is_apart(folder: Path, cache_dir: Path) -> None:
+    """Checks that what runs share is not kept in the directory of one of them.
+
+    Args:
+        folder: The output directory.
+        cache_dir: Where prepared corpora are kept.
+
+    Raises:
+        InputError: It is.
+    """
+    if _is_inside(cache_dir, folder):
+        raise InputError(
+            f"--cache_dir={cache_dir} is in --output_dir={folder}, which is for what one run "
+            "makes. Choose a cache outside of it, which later runs can use, too."
+        )
+
+
+def _files(name: str) -> list[Path]:
+    """What a name stands for on disk, if anything."""
+    name = os.path.expanduser(name)
+    found = [name] if os.path.lexists(name) else glob.glob(name, recursive=True)
+    # Google's checkpoints are named without the ends of their files.
+    return [Path(path) for path in (*found, *glob.glob(f"{glob.escape(name)}.index"))]
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from etd_tf.data.opening import is_record_path
 from etd_tf.data.records import RecordSet
 from etd_tf.distillation import TrainerOptions, TrainResult
 from etd_tf.errors import InputError
+from etd_tf.jobs.directories import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.student import InitialStudent
 from etd_tf.losses import FeatureLoss, LogitsDistillation
@@ -45,7 +46,8 @@ class DistillOptions:
         settings: The flags behind all this, kept in `flags.txt`.
 
     Raises:
-        InputError: A number is out of range, or a masked-LM loss goes without masking.
+        InputError: A number is out of range, a masked-LM loss goes without masking, or
+            `overwrite` would delete what the job reads.
     """
 
     teacher: str
@@ -66,12 +68,10 @@ class DistillOptions:
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        scores = self.extraction.scores
-        if self.overwrite and scores and _is_inside(scores, self.output_dir):
-            raise InputError(
-                f"--overwrite would delete --scores={scores}, which is in --output_dir. Copy it "
-                "elsewhere, or choose another --output_dir."
-            )
+        check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
+        if self.overwrite:
+            models: Inputs = {"teacher": [self.teacher], "scores": [self.extraction.scores]}
+            check_spares_inputs(self.output_dir, {**models, **self.corpus.inputs()})
         shares = {
             "student_loss_weight": (self.student_loss_weight, "[0, 1)"),
             "dropout": (self.dropout or 0.0, "[0, 1)"),
@@ -148,7 +148,3 @@ class DistillResult:
     records: RecordSet
     training: TrainResult
     report: RunReport | None = None
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())

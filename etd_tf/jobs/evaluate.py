@@ -17,11 +17,11 @@ from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetu
 from etd_tf.evaluation.glue import GlueExperiment
 from etd_tf.evaluation.probe import compare_sts
 from etd_tf.evaluation.question_answering import SquadExperiment
-from etd_tf.evaluation.run_record import PREDICTIONS_DIR, RunRecord
+from etd_tf.evaluation.run_record import OUTPUTS, PREDICTIONS_DIR, RunRecord
 from etd_tf.evaluation.squad_spans import SpanOptions
 from etd_tf.evaluation.squad_windows import WindowOptions
 from etd_tf.files import write_atomically
-from etd_tf.jobs.directories import check_is_directory, open_directory
+from etd_tf.jobs.directories import check_is_directory, check_spares_inputs, open_directory
 
 STS_PROBE = "sts-probe"
 BENCHMARK_FILE = "benchmark.json"
@@ -76,6 +76,9 @@ class EvaluationOptions:
                 f"--task={self.task} takes one model, received {', '.join(self.models)}. Run it "
                 "once for each model."
             )
+        if self.overwrite and self.output_dir is not None:
+            for name in OUTPUTS:
+                check_spares_inputs(self.output_dir / name, {"model": self.models})
 
     @property
     def is_trained_task(self) -> bool:
@@ -226,7 +229,7 @@ def _score(options: EvaluationOptions, model: FinetunedModel) -> dict[str, Score
     record = _open_record(options, PREDICTIONS_DIR)
     scores = experiment.evaluate(model.model)
     if options.output_dir is not None:
-        experiment.write_predictions(model.model, options.output_dir / PREDICTIONS_DIR)
+        experiment.write_predictions(model.model, record.output(PREDICTIONS_DIR))
     record.finish({"scores": scores})
     return scores
 

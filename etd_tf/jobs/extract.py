@@ -8,7 +8,12 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.data.records import RecordSet
 from etd_tf.errors import InputError
 from etd_tf.files import atomic_directory
-from etd_tf.jobs.directories import check_is_directory
+from etd_tf.jobs.directories import (
+    Inputs,
+    check_cache_is_apart,
+    check_is_directory,
+    check_spares_inputs,
+)
 from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from etd_tf.jobs.student import (
@@ -37,6 +42,10 @@ class ExtractOptions:
         seed: Seed of every random choice.
         overwrite: Replace what an earlier extraction made.
         settings: The flags behind all this, kept in `flags.txt`.
+
+    Raises:
+        InputError: `overwrite` would delete what the job reads, or the cache is in
+            `output_dir`.
     """
 
     teacher: str
@@ -48,6 +57,18 @@ class ExtractOptions:
     seed: int = 0
     overwrite: bool = False
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.corpus is not None:
+            check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
+        if self.overwrite:
+            models: Inputs = {
+                "teacher": [self.teacher],
+                "tokenizer": [self.tokenizer],
+                "scores": [self.extraction.scores],
+            }
+            text = self.corpus.inputs() if self.corpus is not None else {}
+            check_spares_inputs(self.output_dir, {**models, **text})
 
     @property
     def needs_text(self) -> bool:

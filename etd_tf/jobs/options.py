@@ -5,6 +5,7 @@ from pathlib import Path
 
 from etd_tf.errors import InputError
 from etd_tf.extraction.compensation import LEAST_EXAMPLES
+from etd_tf.jobs.directories import Inputs
 from etd_tf.modeling.config import BertConfig
 
 
@@ -146,6 +147,14 @@ class CorpusOptions:
             raise InputError(
                 "--corpus is empty. Give text files or globs, tfds:NAME, or stdlib:pydoc for a try."
             )
+
+    def inputs(self) -> Inputs:
+        """What is read, by flag."""
+        return {
+            "corpus": self.corpus,
+            "validation_corpus": self.validation_corpus,
+            "tokenizer": [self.tokenizer],
+        }
 
 
 @dataclasses.dataclass(frozen=True)

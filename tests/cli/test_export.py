@@ -1,5 +1,6 @@
 """`etd_export`: formats side by side, and refusals before anything slow."""
 
+import shutil
 import subprocess
 import sys
 
@@ -35,6 +36,28 @@ def test_several_formats_from_a_run_directory(model, tmp_path, capsys):
     assert run_command(COMMAND, arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run_command(COMMAND, [*arguments, "--overwrite"]) == 0
+
+
+def test_overwriting_replaces_exports_and_nothing_else(model, tmp_path, capsys):
+    shutil.copytree(model, tmp_path / "huggingface")
+    (tmp_path / "google").mkdir()
+    (tmp_path / "google" / "thesis.txt").write_text("precious")
+    for form, fix in (
+        ("huggingface", "--overwrite would delete --model="),
+        ("google", "holds something else than an earlier google export"),
+    ):
+        arguments = [f"--model={tmp_path / 'huggingface'}", f"--format={form}", "--overwrite"]
+        assert run_command(COMMAND, [*arguments, f"--output_dir={tmp_path}"]) == 2
+        assert fix in capsys.readouterr().err
+    assert (tmp_path / "google" / "thesis.txt").read_text() == "precious"
+    assert (tmp_path / "huggingface" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_known_again(model, tmp_path, capsys, form):
+    arguments = [f"--model={model}", f"--format={form}", f"--output_dir={tmp_path}"]
+    assert run_command(COMMAND, arguments) == 0
+    assert run_command(COMMAND, [*arguments, "--overwrite"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

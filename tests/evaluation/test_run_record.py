@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from etd_tf.errors import InputError
+from etd_tf.evaluation import run_record
 from etd_tf.evaluation.run_record import FINAL, SELECTION, Cell, RunRecord
 
 SETTINGS = {"task": "glue/sst2", "seeds": (0, 1)}
@@ -53,10 +54,62 @@ def test_a_run_without_trainings_gives_way(tmp_path):
 @pytest.mark.parametrize("name", ["model", "predictions", "saved_model"])
 def test_what_no_evaluation_made_is_not_replaced(tmp_path, name, overwrite):
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=f"holds {name} but no results.json"):
+    with pytest.raises(InputError, match=f"holds {name}, of which no results.json says"):
         RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite, outputs=("x", name))
     assert [path.name for path in tmp_path.iterdir()] == [name]
     RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite, outputs=("x",))
+
+
+def test_overwriting_removes_what_the_earlier_run_wrote(tmp_path):
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=False, outputs=("model", "saved_model"))
+    for name in ("model", "saved_model"):
+        record.output(name).mkdir()
+    record.add(cell())
+    record.finish({})
+    other = {"task": "glue/rte"}
+    record = RunRecord.open(tmp_path, other, overwrite=True, outputs=("model", "predictions"))
+    assert (tmp_path / "saved_model").is_dir()  # until there are new results
+    record.output("predictions").mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions", "results.json"]
+    record.output("model").mkdir()
+    record.add(cell())
+    assert (tmp_path / "model").is_dir()
+    again = RunRecord.open(tmp_path, other, overwrite=False, outputs=("model", "predictions"))
+    again.add(cell(seed=1))
+    assert (tmp_path / "predictions").is_dir()  # of the same run, which goes on
+    with pytest.raises(ValueError, match="no output 'saved_model'"):
+        again.output("saved_model")
+    RunRecord.open(tmp_path, SETTINGS, overwrite=True).finish({})
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_crash_while_removing_loses_track_of_nothing(tmp_path, monkeypatch):
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=False, outputs=("saved_model",))
+    record.output("saved_model").mkdir()
+    record.finish({})
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=True, outputs=("model",))
+    with monkeypatch.context() as patch:
+        patch.setattr(run_record, "remove_path", lambda _: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            record.output("model")
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=False, outputs=("model",))
+    record.output("model").mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "results.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_record_of_something_else_gives_no_right_to_outputs(tmp_path, overwrite):
+    """A probe whose results are beside a distilled student's SavedModel."""
+    RunRecord.open(tmp_path, {"task": "sts-probe"}, overwrite=False)
+    (tmp_path / "saved_model").mkdir()
+    with pytest.raises(InputError, match="holds saved_model, of which no results"):
+        RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite, outputs=("saved_model",))
+    forged = {"settings": SETTINGS, "cells": [], "outputs": ["../x", 7, "saved_model/../.."]}
+    (tmp_path / "results.json").write_text(json.dumps(forged))
+    (tmp_path.parent / "x").mkdir(exist_ok=True)
+    RunRecord.open(tmp_path, SETTINGS, overwrite=True).finish({})
+    assert (tmp_path / "saved_model").is_dir()
+    assert (tmp_path.parent / "x").is_dir()
 
 
 def test_damaged_files_and_unwritable_places_are_named(tmp_path):

@@ -50,13 +50,46 @@ def test_shares_must_be_shares(tmp_path, changes, message):
         _options(tmp_path, **changes)
 
 
-def test_overwriting_does_not_delete_its_own_scores(tmp_path):
-    (tmp_path / "scores.npz").touch()
-    inside = ExtractionOptions(scores=tmp_path / "scores.npz")
-    with pytest.raises(InputError, match="--overwrite would delete --scores="):
-        _options(tmp_path, extraction=inside, overwrite=True)
-    _options(tmp_path, extraction=inside)
-    _options(tmp_path / "other", extraction=inside, overwrite=True)
+@pytest.mark.parametrize("flag", ["scores", "teacher", "corpus", "validation_corpus", "tokenizer"])
+def test_overwriting_does_not_delete_its_own_inputs(tmp_path, flag):
+    out = tmp_path / "out"
+    (out / "student").mkdir(parents=True)
+    inside = out / "student" / "x"
+    inside.touch()
+    changes = {
+        "scores": {"extraction": ExtractionOptions(scores=inside)},
+        "teacher": {"teacher": str(out / "student")},
+        "corpus": {"corpus": CorpusOptions(("text.txt", f"{tmp_path}/**/x"))},
+        "validation_corpus": {"corpus": CorpusOptions(("text.txt",), (str(inside),))},
+        "tokenizer": {"corpus": CorpusOptions(("text.txt",), tokenizer=str(out / "student"))},
+    }[flag]
+    with pytest.raises(InputError, match=f"--overwrite would delete --{flag}="):
+        _options(out, **changes, overwrite=True)
+    _options(out, **changes)
+    _options(tmp_path / "other", **changes, overwrite=True)
+
+
+def test_checkpoint_prefixes_and_links_are_followed(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bert_model.ckpt.index").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with pytest.raises(InputError, match="--overwrite would delete --teacher="):
+        _options(
+            tmp_path / "out", teacher=str(tmp_path / "link" / "bert_model.ckpt"), overwrite=True
+        )
+
+
+def test_names_that_are_no_files_are_let_through(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus = CorpusOptions(("stdlib:pydoc", "tfds:wikipedia/20230601.en"))
+    _options(tmp_path, teacher="hf://owner/name", corpus=corpus, overwrite=True)
+
+
+def test_the_cache_is_no_part_of_a_run(tmp_path):
+    for folder in (tmp_path / "out", tmp_path / "out" / "cache"):
+        with pytest.raises(InputError, match="which is for what one run makes"):
+            _options(tmp_path / "out", corpus=CorpusOptions(("text.txt",), cache_dir=folder))
+    _options(tmp_path / "out", corpus=CorpusOptions(("text.txt",), cache_dir=tmp_path))
 
 
 @pytest.mark.parametrize(

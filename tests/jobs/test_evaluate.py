@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from etd_tf.checkpoints import save_checkpoint
+from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
 from etd_tf.jobs.directories import open_directory
@@ -55,6 +55,20 @@ def test_finetune_then_score_the_result(folder, tmp_path):
     assert (tmp_path / "scores" / "predictions" / "SST-2.tsv").read_text() == (
         tmp_path / "out" / "predictions" / "SST-2.tsv"
     ).read_text()
+
+
+def test_the_model_that_is_evaluated_is_not_replaced(folder, tmp_path):
+    options = EvaluationOptions(
+        models=(str(tmp_path / "out" / "model"),),
+        task="sts-probe",
+        data_dir=str(folder / "glue"),
+        output_dir=tmp_path / "out",
+    )
+    save_checkpoint(tiny_checkpoint(num_layers=1), tmp_path / "out" / "model")
+    with pytest.raises(InputError, match="--overwrite would delete --model="):
+        dataclasses.replace(options, overwrite=True)
+    run_evaluation(options)
+    assert load_checkpoint(tmp_path / "out" / "model").config.num_layers == 1
 
 
 def test_probe_and_benchmark_compare_models(folder, tmp_path):

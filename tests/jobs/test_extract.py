@@ -11,7 +11,7 @@ from etd_tf.errors import InputError
 from etd_tf.extraction import ExtractionPlan, UnitScores, extract
 from etd_tf.jobs.extract import ExtractOptions, describe_extraction, run_extraction
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from tests.helpers import tiny_checkpoint
+from tests.helpers import contents, tiny_checkpoint
 
 _SIZE = StudentSize(layers=2, hidden=9, intermediate=4)
 
@@ -41,6 +41,20 @@ def test_random_extraction_writes_student_plan_and_flags(teacher, tmp_path):
     text = describe_extraction(result)
     assert "layers     2, 3 of 3" in text
     assert f"load_checkpoint('{out}/student')" in text
+
+
+def test_overwriting_does_not_delete_its_own_inputs(teacher, tmp_path):
+    run_extraction(_options(teacher, tmp_path))
+    student = str(tmp_path / "out" / "student")
+    before = contents(tmp_path / "out" / "student")
+    for changes in ({"teacher": student}, {"tokenizer": student}):
+        options = {"teacher": teacher, **changes}
+        with pytest.raises(InputError, match=f"--overwrite would delete --{next(iter(changes))}="):
+            _options(tmp_path=tmp_path, overwrite=True, **options)
+    corpus = CorpusOptions(("stdlib:pydoc",), cache_dir=tmp_path / "out" / "cache")
+    with pytest.raises(InputError, match="which is for what one run makes"):
+        _options(teacher, tmp_path, corpus=corpus)
+    assert contents(tmp_path / "out" / "student") == before
 
 
 def test_scoring_on_text_and_reusing_the_scores(teacher, tmp_path):
