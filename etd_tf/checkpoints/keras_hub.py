@@ -33,7 +33,6 @@ _SIZE_NAMES = {  # ours -> BertBackbone's
 _EPSILON = 1e-12
 _HEAD_EPSILON = 1e-5
 _WEIGHT_FILES = ("model.weights.h5", "model.weights.json")
-_VOCABULARY = "assets/tokenizer/vocabulary.txt"
 
 
 class Model(NamedTuple):
@@ -75,7 +74,7 @@ def read_keras_hub(directory: Path) -> Contents:
     gc.collect()  # a Keras model is full of cycles, and this one is as large as its weights
     parameters = gather(expand(KERAS_HUB, config.num_layers), tensors, str(weights))
     parameters = reshape_all(config, parameters, str(weights))
-    contents = Contents(config, parameters, _read_tokenizer(directory))
+    contents = Contents(config, parameters, Tokenizer.find(directory))
     exact = apply_sidecar(contents, directory)
     if task_weights is not None and exact is contents:
         logging.warning(
@@ -143,24 +142,6 @@ def _read_config(directory: Path) -> BertConfig:
     except TypeError as error:
         raise InputError(f"{path} has a value of the wrong type ({error}).") from error
     return config.replace(hidden_act="gelu_new", attention_dropout=config.hidden_dropout)
-
-
-def _read_tokenizer(directory: Path) -> Tokenizer | None:
-    path = directory / _VOCABULARY
-    if not path.is_file():
-        return None
-    settings = read_json_object(directory / "tokenizer.json").get("config")
-    settings = settings if isinstance(settings, dict) else {}
-    try:
-        # Pieces may hold U+2028 and the like, at which splitlines() would split.
-        pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error}).") from error
-    return Tokenizer.from_wordpieces(
-        pieces,
-        lowercase=bool(settings.get("lowercase", False)),
-        strip_accents=bool(settings.get("strip_accents", False)),
-    )
 
 
 def build(config: BertConfig, *, with_head: bool) -> Model:

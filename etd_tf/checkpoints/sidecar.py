@@ -11,11 +11,11 @@ from typing import Any
 
 from etd_tf.checkpoints.contents import Contents
 from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.data.tokenizer_directories import SIDECAR
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig, read_json_object
 from etd_tf.types import Parameters
 
-FOLDER = "etd_tf"
 _CONFIG_FILE = "config.json"
 _SIZES = (
     "vocab_size",
@@ -39,7 +39,7 @@ def write_sidecar(
         tokenizer: The tokenizer, if any.
         directory: The checkpoint's directory.
     """
-    folder = directory / FOLDER
+    folder = directory / SIDECAR
     folder.mkdir()
     values: dict[str, Any] = {"config": config.to_dict(), "pooler": "pooler.kernel" in parameters}
     (folder / _CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -60,7 +60,7 @@ def apply_sidecar(contents: Contents, directory: Path) -> Contents:
     Raises:
         InputError: The folder is malformed or describes a model of another size.
     """
-    path = directory / FOLDER / _CONFIG_FILE
+    path = directory / SIDECAR / _CONFIG_FILE
     if not path.is_file():
         return contents
     config, pooler = _read(path)
@@ -69,15 +69,14 @@ def apply_sidecar(contents: Contents, directory: Path) -> Contents:
         if ours != theirs:
             raise InputError(
                 f"{path} says {name}={ours}, but the checkpoint has {theirs}. "
-                f"Remove the folder {FOLDER} if the checkpoint was changed by hand."
+                f"Remove the folder {SIDECAR} if the checkpoint was changed by hand."
             )
     parameters = {
         name: value
         for name, value in contents.parameters.items()
         if pooler or not name.startswith("pooler.")
     }
-    tokenizer = Tokenizer.find(directory / FOLDER) or contents.tokenizer
-    return Contents(config, parameters, tokenizer)
+    return Contents(config, parameters, contents.tokenizer)
 
 
 def _read(path: Path) -> tuple[BertConfig, bool]:

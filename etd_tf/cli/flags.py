@@ -109,7 +109,11 @@ def define_corpus(flag_set: FlagSet) -> None:
         [],
         "Held-out text; by default a fixed share of the corpus' documents is held out.",
     )
-    flag_set.string("tokenizer", None, "Directory of the tokenizer; default: the teacher's own.")
+    flag_set.string(
+        "tokenizer",
+        None,
+        "A model whose tokenizer to take, or a tokenizer's directory; default: the teacher's own.",
+    )
     flag_set.integer("sequence_length", 128, "Tokens a sequence.", minimum=8)
     flag_set.string("cache_dir", DEFAULT_CACHE, "Where prepared corpora are kept.")
 

@@ -136,7 +136,7 @@ def _runner(values: flags.FlagValues) -> Callable[..., "RecordSet"]:
 def _tokenizer(name: str) -> "Tokenizer":
     from etd_tf.data.tokenizer import Tokenizer
 
-    if not Path(name).is_dir():
+    if not Path(f"{name}.index").is_file() and not Path(name).is_dir():
         # Imported only here: a tokenizer on disk needs neither Keras nor TensorFlow.
         from etd_tf.checkpoints.sources import resolve_source
 

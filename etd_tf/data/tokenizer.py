@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.data.tokenizer_backends import count_ids
-from etd_tf.data.tokenizer_files import (
-    VOCABULARY_FILES,
-    TokenizerFiles,
+from etd_tf.data.tokenizer_directories import (
+    find_directory,
     read_files,
     vocabulary_file,
+    wordpiece_files,
 )
+from etd_tf.data.tokenizer_files import VOCABULARY_FILES, TokenizerFiles
 from etd_tf.errors import InputError
 
 _PROBE = "A z\uffff\u4e00."  # with a character that no vocabulary has
@@ -65,12 +66,16 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
-        """Reads the tokenizer files of a checkpoint directory.
+        """Reads the tokenizer of a checkpoint.
+
+        Args:
+            directory: A Hugging Face or Google directory, a KerasHub preset, the path of a
+                Google checkpoint without `.index`, or files of a tokenizer alone.
 
         Raises:
             InputError: The directory is missing or holds no usable tokenizer.
         """
-        directory = Path(directory).expanduser()
+        directory = find_directory(Path(directory).expanduser())
         if not directory.is_dir():
             raise InputError(f"Tokenizer directory {directory} does not exist.")
         try:
@@ -80,15 +85,18 @@ class Tokenizer:
 
     @classmethod
     def find(cls, directory: str | Path) -> "Tokenizer | None":
-        """Reads the tokenizer of a directory that may have none.
+        """Reads the tokenizer of a checkpoint that may have none.
+
+        Args:
+            directory: As for `from_directory`.
 
         Raises:
             InputError: There are vocabulary files, but no usable tokenizer.
         """
         directory = Path(directory).expanduser()
-        if not any((directory / name).is_file() for name in VOCABULARY_FILES):
-            return None
-        return cls.from_directory(directory)
+        files = read_files(find_directory(directory))
+        has_vocabulary = any(name in files for name in VOCABULARY_FILES)
+        return cls.from_directory(directory) if has_vocabulary else None
 
     @classmethod
     def from_wordpieces(
@@ -99,15 +107,8 @@ class Tokenizer:
         strip_accents: bool | None = None,
     ) -> "Tokenizer":
         """Builds a BERT WordPiece tokenizer from its vocabulary in id order."""
-        settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase}
-        if strip_accents is not None:
-            settings["strip_accents"] = strip_accents
-        return cls(
-            {
-                "vocab.txt": vocabulary_file(vocabulary),
-                "tokenizer_config.json": json.dumps(settings, indent=2).encode("utf-8"),
-            }
-        )
+        content = vocabulary_file(vocabulary)
+        return cls(wordpiece_files(content, lowercase=lowercase, strip_accents=strip_accents))
 
     @property
     def pad_id(self) -> int:

@@ -1,8 +1,7 @@
 """The files that define a tokenizer, and the tokenizer that they define."""
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import tokenizers
@@ -27,7 +26,6 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
-_MAX_FILE_BYTES = 256 << 20
 # Settings of BERT's tokenizer by their names in tokenizer.json.
 _NORMALIZATION = {
     "do_lower_case": "lowercase",
@@ -164,27 +162,6 @@ def _switch(value: Any) -> bool | None:
 
 def _is_bert(settings: Mapping[str, Any]) -> bool:
     return str(settings.get("tokenizer_class", "")).startswith(("BertTokenizer", "DistilBert"))
-
-
-def read_files(directory: Path) -> dict[str, bytes]:
-    """Reads the tokenizer files that a directory has.
-
-    Raises:
-        InputError: One is too large to be one.
-    """
-    files = {}
-    for path in (directory / name for name in TOKENIZER_FILES):
-        if not path.is_file():
-            continue
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path.name} is larger than {_MAX_FILE_BYTES} bytes.")
-        files[path.name] = path.read_bytes()
-    return files
-
-
-def vocabulary_file(pieces: Sequence[str]) -> bytes:
-    """The content of `vocab.txt`: one piece a line, in id order."""
-    return ("\n".join(pieces) + "\n").encode("utf-8")
 
 
 def _has_upper_case(piece: str) -> bool:

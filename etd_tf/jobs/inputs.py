@@ -28,7 +28,7 @@ def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
 
     Args:
         teacher: The teacher.
-        directory: Its directory, or anything else that `load_checkpoint` takes.
+        directory: Its directory, or anything else that `load_checkpoint` takes, in any format.
 
     Returns:
         The teacher with a tokenizer.

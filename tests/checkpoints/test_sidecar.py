@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from etd_tf.checkpoints.contents import Contents
-from etd_tf.checkpoints.sidecar import FOLDER, apply_sidecar, write_sidecar
+from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
+from etd_tf.data.tokenizer import Tokenizer
+from etd_tf.data.tokenizer_directories import SIDECAR
 from etd_tf.errors import InputError
 from tests.helpers import random_parameters, tiny_config, tiny_tokenizer
 
@@ -16,7 +18,7 @@ def test_completes_config_pooler_and_tokenizer(tmp_path: Path) -> None:
     exact = tiny_config(layer_norm_epsilon=1e-7, hidden_act="relu", pad_token_id=3)
     without = random_parameters(exact, pooler=False)
     write_sidecar(exact, without, tiny_tokenizer(), tmp_path)
-    found = Contents(tiny_config(), random_parameters(exact), None)
+    found = Contents(tiny_config(), random_parameters(exact), Tokenizer.find(tmp_path))
     completed = apply_sidecar(found, tmp_path)
     assert completed.config == exact
     assert list(completed.parameters) == list(without)
@@ -38,8 +40,8 @@ def test_another_size_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{}", '{"config": {"x": 1}, "pooler": true}', "[", "3"])
 def test_malformed_folder_is_refused(content: str, tmp_path: Path) -> None:
-    (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "config.json").write_text(content)
+    (tmp_path / SIDECAR).mkdir()
+    (tmp_path / SIDECAR / "config.json").write_text(content)
     found = Contents(tiny_config(), random_parameters(tiny_config()), None)
     with pytest.raises(InputError, match=r"config\.json"):
         apply_sidecar(found, tmp_path)
@@ -47,7 +49,7 @@ def test_malformed_folder_is_refused(content: str, tmp_path: Path) -> None:
 
 def test_values_are_plain_json(tmp_path: Path) -> None:
     write_sidecar(tiny_config(), random_parameters(tiny_config()), None, tmp_path)
-    values = json.loads((tmp_path / FOLDER / "config.json").read_text())
+    values = json.loads((tmp_path / SIDECAR / "config.json").read_text())
     assert values["pooler"] is True
     assert values["config"]["hidden_size"] == 15
 

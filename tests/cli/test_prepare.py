@@ -1,14 +1,19 @@
 """Tests of `etd_prepare`."""
 
+import shutil
 import signal
 import sys
 
 import pytest
 
+from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.prepare import COMMAND
 from etd_tf.data.opening import open_records
 from etd_tf.errors import Interrupted
+from etd_tf.jobs.inputs import with_tokenizer
+from tests.helpers import WORDPIECES, tiny_checkpoint
+from tests.jobs.tiny_job import write_text
 
 
 def test_flags_reach_the_records(tmp_path, tokenizer_dir, capsys):
@@ -36,6 +41,20 @@ def test_flags_reach_the_records(tmp_path, tokenizer_dir, capsys):
     assert len(records.shards["train"]) == 2
     assert records.manifest["options"]["seed"] == 3
     assert records.manifest["documents"] == {"train": 3, "validation": 1}
+
+
+@pytest.mark.parametrize("name", ["huggingface", "keras_hub", "google", "google/bert_model.ckpt"])
+def test_the_tokenizer_is_found_in_every_format(tmp_path, name):
+    checkpoint = tiny_checkpoint(num_layers=1)
+    save_checkpoint(checkpoint, tmp_path / "model", format=name.partition("/")[0])
+    shutil.rmtree(tmp_path / "model" / "etd_tf", ignore_errors=True)  # as others write it
+    source = tmp_path / "model" / name.partition("/")[2]
+    text = write_text(tmp_path / "text.txt")
+    flags = [f"--corpus={text}", f"--tokenizer={source}", f"--output_dir={tmp_path}/out"]
+    assert run_command(COMMAND, [*flags, "--sequence_length=16"]) == 0
+    records = open_records(tmp_path / "out")
+    assert records.tokenizer_fingerprint == load_checkpoint(source).tokenizer.fingerprint()
+    assert with_tokenizer(checkpoint, str(source)).tokenizer.wordpieces == list(WORDPIECES)
 
 
 def test_input_errors_exit_with_two(tmp_path, tokenizer_dir, capsys):
