@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         StudentSize,
     )
 
+_CHECKPOINT_FILES = ("config.json", "bert_config.json", "*.index")
 DEFAULT_CACHE = "~/.cache/etd_tf"
 
 Number = TypeVar("Number", int, float)
@@ -154,8 +155,11 @@ def numbers(
 
 def model_source(model: str) -> str:
     """Names the student inside a run directory; anything else stays as it is."""
-    student = Path(model).expanduser() / "student"
-    return str(student) if student.is_dir() else model
+    folder = Path(model).expanduser()
+    # A checkpoint that happens to have such a folder is meant itself.
+    is_checkpoint = any(any(folder.glob(pattern)) for pattern in _CHECKPOINT_FILES)
+    student = folder / "student"
+    return str(student) if student.is_dir() and not is_checkpoint else model
 
 
 def split_layer_selection(values: flags.FlagValues) -> str | tuple[int, ...]:

@@ -35,6 +35,7 @@ class Export:
         max_difference: Largest difference of its outputs from the model's, found when it
             was loaded back; 0 where the weights were compared bit by bit.
         note: What its user should know.
+        takes_text: Whether text goes in, not token ids.
     """
 
     format: str
@@ -42,6 +43,7 @@ class Export:
     bytes_on_disk: int
     max_difference: float | None = None
     note: str = ""
+    takes_text: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,12 @@ def _saved_model(
         else f"Takes token ids only: {model.ids_only}."
     )
     return Export(
-        "saved_model", str(model.path), size_on_disk(model.path), model.max_difference, note
+        "saved_model",
+        str(model.path),
+        size_on_disk(model.path),
+        model.max_difference,
+        note,
+        takes_text=model.ids_only is None,
     )
 
 

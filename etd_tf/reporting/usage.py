@@ -2,6 +2,7 @@
 
 import html
 
+from etd_tf.export import Export
 from etd_tf.reporting import numbers
 from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.report import RunReport
@@ -13,10 +14,10 @@ _LOAD = {
         'student = transformers.AutoModel.from_pretrained("{path}")'
     ),
     "saved_model": (
-        "# TensorFlow and TensorFlow Serving; text goes in\n"
-        "import tensorflow as tf, tensorflow_text\n"
-        'serve = tf.saved_model.load("{path}").signatures["serving_default"]\n'
-        'outputs = serve(text=tf.constant(["Some text."]))'
+        "# TensorFlow and TensorFlow Serving; token ids go in, int32 [batch, length]\n"
+        "import tensorflow as tf\n"
+        'serve = tf.saved_model.load("{path}").signatures["serve_ids"]\n'
+        "outputs = serve(token_ids=ids, segment_ids=segments, padding_mask=mask)"
     ),
     "keras_hub": '# KerasHub\nstudent = keras_hub.models.BertBackbone.from_preset("{path}")',
     "litert": (
@@ -24,6 +25,19 @@ _LOAD = {
         'student = tf.lite.Interpreter("{path}").get_signature_runner()'
     ),
 }
+_LOAD_FOR_TEXT = {
+    "saved_model": (
+        "# TensorFlow and TensorFlow Serving; text goes in\n"
+        "import tensorflow as tf, tensorflow_text\n"
+        'serve = tf.saved_model.load("{path}").signatures["serving_default"]\n'
+        'outputs = serve(text=tf.constant(["Some text."]))'
+    ),
+}
+
+
+def _load(export: Export) -> str:
+    templates = _LOAD | _LOAD_FOR_TEXT if export.takes_text else _LOAD
+    return templates.get(export.format, "").format(path=export.path)
 
 
 def usage(report: RunReport) -> str:
@@ -48,11 +62,7 @@ def usage(report: RunReport) -> str:
         for export in report.exports
     ]
     header = ("Format", "Path", "Size", "Largest difference", "Note")
-    code = "\n\n".join(
-        _LOAD[export.format].format(path=export.path)
-        for export in report.exports
-        if export.format in _LOAD
-    )
+    code = "\n\n".join(filter(None, map(_load, report.exports)))
     return section(
         "Use the student",
         f"<pre><code>{html.escape(code)}</code></pre>" + table(header, rows, text_columns=(1, 4)),

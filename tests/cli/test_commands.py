@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -32,6 +33,37 @@ def _flags(command):
 def test_there_are_commands_and_configurations():
     assert "etd_distill" in NAMES
     assert CONFIGS
+
+
+@pytest.mark.parametrize("absent", ["absl", "tensorflow"])
+@pytest.mark.parametrize("has_environment", [True, False])
+def test_an_incomplete_python_hands_over_or_says_what_it_lacks(tmp_path, absent, has_environment):
+    shutil.copytree(REPOSITORY / "bin", tmp_path / "bin")
+    python = tmp_path / ".venv" / "bin" / "python"
+    if has_environment:
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\necho handed over "$@"\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util, os\n"
+        "find = importlib.util.find_spec\n"
+        "if not os.environ.get('ETD_TF_LAUNCHED'):\n"
+        f"    importlib.util.find_spec = lambda name: None if name == {absent!r} else find(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "bin" / "etd_distill"), "--help"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if has_environment:
+        first, second = done.stdout.splitlines()[:2]
+        assert first == f"handed over {tmp_path}/bin/etd_distill --help"
+        assert second.startswith("etd_distill: ")
+    else:
+        assert done.stderr == f"etd_tf needs {absent}; `make setup` installs everything.\n"
+    assert done.returncode == (0 if has_environment else 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,6 +63,13 @@ def test_a_run_directory_stands_for_its_student(tmp_path):
     assert model_source("package:name/model") == "package:name/model"
 
 
+@pytest.mark.parametrize("file", ["config.json", "bert_config.json", "model.ckpt.index"])
+def test_a_checkpoint_stands_for_itself(tmp_path, file):
+    (tmp_path / "student").mkdir()
+    (tmp_path / file).touch()
+    assert model_source(str(tmp_path)) == str(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -70,7 +70,7 @@ def sample_report(**changes: Any) -> RunReport:
         "checks": (Check("student/ loaded back, sequence output", 0.0, 1e-5),),
         "exports": (
             Export("huggingface", "out/student", 29_500_000, 0.0),
-            Export("saved_model", "out/saved_model/1", 32_500_000, 2.4e-7, "takes text"),
+            Export("saved_model", "out/saved_model/1", 32_500_000, 2.4e-7, "takes text", True),
             Export("litert", "out/exports/litert/model.tflite", 29_400_000, 3.1e-6),
         ),
         "flags": {"teacher": "package:teacher", "steps": "1000", "loss": "minilm"},

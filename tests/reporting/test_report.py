@@ -52,7 +52,7 @@ def test_json_schema(written):
     assert set(written["curves"][0]) == {"name", "split", "steps", "values"}
     assert set(written["checks"][0]) == {"name", "value", "limit", "passed"}
     assert set(written["exports"][0]) == {
-        *("format", "path", "bytes_on_disk", "max_difference", "note"),
+        *("format", "path", "bytes_on_disk", "max_difference", "note", "takes_text"),
     }
     assert set(written["machine"]) == {
         *("cpu", "cores", "memory_bytes", "accelerators", "platform", "versions"),
