@@ -121,10 +121,14 @@ def _split(inputs: ScoringInputs, share: float) -> tuple[ScoringInputs, ScoringI
         )
     count = min(max(1, round(share * inputs.num_examples)), inputs.num_examples - 1)
     parts = dataclasses.asdict(inputs)
-    return (
-        ScoringInputs(**{name: value[count:] for name, value in parts.items()}),
-        ScoringInputs(**{name: value[:count] for name, value in parts.items()}),
-    )
+    fitted = ScoringInputs(**{name: value[count:] for name, value in parts.items()})
+    held_out = ScoringInputs(**{name: value[:count] for name, value in parts.items()})
+    if not (fitted.padding_mask.any() and held_out.padding_mask.any()):
+        raise InputError(
+            f"Nearly all of the {inputs.num_examples} examples are nothing but padding. Give more "
+            "text."
+        )
+    return fitted, held_out
 
 
 class _HeldOutError:

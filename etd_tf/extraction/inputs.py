@@ -64,7 +64,7 @@ class ScoringInputs:
 
         Raises:
             InputError: An array is missing, has another shape or type, holds values outside
-                the model's tables, or there is no example.
+                the model's tables, or there is no example or no real token.
         """
         if not isinstance(examples, Mapping) or "token_ids" not in examples:
             raise InputError(
@@ -81,6 +81,8 @@ class ScoringInputs:
         segments = _checked("segment_ids", segments, tokens.shape, config.type_vocab_size)
         mask = examples.get("padding_mask", (tokens != config.pad_token_id).astype(np.int32))
         mask = _checked("padding_mask", mask, tokens.shape, 2)
+        if not mask.any():
+            raise InputError("No token of the examples is real: padding_mask is 0 everywhere.")
         order = _canonical_order(tokens, segments, mask)
         return cls(tokens[order], segments[order], mask[order])
 

@@ -21,7 +21,7 @@ from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.statistics import ActivationStatistics
 from etd_tf.types import Array, IntArray, Parameters
 
-_JITTER = 1e-6  # of the mean second moment; keeps dims that never vary invertible
+_RESOLUTION = 1e-6  # of the mean second moment: what float32 sums tell from nothing
 
 
 def rotate_heads(
@@ -88,10 +88,10 @@ class _LayerHeads:
     def change_products(self, columns: slice, kept: IntArray) -> None:
         """Puts the largest terms of a head's query-key products where dims are kept."""
         queries, mean = self._moments("query", columns)
+        query_root = _root(queries + np.outer(mean, mean), np.trace(queries) + mean @ mean)
         # q . k_i - q . mean(k) is all that a softmax over keys sees, so keys stay centred.
-        keys, _ = self._moments("key", columns)
-        query_root = np.linalg.cholesky(_regular(queries + np.outer(mean, mean)))
-        key_root = np.linalg.cholesky(_regular(keys))
+        keys, mean = self._moments("key", columns)
+        key_root = _root(keys, np.trace(keys) + mean @ mean)
         left, terms, right = np.linalg.svd(query_root.T @ key_root)
         places = _places(kept, terms.size)
         for name, root, vectors in (("query", query_root, left), ("key", key_root, right.T)):
@@ -141,9 +141,20 @@ def _places(kept: IntArray, count: int) -> IntArray:
     return np.argsort(dims)
 
 
-def _regular(moment: Array) -> Array:
-    """A second moment that has a Cholesky root, also where dims are constant or all zero."""
-    size = len(moment)
-    floor = max(_JITTER * float(np.trace(moment)) / size, np.finfo(np.float64).tiny ** 0.5)
-    regular: Array = moment + floor * np.eye(size)
-    return regular
+def _root(moment: Array, power: float) -> Array:
+    """An invertible R with R R^T = a second moment, but for directions that hardly vary.
+
+    Those get the least variance that sums in float32 can tell from none: from rounding,
+    a moment over few distinct tokens may even have negative eigenvalues.
+
+    Args:
+        moment: `[D, D]`.
+        power: Mean square length of the vectors, before any centring.
+
+    Returns:
+        R.
+    """
+    variances, directions = np.linalg.eigh(moment)
+    least = _RESOLUTION * power / len(moment)
+    root: Array = directions * np.sqrt(np.maximum(variances, least or 1.0))
+    return root

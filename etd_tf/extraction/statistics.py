@@ -86,7 +86,8 @@ def collect_statistics(
         The statistics.
 
     Raises:
-        InputError: The examples do not fit the teacher, or a layer does not exist.
+        InputError: The examples do not fit the teacher or are all padding, or a layer does
+            not exist.
     """
     inputs = ScoringInputs.from_examples(examples, teacher.config)
     count = teacher.config.num_layers

@@ -120,6 +120,9 @@ def test_refusals_name_the_fix():
     examples = random_batch(teacher.config, batch_size=8)
     with pytest.raises(InputError, match="held_out_share=1"):
         extract_compensated(teacher, plan, examples, held_out_share=1.0)
+    padding = {**examples, "padding_mask": np.eye(1, 8, dtype="i4").T * examples["padding_mask"]}
+    with pytest.raises(InputError, match="Nearly all of the 8 examples are nothing but padding"):
+        extract_compensated(teacher, plan, padding)
     with pytest.raises(InputError, match="Make a plan for this teacher"):
         extract_compensated(tiny_checkpoint(intermediate_size=21), plan, examples)
 

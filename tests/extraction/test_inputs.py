@@ -60,6 +60,7 @@ def test_batches_have_one_size_and_cover_every_example_once():
         ),
         ({"token_ids": np.ones((1, 2), int), "segment_ids": np.full((1, 2), 2)}, "knows 0 to 1"),
         ({"token_ids": np.ones((1, 2), int), "padding_mask": np.full((1, 2), 2)}, "knows 0 to 1"),
+        ({"token_ids": np.zeros((1, 2), int)}, "No token of the examples is real"),
     ],
 )
 def test_refusals_name_the_fix(examples, fix):

@@ -1,5 +1,6 @@
 """Tests of new bases for heads: the same teacher, and slices of it that lose the least."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -170,6 +171,24 @@ def test_heads_that_do_nothing_still_do_nothing():
         queries, _, values = _heads(rotated, layer, inputs[layer - 1])
         assert not queries[0].any()
         assert not values[0].any()
+
+
+@pytest.mark.parametrize("states", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_text_of_few_states_gives_bases_all_the_same(states, seed):
+    """Float32 sums over it have negative eigenvalues where there is no variance."""
+    weights, plan = _weights(seed), _plan(seed)
+    inputs = 3.0 * _inputs(seed)[:, np.arange(TOKENS) % states]
+    grams = [np.asarray(_gram(x.astype(np.float32)).astype(np.float32), np.float64) for x in inputs]
+    given = _statistics(weights, inputs)
+    given = dataclasses.replace(given, grams={**given.grams, "attention_input": grams})
+    rotated, _ = rotate_heads(weights, plan, given)
+    assert all(np.isfinite(value).all() for value in rotated.values())
+    for layer in plan.layers:
+        ours, theirs = (list(_heads(one, layer, inputs[layer - 1])) for one in (rotated, weights))
+        (q, k, v), (new_q, new_k, new_v) = theirs, ours
+        assert relative_error(new_q @ new_k.swapaxes(1, 2), q @ k.swapaxes(1, 2)) < 1e-3
+        assert relative_error(new_v @ new_v.swapaxes(1, 2), v @ v.swapaxes(1, 2)) < 1e-4
 
 
 def test_a_layer_that_was_not_measured_is_named():
