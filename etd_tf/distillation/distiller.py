@@ -18,7 +18,7 @@ from etd_tf.distillation.arguments import (
     validate_models,
 )
 from etd_tf.distillation.dependence import find_dependent
-from etd_tf.distillation.features import ENCODER_INPUTS, MASKED_LM_INPUTS, compute_features
+from etd_tf.distillation.features import compute_features, count_examples, input_names
 from etd_tf.errors import InputError
 from etd_tf.losses.base import FeatureLoss, Features, weighted_sum
 from etd_tf.losses.masked_lm import masked_lm_loss
@@ -79,8 +79,7 @@ class Distiller(keras.Model):
     ) -> None:
         # The outer model's policy decides whether compile() adds loss scaling.
         super().__init__(name="distiller", dtype=student.encoder.dtype_policy, autocast=False)
-        losses = as_losses(distillation_losses)
-        self.distillation_losses = losses
+        losses = self.distillation_losses = as_losses(distillation_losses)
         self.distillation_loss_weights = as_weights(distillation_loss_weights, len(losses))
         self.student_loss_weight = student_loss_weight
         validate_models(teacher, student, losses, student_loss_weight)
@@ -113,7 +112,7 @@ class Distiller(keras.Model):
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of everything that the losses may read of a batch."""
-        return ENCODER_INPUTS + (MASKED_LM_INPUTS if self._needs_mlm else ())
+        return input_names(mlm=self._needs_mlm)
 
     def _log_names(self) -> list[str]:
         """Names of all logged numbers besides `loss`."""
@@ -266,17 +265,18 @@ class Distiller(keras.Model):
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Evaluates one replica's batch; Keras calls it."""
         batch = unpack_batch(data)
-        total, terms = self.distillation_loss(batch, training=False)
-        return self._update_metrics(batch, total, terms)
+        return self._update_metrics(batch, *self.distillation_loss(batch, training=False))
 
     def _update_metrics(
         self, batch: Mapping[str, Tensor], total: Tensor, terms: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Averages over examples, so that short batches and replicas weigh what they should."""
-        size = ops.shape(batch["token_ids"])[0]
-        self._loss_tracker.update_state(total, sample_weight=size)
-        for tracker in self._trackers:
-            tracker.update_state(terms[tracker.name], sample_weight=size)
+        examples = count_examples(self.student, batch)
+        # Losses are means over all rows, to which a row of nothing but padding adds 0.
+        scale = ops.cast(ops.shape(batch["token_ids"])[0], "float32") / ops.maximum(examples, 1.0)
+        for tracker in (self._loss_tracker, *self._trackers):
+            value = total if tracker is self._loss_tracker else terms[tracker.name]
+            tracker.update_state(value * scale, sample_weight=examples)
         return self.get_metrics_result()
 
     def get_config(self) -> dict[str, Any]:

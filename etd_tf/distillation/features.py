@@ -13,6 +13,11 @@ ENCODER_INPUTS = ("token_ids", "segment_ids", "padding_mask")
 MASKED_LM_INPUTS = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 
 
+def input_names(*, mlm: bool) -> tuple[str, ...]:
+    """Names of a batch's tensors that `compute_features` reads."""
+    return ENCODER_INPUTS + (MASKED_LM_INPUTS if mlm else ())
+
+
 def compute_features(
     checkpoint: Checkpoint,
     batch: Mapping[str, Tensor],
@@ -50,6 +55,20 @@ def compute_features(
     states = gather_positions(trace.sequence_output, batch["masked_lm_positions"])
     logits = checkpoint.mlm_head(states, checkpoint.encoder.embeddings.token)
     return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
+
+
+def count_examples(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> Tensor:
+    """Counts the rows of a batch that are not all padding, by which a last batch is filled up.
+
+    Args:
+        checkpoint: A model that reads the batch.
+        batch: As for `compute_features`.
+
+    Returns:
+        Float32 scalar.
+    """
+    real = ops.any(ops.greater(checkpoint.encoder.padding_mask(batch), 0), axis=1)
+    return ops.sum(ops.cast(real, "float32"))
 
 
 def gather_positions(states: Tensor, positions: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
+from etd_tf.distillation.features import count_examples
 from etd_tf.distillation.teaching import teacher_source
 
 
@@ -38,11 +39,10 @@ class HeldOut:
 
     def _batch_sums(self, batch: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
         """Number of examples, and sums over them; an all-padding row adds 0 to each."""
-        real = tf.reduce_any(tf.cast(batch["padding_mask"], tf.bool), axis=1)
-        size = tf.cast(tf.shape(real)[0], tf.float32)
+        size = tf.cast(tf.shape(batch["token_ids"])[0], tf.float32)
         teacher = teacher_source(self._distillers).teacher_features(batch)
         sums = []
         for distiller in self._distillers:
             loss, terms = distiller.distillation_loss(batch, training=False, teacher=teacher)
             sums.append({name: value * size for name, value in {"loss": loss, **terms}.items()})
-        return tf.reduce_sum(tf.cast(real, tf.float32)), sums
+        return count_examples(self._distillers[0].student, batch), sums

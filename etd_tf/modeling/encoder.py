@@ -238,10 +238,21 @@ class BertEncoder(keras.Model):
         segment_ids = inputs.get("segment_ids")
         if segment_ids is not None:
             segment_ids = ops.convert_to_tensor(segment_ids, dtype="int32")
-        padding_mask = inputs.get("padding_mask")
-        if padding_mask is None:
-            padding_mask = ops.cast(ops.not_equal(token_ids, self.config.pad_token_id), "int32")
-        return token_ids, segment_ids, ops.convert_to_tensor(padding_mask)
+        return token_ids, segment_ids, self.padding_mask(inputs)
+
+    def padding_mask(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Says which tokens of some inputs are real.
+
+        Args:
+            inputs: As for `call`.
+
+        Returns:
+            Their `padding_mask` `[B, T]`; without one, 1 for all tokens but the padding.
+        """
+        mask = inputs.get("padding_mask")
+        if mask is not None:
+            return ops.convert_to_tensor(mask)
+        return ops.cast(ops.not_equal(inputs["token_ids"], self.config.pad_token_id), "int32")
 
     def _seed_source(
         self, training: bool, dropout_seed: Tensor | None
