@@ -81,7 +81,8 @@ def open_corpus(corpus: str | Sequence[str]) -> Corpus:
             `train`, feature `text`), or `stdlib:pydoc` (Python's reference manual).
 
     Returns:
-        The corpus. Files are sorted by name within a glob; one named twice counts once.
+        The corpus. Files are sorted by name within a glob; one under several
+        names counts once.
 
     Raises:
         InputError: Nothing was asked for, or no file matches.
@@ -96,7 +97,8 @@ def open_corpus(corpus: str | Sequence[str]) -> Corpus:
     sources: dict[object, Source] = {}
     for name in names:
         for source in _sources(name):
-            sources.setdefault(getattr(source, "path", name), source)
+            path = getattr(source, "path", None)
+            sources.setdefault(name if path is None else path.resolve(), source)
     return Corpus(tuple(sources.values()), ",".join(names))
 
 

@@ -1,6 +1,7 @@
 """Running a checkpoint for the features that losses read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras import ops
 
@@ -41,13 +42,7 @@ def compute_features(
     Raises:
         InputError: The batch lacks an input.
     """
-    needed = ["token_ids", *(MASKED_LM_INPUTS if mlm else ())]
-    if not isinstance(batch, Mapping) or any(name not in batch for name in needed):
-        got = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
-        raise InputError(
-            f"Distillation needs batches that are dictionaries with {', '.join(needed)}; "
-            f"received {got}."
-        )
+    check_batch(batch, ["token_ids", *(MASKED_LM_INPUTS if mlm else ())])
     inputs = {name: batch[name] for name in ENCODER_INPUTS if name in batch}
     trace = checkpoint.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
     if not mlm or checkpoint.mlm_head is None:
@@ -55,6 +50,20 @@ def compute_features(
     states = gather_positions(trace.sequence_output, batch["masked_lm_positions"])
     logits = checkpoint.mlm_head(states, checkpoint.encoder.embeddings.token)
     return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
+
+
+def check_batch(batch: Any, needed: Sequence[str]) -> None:
+    """Checks that a batch, or a dataset's specification of one, has what is needed.
+
+    Raises:
+        InputError: It has not.
+    """
+    if not isinstance(batch, Mapping) or any(name not in batch for name in needed):
+        got = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise InputError(
+            f"Distillation needs batches that are dictionaries with {', '.join(needed)}; "
+            f"received {got}."
+        )
 
 
 def count_examples(checkpoint: Checkpoint, batch: Mapping[str, Tensor]) -> Tensor:

@@ -7,13 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
 from etd_tf.distillation.options import TrainerOptions, TrainResult
 from etd_tf.distillation.run import Run
 from etd_tf.distillation.signals import catch_signals
 from etd_tf.distillation.step import StepOptions, TrainStep
 from etd_tf.distillation.strategy import use_xla
-from etd_tf.errors import DivergenceError, Interrupted
+from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.progress import Tracker, track
 
 TrainBatches = Callable[[int, int, int], tf.data.Dataset]
@@ -154,8 +155,7 @@ class Loop:
 
         def dataset_fn(_: Any) -> tf.data.Dataset:
             dataset = self._train_batches(step, workers.count, workers.index)
-            spec = next(iter(dataset.element_spec.values()))
-            self._tokens_per_step = int(spec.shape[0] * spec.shape[1]) * workers.count
+            self._tokens_per_step = _count_tokens(dataset.element_spec) * workers.count
             if replicas == 1:
                 return dataset
             return dataset.map(lambda batch: _split(batch, replicas)).unbatch()
@@ -179,6 +179,18 @@ def step_options(options: TrainerOptions) -> StepOptions:
         clip_norm=options.clip_norm,
         micro_batches=options.gradient_accumulation,
     )
+
+
+def _count_tokens(spec: Any) -> int:
+    """Tokens of a worker's share of a batch, padding included."""
+    check_batch(spec, ["token_ids"])
+    shape = spec["token_ids"].shape
+    if not shape.is_fully_defined():
+        raise InputError(
+            f"Training batches must all be of one size, but their token_ids have the shape "
+            f"{tuple(shape)}. Batch them with drop_remainder=True and pad them to one length."
+        )
+    return int(shape.num_elements())
 
 
 def _split(batch: Any, parts: int) -> dict[str, Any]:

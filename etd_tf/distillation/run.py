@@ -70,10 +70,20 @@ class Run:
             self._fail(count, metrics)
             return
         if self._due(self.options.log_every):
-            rate = WarmupLinearDecay(
-                self.options.learning_rate, self.options.steps, self.options.warmup_steps
-            )(self.step - 1)
-            self.log.write(self.step, "train", {**metrics, "learning_rate": float(rate)})
+            self._log(metrics)
+        if self.step == self.options.steps and not self.trainer.updates:
+            self.failure = DivergenceError(
+                f"None of the {self.step} steps changed the weights: their gradients overflowed "
+                "float16. Train longer, or use --precision=mixed_bfloat16 or float32."
+            )
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        options, updates = self.options, self.trainer.updates
+        schedule = WarmupLinearDecay(options.learning_rate, options.steps, options.warmup_steps)
+        values = {**metrics, "learning_rate": float(schedule(max(updates - 1, 0)))}
+        if self.trainer.mixed_float16:
+            values["skipped_steps"] = self.step - updates
+        self.log.write(self.step, "train", values)
 
     def evaluation_is_due(self) -> bool:
         """Whether the held-out loss is to be measured after this step."""

@@ -32,6 +32,8 @@ class Trainer:
         mixed_float16: Scale the loss against float16 underflow.
 
     Attributes:
+        options: As given.
+        mixed_float16: As given.
         distiller: The losses and both models; holds the student.
         trained: The variables that the optimizer updates.
         optimizer: AdamW over them.
@@ -57,7 +59,7 @@ class Trainer:
         identity: Mapping[str, Any] | None = None,
         mixed_float16: bool = False,
     ) -> None:
-        self.options = options
+        self.options, self.mixed_float16 = options, mixed_float16
         self.strategy = strategy or tf.distribute.get_strategy()
         self.options.check_split(self.strategy.num_replicas_in_sync)
         self.run_dir = Path(run_dir)
@@ -82,6 +84,12 @@ class Trainer:
     def learner(self) -> Learner:
         """What a training step needs of it."""
         return Learner(self.distiller, self.optimizer, self.trained)
+
+    @property
+    def updates(self) -> int:
+        """Steps that changed the weights: all, but for those of float16 that overflowed."""
+        optimizer = self.optimizer.inner_optimizer if self.mixed_float16 else self.optimizer
+        return int(optimizer.iterations.numpy())
 
     def variables(self) -> dict[str, keras.Variable]:
         """Everything a checkpoint holds, under names that are the same in every process."""

@@ -30,6 +30,15 @@ def test_comma_list_globs_and_duplicates(tmp_path):
     assert list(found.documents()) == ["y.text", "x1.txt", "x2.txt"]
 
 
+def test_one_file_under_several_names_counts_once(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    monkeypatch.chdir(tmp_path)
+    corpus = open_corpus(["a.txt", "./a.txt", "sub/../a.txt", str(tmp_path / "a.txt"), "*.txt"])
+    assert list(corpus.documents()) == ["one"]
+
+
 def test_gzip_and_json_lines(tmp_path):
     rows = [{"text": "héllo\n\nworld", "id": 1}, {"text": "  "}, {"text": "b"}]
     content = "\n".join(map(json.dumps, rows)).encode() + b"\n\n"

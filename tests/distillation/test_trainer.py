@@ -217,6 +217,52 @@ def test_float16_scales_the_loss_and_resumes(tmp_path):
     assert any(scale >= 1024 for scale in scales)  # the loss scale is part of the state
 
 
+def test_skipped_steps_and_the_rate_that_was_used_are_logged(tmp_path):
+    trainer = make_trainer(tmp_path, precision="mixed_float16", steps=6, warmup_steps=6)
+    trainer.optimizer.dynamic_scale.assign(2.0**31)  # overflows until it is halved often enough
+    with pytest.raises(DivergenceError, match="None of the 6 steps changed the weights"):
+        trainer.fit(stream())
+    assert not (tmp_path / "checkpoints").exists()
+    lines = list(read_metrics(tmp_path / "metrics.jsonl"))
+    assert [line["skipped_steps"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    some = make_trainer(tmp_path / "some", precision="mixed_float16", steps=12, warmup_steps=12)
+    some.optimizer.dynamic_scale.assign(2.0**23)
+    some.fit(stream())
+    lines = list(read_metrics(tmp_path / "some" / "metrics.jsonl"))
+    skipped = lines[-1]["skipped_steps"]
+    assert 0 < skipped < 12
+    assert skipped == 12 - int(some.optimizer.inner_optimizer.iterations)
+    for line in lines:
+        updates = max(line["step"] - line["skipped_steps"], 1)
+        assert line["learning_rate"] == pytest.approx(0.01 * updates / 12, rel=1e-5)
+
+
+def _unbatched_size(start, *worker):
+    return stream()(start, *worker).unbatch().batch(4)
+
+
+def _mask_first(start, *worker):
+    return stream()(start, *worker).map(
+        lambda batch: {"a": tf.zeros([9, 9]), **batch}  # Datasets sort names
+    )
+
+
+def test_batches_of_unknown_size_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\(None, 7\).*drop_remainder=True"):
+        make_trainer(tmp_path).fit(_unbatched_size)
+    with pytest.raises(InputError, match=r"dictionaries with token_ids; received \['x'\]"):
+        make_trainer(tmp_path).fit(
+            lambda *_: tf.data.Dataset.from_tensors({"x": tf.zeros([2, 3])}).repeat()
+        )
+
+
+def test_tokens_are_those_of_token_ids(tmp_path):
+    trainer = make_trainer(tmp_path)
+    loop = Loop([Run(trainer, None)], _mask_first, None)
+    loop._distribute(0)
+    assert loop._tokens_per_step == 4 * 7
+
+
 def test_checkpoints_name_their_tensors(undisturbed):
     run_dir, _, _ = undisturbed
     folder = run_dir / "checkpoints" / "step-00000012"
