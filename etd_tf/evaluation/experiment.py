@@ -68,7 +68,7 @@ class Experiment(abc.ABC):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What decides the data: source and lengths, as plain values."""
+        """What decides the data: source, content and lengths, as plain values."""
 
     def held_out_split(self) -> tuple[IntArray, IntArray]:
         """Splits the training examples, the same way in every run.

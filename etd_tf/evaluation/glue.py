@@ -102,8 +102,13 @@ class GlueExperiment(Experiment):
         return self._sequences[key]
 
     def settings(self) -> dict[str, Any]:
-        """Source and length of the examples."""
-        return {"source": str(self._source), "max_length": self._max_length}
+        """Source, content and length of the examples."""
+        splits = ("train", *self.task.evaluation_splits)
+        return {
+            "source": str(self._source),
+            "data": {split: self._read(self.task, split).fingerprint() for split in splits},
+            "max_length": self._max_length,
+        }
 
     def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> SequenceClassifier:
         """Builds a classifier with a logit for each class, or one for the score."""

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.data.squad import SquadDataset, load_squad
+from etd_tf.data.squad import SQUAD_SPLITS, SquadDataset, load_squad
 from etd_tf.evaluation.classifiers import SpanClassifier
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import save_finetuned
@@ -73,9 +73,10 @@ class SquadExperiment(Experiment):
         return self._splits[split]
 
     def settings(self) -> dict[str, Any]:
-        """Source of the questions and how windows are cut and answers chosen."""
+        """The questions, and how windows are cut and answers chosen."""
         options = dataclasses.asdict(self._window_options) | dataclasses.asdict(self._span_options)
-        return {"source": str(self._source), **options}
+        data = {split: self._split(split)[0].fingerprint() for split in SQUAD_SPLITS}
+        return {"source": str(self._source), "data": data, **options}
 
     def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> SpanClassifier:
         """Builds a span classifier."""

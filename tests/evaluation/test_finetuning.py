@@ -141,6 +141,27 @@ def test_other_models_do_not_continue_a_run(checkpoint, experiment, tmp_path, mo
         finetune(other, experiment, options, output_dir=tmp_path)
 
 
+def test_other_data_of_the_same_name_does_not_continue_a_run(checkpoint, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise KeyboardInterrupt
+
+    source = write_sst2(tmp_path / "glue")
+    options = dataclasses.replace(OPTIONS, learning_rates=(1e-3, 1e-2), epochs=1)
+
+    def run():
+        experiment = GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+        finetune(checkpoint, experiment, options, output_dir=tmp_path / "out")
+
+    original = GlueExperiment.evaluate
+    monkeypatch.setattr(GlueExperiment, "evaluate", fit)  # both selections are done
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    monkeypatch.setattr(GlueExperiment, "evaluate", original)
+    write_sst2(source, seed=1)
+    with pytest.raises(InputError, match="with another data"):
+        run()
+
+
 def test_low_precision_trains(checkpoint, experiment):
     options = dataclasses.replace(OPTIONS, precision="mixed_bfloat16")
     result = finetune(checkpoint, experiment, options)
