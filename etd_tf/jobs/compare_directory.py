@@ -10,11 +10,15 @@ from typing import Any
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import write_atomically
-from etd_tf.jobs.directories import check_is_directory, open_directory
+from etd_tf.jobs.directories import (
+    IDENTITY_FILE,
+    check_is_directory,
+    keep_identity,
+    open_directory,
+)
 from etd_tf.modeling.config import read_json_object
 
 STUDY_FILE = "study.json"
-_FLAGS = "flags"
 # Flags that add runs or scores to a comparison, or change nothing in its numbers.
 _FREE = frozenset(
     {
@@ -52,23 +56,14 @@ def begin_study(folder: Path, settings: Mapping[str, str], identity: Mapping[str
     Args:
         folder: The opened directory.
         settings: Flag values by name.
-        identity: What the names in the flags stand for, as JSON values: files under the
-            same name may be others by now.
+        identity: What the names in the flags stand for, see `keep_identity`.
 
     Raises:
         InputError: The comparison was begun with another identity.
     """
-    path = folder / STUDY_FILE
-    stored = _read_study(path) if path.exists() else dict(identity)
-    changed = [name for name, value in identity.items() if stored.get(name) != value]
-    if changed:
-        raise InputError(
-            f"{folder} holds a comparison with another {' and another '.join(changed)} than the "
-            "same flags name now. Arms can only be compared on equal terms: choose another "
-            "--output_dir, or put back what it was begun with."
-        )
     fixed = {name: value for name, value in settings.items() if name not in _FREE}
-    write_atomically(path, json.dumps({_FLAGS: fixed, **identity}, indent=2) + "\n")
+    write_atomically(folder / STUDY_FILE, json.dumps(fixed, indent=2) + "\n")
+    keep_identity(folder / IDENTITY_FILE, identity)
 
 
 def check_study(folder: Path, settings: Mapping[str, str]) -> None:
@@ -90,7 +85,7 @@ def check_study(folder: Path, settings: Mapping[str, str]) -> None:
                 "empty or new directory."
             )
         return
-    stored = _read_study(path)[_FLAGS]
+    stored = read_json_object(path)
     changed = [
         f"--{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
         for name in sorted({*stored, *settings} - _FREE)
@@ -101,13 +96,3 @@ def check_study(folder: Path, settings: Mapping[str, str]) -> None:
             f"{folder} holds a comparison with other settings: {'; '.join(changed)}. Arms can only "
             "be compared under equal ones: choose another --output_dir."
         )
-
-
-def _read_study(path: Path) -> dict[str, Any]:
-    stored = read_json_object(path)
-    if not isinstance(stored.get(_FLAGS), dict):
-        raise InputError(
-            f"{path} is damaged, or of an older version: it has no {_FLAGS!r}. Choose another "
-            "--output_dir."
-        )
-    return stored

@@ -15,7 +15,7 @@ from etd_tf.extraction import UnitScores
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec, student_name
 from etd_tf.jobs.distill import check_models
-from etd_tf.jobs.inputs import check_corpus, prepare_corpus, records_identity, with_tokenizer
+from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
 from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig
@@ -79,10 +79,7 @@ class Study:
 
     def identity(self) -> dict[str, Any]:
         """What the names in the flags stood for when the runs were made, as JSON values."""
-        return {
-            "teacher": self.teacher.fingerprint(),
-            "text": records_identity(self.records),
-        }
+        return identity_of(self.teacher, self.records)
 
     def scores(self, metric: str) -> tuple[UnitScores, float]:
         """Scores the teacher's units; once for all runs, kept on disk.

@@ -3,16 +3,21 @@
 import contextlib
 import fcntl
 import glob
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from absl import logging
 
 from etd_tf.errors import InputError
+from etd_tf.files import write_atomically
+from etd_tf.modeling.config import read_json_object
 
 _LOCK_FILE = ".lock"
+IDENTITY_FILE = "identity.json"
+"""What `keep_identity` writes."""
 
 Inputs = Mapping[str, Iterable[str | Path | None]]
 """What a job reads, by flag: files, directories, globs, other names; None is nothing."""
@@ -105,6 +110,28 @@ def check_is_directory(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"--output_dir={path} is a file; choose a directory.")
+
+
+def keep_identity(path: Path, identity: Mapping[str, Any]) -> None:
+    """Notes what the names in a job's flags stand for, or checks that it is the same still.
+
+    Args:
+        path: The file in the output directory that says it.
+        identity: Fingerprints and the like by name, as JSON values.
+
+    Raises:
+        InputError: The work was begun with something else, or the file is damaged.
+    """
+    if not path.exists():
+        write_atomically(path, json.dumps(identity, indent=2) + "\n")
+        return
+    stored = read_json_object(path)
+    changed = [name for name, value in identity.items() if stored.get(name) != value]
+    if changed:
+        raise InputError(
+            f"{path.parent} was begun with another {' and another '.join(changed)} than the same "
+            "flags name now. Choose another --output_dir, or put back what it was begun with."
+        )
 
 
 def check_spares_inputs(folder: Path, inputs: Inputs) -> None:

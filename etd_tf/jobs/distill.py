@@ -18,8 +18,8 @@ from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import (
     TrainingText,
     check_corpus,
+    identity_of,
     prepare_corpus,
-    records_identity,
     with_tokenizer,
 )
 from etd_tf.jobs.outputs import write_outputs
@@ -59,7 +59,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         masking_rate = options.resolve_masking(records)
         # One student for all: machines that round differently would each extract another one.
         with workers.chief_first():
-            run.begin()
+            run.begin(identity_of(teacher, records))
             initial = make_initial_student(
                 *(teacher, config, records, options.extraction, run.path),
                 seed=options.trainer.seed,
@@ -201,9 +201,8 @@ def make_trainer(
         strategy=strategy,
         mixed_float16=hardware.precision == "mixed_float16",
         identity={
-            "teacher": teacher.fingerprint(),
+            **identity_of(teacher, text.records),
             "student": initial.checkpoint.fingerprint(),
-            "records": records_identity(text.records),
             "loss": [options.loss, dict(options.loss_options), options.student_loss_weight],
             "precision": [hardware.precision, teacher_dtype],
             "dropout": rate,

@@ -80,6 +80,11 @@ def check_corpus(options: CorpusOptions) -> None:
         open_corpus(options.validation_corpus)
 
 
+def identity_of(teacher: Checkpoint, records: RecordSet) -> dict[str, Any]:
+    """What tells teacher and text from others of the same names, as JSON values."""
+    return {"teacher": teacher.fingerprint(), "text": records_identity(records)}
+
+
 def records_identity(records: RecordSet) -> dict[str, Any]:
     """What tells some records from others, as JSON values."""
     keys = ("options", "tokenizer", "corpus", "validation_corpus")

@@ -7,11 +7,18 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import remove_leftovers, remove_path, write_atomically
-from etd_tf.jobs.directories import check_directory, check_is_directory, open_directory
+from etd_tf.jobs.directories import (
+    IDENTITY_FILE,
+    check_directory,
+    check_is_directory,
+    keep_identity,
+    open_directory,
+)
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
@@ -27,6 +34,7 @@ _CONTENT = (
     "scores.npz",
     "compensated",
     _TIMING_FILE,
+    IDENTITY_FILE,
     "metrics.jsonl",
     "tensorboard",
     "checkpoints",
@@ -57,11 +65,15 @@ class RunDirectory:
     overwrite: bool = False
     is_chief: bool = True
 
-    def begin(self) -> None:
+    def begin(self, identity: Mapping[str, Any]) -> None:
         """Starts the run, or goes on with it; before this nothing of an old one is touched.
 
+        Args:
+            identity: What the names in the flags stand for, see `keep_identity`.
+
         Raises:
-            InputError: This is not the chief, and what the chief began is not to be seen.
+            InputError: The run was begun with another identity; or this is not the chief, and
+                what the chief began is not to be seen.
         """
         if not self.is_chief:
             self._find_run()
@@ -74,6 +86,7 @@ class RunDirectory:
         if not (self.path / FLAGS_FILE).exists():
             lines = [f"--{name}={value}\n" for name, value in sorted(self.settings.items())]
             write_atomically(self.path / FLAGS_FILE, _MARK + "".join(lines))
+        keep_identity(self.path / IDENTITY_FILE, identity)
 
     def _find_run(self) -> None:
         deadline = time.monotonic() + _VISIBLE_SECONDS

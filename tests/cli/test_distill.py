@@ -46,6 +46,7 @@ def test_a_run_leaves_everything_in_its_place(finished):
     visible = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
     assert visible == {
         "flags.txt",
+        "identity.json",
         "plan.json",
         "scores.npz",
         "timing.json",
@@ -102,10 +103,29 @@ def test_a_finished_run_is_refused_and_unchanged(folder, finished, capsys):
     assert after == before
 
 
+def test_scores_of_other_text_are_not_gone_on_with(folder, tmp_path, capsys, monkeypatch):
+    """Interrupted after scoring, before there is a checkpoint that could tell."""
+    text = write_text(tmp_path / "text.txt")
+    out, flags = tmp_path / "out", job_flags(folder, tmp_path / "out", corpus=text)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("etd_tf.jobs.distill.make_trainer", stop)
+        assert run_command(COMMAND, flags) == 130
+    assert (out / "scores.npz").is_file()
+    text.write_text(text.read_text() + "\n\nThe dog sat on the mat and the cat ran.\n")
+    assert run_command(COMMAND, flags) == 2
+    assert "begun with another text than the same flags name now" in capsys.readouterr().err
+    assert run_command(COMMAND, [*flags, "--overwrite"]) == 0
+
+
 def test_a_second_run_on_one_directory_is_refused(folder, tmp_path, capsys):
     with open_run_directory(tmp_path, {}) as run:
-        run.begin()
+        run.begin({})
         (tmp_path / "flags.txt").unlink()
+        (tmp_path / "identity.json").unlink()
         assert run_command(COMMAND, job_flags(folder, tmp_path)) == 2
     assert "Another run is working in" in capsys.readouterr().err
 

@@ -20,7 +20,7 @@ from etd_tf.evaluation.run_record import Cell, RunRecord
 from etd_tf.extraction import ExtractionPlan, UnitScores, plan_extraction
 from etd_tf.files import sha256
 from etd_tf.jobs.compare_arm import load_run
-from etd_tf.jobs.compare_directory import begin_study, check_study
+from etd_tf.jobs.compare_directory import check_study
 from etd_tf.jobs.compare_types import RunSpec, parse_student
 from etd_tf.jobs.run_directory import RunDirectory, check_run_directory
 from etd_tf.reporting import make_curves
@@ -41,6 +41,7 @@ from tests.fuzz.mutation import (
 from tests.helpers import tiny_config
 
 _SETTINGS = {"--x": "1", "teacher": "t", "steps": "5"}
+_IDENTITY = {"teacher": "0f", "text": {"corpus": "e1"}}
 
 
 _SPEC = RunSpec("minilm", parse_student("1x3x1x5"), "impt", 0)
@@ -155,12 +156,12 @@ def _forged(folder: Path) -> Mapping[str, Mutator]:
 def _run_files(folder: Path) -> Mapping[str, Mutator]:
     run = folder / "run"
     run.mkdir()
-    RunDirectory(run, _SETTINGS).begin()
+    RunDirectory(run, _SETTINGS).begin(_IDENTITY)
     (run / "timing.json").write_text(json.dumps({"scoring": 1.5}))
     record = {"settings": {"a": 1}, "cells": [dataclasses.asdict(_CELL)], "finished": False}
     (folder / "results.json").write_text(json.dumps(record))
     (folder / "study").mkdir()
-    (folder / "study/study.json").write_text(json.dumps({"flags": _SETTINGS}))
+    (folder / "study/study.json").write_text(json.dumps(_SETTINGS))
     arm = folder / "study" / _SPEC.folder
     arm.mkdir(parents=True)
     values = {"steps": 5, "step_flops": 10, "scoring_flops": 3, "seconds": 1.5}
@@ -169,6 +170,7 @@ def _run_files(folder: Path) -> Mapping[str, Mutator]:
     return {
         "run/flags.txt": damage_lines,
         "run/timing.json": damage_json,
+        "run/identity.json": damage_json,
         "results.json": damage_json,
         "study/study.json": damage_json,
         f"study/{_SPEC.folder}/arm.json": damage_json,
@@ -184,7 +186,7 @@ def _read_run_files(folder: Path) -> None:
     if run is not None:
         run.final_loss, run.steps + run.step_flops + run.scoring_flops + run.seconds
     check_study(folder / "study", _SETTINGS)
-    begin_study(folder / "study", _SETTINGS, {})
+    RunDirectory(folder / "run", _SETTINGS).begin(_IDENTITY)
     check_run_directory(folder / "run", _SETTINGS)
     RunDirectory(folder / "run", _SETTINGS).keep_seconds("scoring", 0)
     found = RunRecord.open(folder, {"a": 1}, overwrite=False)

@@ -294,7 +294,7 @@ def test_other_files_of_the_same_names_are_refused(inputs, study, tmp_path, chan
     )
     before = (out / "study.json").read_bytes()
     change(copies)
-    with pytest.raises(InputError, match=f"with another {what} than the same flags name now"):
+    with pytest.raises(InputError, match=f"begun with another {what} than the same flags"):
         run_comparison(options)
     assert (out / "study.json").read_bytes() == before
 

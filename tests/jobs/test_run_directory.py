@@ -15,7 +15,7 @@ SETTINGS = {"teacher": "a", "steps": "5", "log_every": "10"}
 
 def _begin(path, settings=SETTINGS, **options):
     with open_run_directory(path, settings, **options) as run:
-        run.begin()
+        run.begin({})
         return run
 
 
@@ -39,8 +39,8 @@ def test_flags_are_written_when_the_run_begins(tmp_path):
     out = tmp_path / "a" / "out"
     with open_run_directory(out, SETTINGS) as run:
         assert not (out / "flags.txt").exists()
-        run.begin()
-        run.begin()
+        run.begin({})
+        run.begin({})
         assert run.path == out
     mark, *lines = (out / "flags.txt").read_text().splitlines()
     assert mark.startswith("# Flags of one run of etd_distill")
@@ -89,6 +89,7 @@ def test_a_finished_run_is_kept_until_overwriting_begins(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock",
         "flags.txt",
+        "identity.json",
         "my_notes.txt",
     ]
     assert "--steps=7" in (tmp_path / "flags.txt").read_text()
@@ -129,7 +130,11 @@ def test_a_removal_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
     assert "flags.txt" not in removed
     assert removed[0] == "report.json"  # first, so that half a run never counts as finished
     _begin(tmp_path, overwrite=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "flags.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "flags.txt",
+        "identity.json",
+    ]
 
 
 def test_leftovers_of_killed_writes_are_removed(tmp_path):
@@ -146,7 +151,7 @@ def test_leftovers_of_killed_writes_are_removed(tmp_path):
 
 def test_two_runs_cannot_share_a_directory(tmp_path):
     with open_run_directory(tmp_path, SETTINGS) as run:
-        run.begin()
+        run.begin({})
         with pytest.raises(InputError, match=r"Another run is working in .* Wait for it, or"):
             _begin(tmp_path, overwrite=True)
     _begin(tmp_path)
@@ -157,10 +162,10 @@ def test_other_workers_read_the_run_and_change_nothing(tmp_path):
     with open_run_directory(out, SETTINGS, is_chief=False, overwrite=True) as other:
         assert not out.exists()
         with open_run_directory(out, SETTINGS) as chief:
-            chief.begin()
+            chief.begin({})
             chief.keep_seconds("scoring", 2.5)
             before = _tree(out)
-            other.begin()
+            other.begin({})
             assert other.keep_seconds("scoring", 4.0) == 2.5
             assert (other.path, other.is_chief) == (out, False)
     assert _tree(out) == before
@@ -172,7 +177,7 @@ def test_other_workers_must_see_what_the_chief_began(tmp_path, monkeypatch):
         open_run_directory(tmp_path / "local", SETTINGS, is_chief=False) as run,
         pytest.raises(InputError, match=r"does not see it in .*local\. Give all workers one"),
     ):
-        run.begin()
+        run.begin({})
 
 
 def test_a_directory_that_a_worker_cannot_look_into_is_named(tmp_path, monkeypatch):
@@ -193,7 +198,7 @@ def test_other_workers_wait_for_slow_file_systems(tmp_path):
         open_run_directory(tmp_path, SETTINGS, is_chief=False) as run,
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
-        begun = pool.submit(run.begin)
+        begun = pool.submit(run.begin, {})
         with pytest.raises(TimeoutError):
             begun.result(0.2)
         _begin(tmp_path)
@@ -223,6 +228,22 @@ def test_damaged_flags_are_other_settings(tmp_path):
         file.write(b"--x=\xff\n")
     with pytest.raises(InputError, match="--x was"):
         _begin(tmp_path)
+
+
+def test_what_the_flags_named_must_stay_the_same(tmp_path):
+    first = {"teacher": "a", "text": {"corpus": "b"}}
+    with open_run_directory(tmp_path, SETTINGS) as run:
+        run.begin(first)
+    for change, what in (({"teacher": "x"}, "teacher"), ({"text": {}}, "text")):
+        with (
+            pytest.raises(InputError, match=f"begun with another {what} than the same flags name"),
+            open_run_directory(tmp_path, SETTINGS) as run,
+        ):
+            run.begin(first | change)
+    with open_run_directory(tmp_path, SETTINGS, overwrite=True) as run:
+        run.begin(first | {"teacher": "x"})
+    with open_run_directory(tmp_path, SETTINGS) as run:
+        run.begin(first | {"teacher": "x"})
 
 
 if __name__ == "__main__":
