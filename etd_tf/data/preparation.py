@@ -130,8 +130,9 @@ class Preparation:
             block_encoder(self.tokenizer, workers) as encode,
             track("Preparing records", total // 1000, "kB") as progress,
         ):
+            counter = _KiloCounter(progress)
             for split in splits:
-                self._write_split(split, encode, journal, progress)
+                self._write_split(split, encode, journal, counter)
         return self.complete(splits, journal)
 
     def complete(self, splits: Sequence[Split], journal: Journal) -> RecordSet:
@@ -182,11 +183,10 @@ class Preparation:
         return [f"{split.name}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
 
     def _write_split(
-        self, split: Split, encode: BlockEncoder, journal: Journal, progress: Tracker
+        self, split: Split, encode: BlockEncoder, journal: Journal, counter: "_KiloCounter"
     ) -> None:
         names = self.shard_names(split)
         packer = Packer(self.tokenizer, self.options.sequence_length, self.options.packing)
-        counter = _KiloCounter(progress)
         finished = {i for i, name in enumerate(names) if name in journal.finished}
         blocks = self._blocks(split, len(names), finished, counter)
         encoded = ((shard, counter.passing(size, block)) for (shard, size), block in encode(blocks))

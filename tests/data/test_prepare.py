@@ -321,5 +321,15 @@ def test_records_given_as_corpus_are_opened_as_they_are(tmp_path, corpus):
         )
 
 
+def test_progress_ends_at_all_of_the_text(tmp_path, capsys):
+    text = "\n\n".join(f"the cat number {n} sat on the mat " * 20 for n in range(30))
+    (tmp_path / "a.txt").write_text(text)
+    for seed in range(5):
+        options = RecordOptions(sequence_length=16, held_out_fraction=0.4, seed=seed)
+        out = tmp_path / f"out{seed}"
+        prepare_records(str(tmp_path / "a.txt"), tiny_tokenizer(), out, options=options)
+        assert "(100 %)" in capsys.readouterr().err.splitlines()[-1]
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
