@@ -89,7 +89,7 @@ def torch_steps(options: argparse.Namespace, attention: str) -> tuple[Turn, floa
     import torch
     import transformers
 
-    from etd_tf.checkpoints.sources import resolve_source
+    from etd_tf.sources import resolve_source
 
     config = transformers.BertConfig.from_pretrained(str(resolve_source(options.teacher)))
     config.num_hidden_layers, config.hidden_size = options.layers, options.hidden

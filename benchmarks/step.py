@@ -126,7 +126,7 @@ def torch_step(loss: str, variant: str) -> tuple[Turn, float]:
     import torch
     import transformers
 
-    from etd_tf.checkpoints.sources import resolve_source
+    from etd_tf.sources import resolve_source
 
     attention, _, autocast = variant.partition("-")
     teacher = transformers.BertModel.from_pretrained(

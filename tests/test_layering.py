@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import REPOSITORY
 from tests.sources import PACKAGE, imported, part_of, sources
 
-BASE = {"errors", "files", "progress", "types"}
+BASE = {"errors", "files", "progress", "sources", "types"}
 STAGES = {"data", "checkpoints", "extraction", "losses"}
 USES = {"distillation", "export", "evaluation", "reporting"}
 
@@ -21,6 +21,7 @@ ALLOWED = {
     "types": set(),
     "files": {"errors"},
     "progress": {"errors"},
+    "sources": {"errors"},
     "modeling": BASE,
     "data": BASE | {"modeling"},
     "losses": BASE | {"modeling"},

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
-from etd_tf.checkpoints.sources import resolve_source
 from etd_tf.errors import InputError
+from etd_tf.sources import resolve_source
 from tests.helpers import need_quickstart_teacher, tiny_checkpoint
 
 

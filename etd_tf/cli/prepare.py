@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -135,13 +134,9 @@ def _runner(values: flags.FlagValues) -> Callable[..., "RecordSet"]:
 
 def _tokenizer(name: str) -> "Tokenizer":
     from etd_tf.data.tokenizer import Tokenizer
+    from etd_tf.sources import resolve_source
 
-    if not Path(f"{name}.index").is_file() and not Path(name).is_dir():
-        # Imported only here: a tokenizer on disk needs neither Keras nor TensorFlow.
-        from etd_tf.checkpoints.sources import resolve_source
-
-        name = str(resolve_source(name))
-    return Tokenizer.from_directory(name)
+    return Tokenizer.from_directory(resolve_source(name))
 
 
 def describe(records: "RecordSet") -> str:

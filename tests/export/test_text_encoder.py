@@ -81,7 +81,7 @@ def test_bytes_that_are_not_utf8_are_dropped(encoder):
 
 
 def test_real_vocabulary_on_real_text():
-    from etd_tf.checkpoints.sources import resolve_source
+    from etd_tf.sources import resolve_source
 
     tokenizer = Tokenizer.from_directory(resolve_source(need_quickstart_teacher()))
     text = need_shared_data("corpus", "enwiki-valid.txt").read_text(encoding="utf-8")
