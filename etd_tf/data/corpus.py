@@ -98,7 +98,8 @@ def open_corpus(corpus: str | Sequence[str]) -> Corpus:
     for name in names:
         for source in _sources(name):
             path = getattr(source, "path", None)
-            sources.setdefault(name if path is None else path.resolve(), source)
+            # Not Path.resolve(), which raises on a link to itself: reading the file says so better.
+            sources.setdefault(name if path is None else os.path.realpath(path), source)
     return Corpus(tuple(sources.values()), ",".join(names))
 
 

@@ -39,6 +39,12 @@ def test_one_file_under_several_names_counts_once(tmp_path, monkeypatch):
     assert list(corpus.documents()) == ["one"]
 
 
+def test_a_link_to_itself_is_named(tmp_path):
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    with pytest.raises(InputError, match=r"Cannot read .*loop\.txt"):
+        list(open_corpus(str(tmp_path / "*.txt")).documents())
+
+
 def test_gzip_and_json_lines(tmp_path):
     rows = [{"text": "héllo\n\nworld", "id": 1}, {"text": "  "}, {"text": "b"}]
     content = "\n".join(map(json.dumps, rows)).encode() + b"\n\n"
