@@ -18,10 +18,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from etd_tf.extraction.plan import ExtractionPlan
-from etd_tf.extraction.statistics import ActivationStatistics
+from etd_tf.extraction.statistics import RESOLUTION, ActivationStatistics
 from etd_tf.types import Array, IntArray, Parameters
-
-_RESOLUTION = 1e-6  # of the mean second moment: what float32 sums tell from nothing
 
 
 def rotate_heads(
@@ -155,6 +153,7 @@ def _root(moment: Array, power: float) -> Array:
         R.
     """
     variances, directions = np.linalg.eigh(moment)
-    least = _RESOLUTION * power / len(moment)
-    root: Array = directions * np.sqrt(np.maximum(variances, least or 1.0))
+    least = RESOLUTION * power / len(moment)
+    # Of vectors that are all 0 rounding may leave a negative power.
+    root: Array = directions * np.sqrt(np.maximum(variances, least if least > 0.0 else 1.0))
     return root

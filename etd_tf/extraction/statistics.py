@@ -19,6 +19,9 @@ from etd_tf.types import Array, Tensor
 
 SITES = ("attention_input", "context", "ffn_input", "inner")
 
+RESOLUTION = 1e-6
+"""Share of a mean second moment below which sums in float32 cannot tell a variance from 0."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ActivationStatistics:

@@ -191,6 +191,22 @@ def test_text_of_few_states_gives_bases_all_the_same(states, seed):
         assert relative_error(new_v @ new_v.swapaxes(1, 2), v @ v.swapaxes(1, 2)) < 1e-4
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_heads_that_are_zero_on_text_of_one_state_get_bases_too(seed):
+    """Biases that cancel the only state leave rounding alone, of either sign."""
+    weights, plan = _weights(seed), _plan(seed)
+    inputs = 3.0 * _inputs(seed)[:, np.zeros(TOKENS, int)]
+    for layer, states in enumerate(inputs):
+        for name in ("query", "key"):
+            prefix = f"layers.{layer}.attention.{name}"
+            weights[f"{prefix}.bias"] = -(states[0] @ weights[f"{prefix}.kernel"]).astype("f4")
+    grams = [np.asarray(_gram(x.astype(np.float32)).astype(np.float32), np.float64) for x in inputs]
+    given = _statistics(weights, inputs)
+    given = dataclasses.replace(given, grams={**given.grams, "attention_input": grams})
+    rotated, _ = rotate_heads(weights, plan, given)
+    assert all(np.isfinite(value).all() for value in rotated.values())
+
+
 def test_a_layer_that_was_not_measured_is_named():
     weights, plan = _weights(0), _plan(0)
     statistics = _statistics(weights, _inputs(0))
