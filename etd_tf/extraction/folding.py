@@ -18,7 +18,7 @@ import numpy as np
 
 from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.slicing import slice_parameters
-from etd_tf.extraction.statistics import SITES, ActivationStatistics
+from etd_tf.extraction.statistics import RESOLUTION, SITES, ActivationStatistics
 from etd_tf.types import Array, IntArray, Parameters
 
 MEANS_ONLY = math.inf
@@ -49,6 +49,14 @@ class _Site:
     eigenvalues: Array
     eigenvectors: Array
     readers: tuple[_Reader, ...]
+
+    def damping(self, ridge: float) -> Array:
+        """1 / (w + r); 0 for kept units whose variance is rounding alone: they predict nothing."""
+        variance = self.eigenvalues.mean()
+        if variance <= RESOLUTION * (variance + np.square(self.mean).mean()):
+            return np.zeros_like(self.eigenvalues)
+        damping: Array = 1.0 / (np.maximum(self.eigenvalues, 0.0) + ridge * variance)
+        return damping
 
 
 class FoldedSlices:
@@ -96,8 +104,7 @@ class FoldedSlices:
             ridge = ridges.get(kind)
             if ridge is None:
                 continue
-            penalty = ridge * max(float(site.eigenvalues.mean()), np.finfo(np.float64).tiny)
-            damping = 1.0 / (np.maximum(site.eigenvalues, 0.0) + penalty)
+            damping = site.damping(ridge)
             for reader in site.readers:
                 kernel = site.eigenvectors @ (damping[:, None] * reader.rotated)
                 bias = reader.constant - site.mean @ kernel

@@ -200,6 +200,23 @@ def test_permuting_neurons_permutes_nothing_else():
     assert relative_error(outputs[0], outputs[1]) < 1e-3
 
 
+@pytest.mark.parametrize("ridge", [10.0, 1.0, 0.1, 0.01])
+def test_units_that_never_vary_move_into_the_biases_at_any_ridge(ridge):
+    """What float32 sums leave of their variance is rounding; that of dead neurons is 0."""
+    weights = random_parameters(tiny_config())
+    for what in ("kernel", "bias"):
+        weights[f"layers.0.intermediate.{what}"][:] = 0.0
+    teacher = Checkpoint.from_parameters(tiny_config(), weights)
+    student = teacher.config.replace(hidden_size=9, intermediate_size=7)
+    plan = plan_extraction(teacher.config, student, seed=0)
+    batch = {"token_ids": np.full((16, 4), 7, np.int32), "segment_ids": np.zeros((16, 4), np.int32)}
+    batch["padding_mask"] = np.tile(np.int32([1, 0, 0, 0]), (16, 1))
+    slices = FoldedSlices(weights, plan, collect_statistics(teacher, batch))
+    folded = slices.parameters(dict.fromkeys(SITES, ridge))
+    means = slices.parameters(dict.fromkeys(SITES, MEANS_ONLY))
+    assert all(np.array_equal(value, means[name]) for name, value in folded.items())
+
+
 def test_one_decomposition_serves_every_ridge():
     weights, teacher, plan = _redundant(seed=1)
     statistics = collect_statistics(teacher, random_batch(teacher.config))
