@@ -85,7 +85,7 @@ def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:
 def _check_nothing_lost(values: flags.FlagValues, targets: dict[str, Path]) -> None:
     """Refuses to replace the model itself, and what is no earlier export."""
     from etd_tf.export import holds_export
-    from etd_tf.jobs.directories import check_spares_inputs
+    from etd_tf.jobs.safeguards import check_spares_inputs
 
     for form, target in targets.items():
         check_spares_inputs(target, {"model": [model_source(values.model)]})

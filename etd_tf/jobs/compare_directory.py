@@ -10,12 +10,8 @@ from typing import Any
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import write_atomically
-from etd_tf.jobs.directories import (
-    IDENTITY_FILE,
-    check_is_directory,
-    keep_identity,
-    open_directory,
-)
+from etd_tf.jobs.directories import check_is_directory, open_directory
+from etd_tf.jobs.safeguards import keep_identity
 from etd_tf.modeling.config import read_json_object
 
 STUDY_FILE = "study.json"
@@ -63,7 +59,7 @@ def begin_study(folder: Path, settings: Mapping[str, str], identity: Mapping[str
     """
     fixed = {name: value for name, value in settings.items() if name not in _FREE}
     write_atomically(folder / STUDY_FILE, json.dumps(fixed, indent=2) + "\n")
-    keep_identity(folder / IDENTITY_FILE, identity)
+    keep_identity(folder, identity)
 
 
 def check_study(folder: Path, settings: Mapping[str, str]) -> None:

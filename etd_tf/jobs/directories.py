@@ -2,25 +2,16 @@
 
 import contextlib
 import fcntl
-import glob
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from absl import logging
 
 from etd_tf.errors import InputError
-from etd_tf.files import write_atomically
-from etd_tf.modeling.config import read_json_object
 
 _LOCK_FILE = ".lock"
-IDENTITY_FILE = "identity.json"
-"""What `keep_identity` writes."""
-
-Inputs = Mapping[str, Iterable[str | Path | None]]
-"""What a job reads, by flag: files, directories, globs, other names; None is nothing."""
 
 
 @contextlib.contextmanager
@@ -110,76 +101,6 @@ def check_is_directory(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"--output_dir={path} is a file; choose a directory.")
-
-
-def keep_identity(path: Path, identity: Mapping[str, Any]) -> None:
-    """Notes what the names in a job's flags stand for, or checks that it is the same still.
-
-    Args:
-        path: The file in the output directory that says it.
-        identity: Fingerprints and the like by name, as JSON values.
-
-    Raises:
-        InputError: The work was begun with something else, or the file is damaged.
-    """
-    if not path.exists():
-        write_atomically(path, json.dumps(identity, indent=2) + "\n")
-        return
-    stored = read_json_object(path)
-    changed = [name for name, value in identity.items() if stored.get(name) != value]
-    if changed:
-        raise InputError(
-            f"{path.parent} was begun with another {' and another '.join(changed)} than the same "
-            "flags name now. Choose another --output_dir, or put back what it was begun with."
-        )
-
-
-def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
-    """Checks that overwriting a directory would not delete what the same run reads.
-
-    Args:
-        folder: The directory that would be emptied.
-        inputs: What the run reads.
-
-    Raises:
-        InputError: Some of it is in `folder`.
-    """
-    for flag, names in inputs.items():
-        for name in names:
-            if name is not None and any(_is_inside(path, folder) for path in _files(str(name))):
-                raise InputError(
-                    f"--overwrite would delete --{flag}={name}, which is in --output_dir. Copy it "
-                    "elsewhere, or choose another --output_dir."
-                )
-
-
-def check_cache_is_apart(folder: Path, cache_dir: Path) -> None:
-    """Checks that what runs share is not kept in the directory of one of them.
-
-    Args:
-        folder: The output directory.
-        cache_dir: Where prepared corpora are kept.
-
-    Raises:
-        InputError: It is.
-    """
-    if _is_inside(cache_dir, folder):
-        raise InputError(
-            f"--cache_dir={cache_dir} is in --output_dir={folder}, which is for what one run "
-            "makes. Choose a cache outside of it, which later runs can use, too."
-        )
-
-
-def _files(name: str) -> list[Path]:
-    """What a name stands for on disk, if anything."""
-    name = os.path.expanduser(name)
-    found = [name] if os.path.lexists(name) else glob.glob(name, recursive=True)
-    # Google's checkpoints are named without the ends of their files.
-    return [Path(path) for path in (*found, *glob.glob(f"{glob.escape(name)}.index"))]
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
 
 
 @contextlib.contextmanager

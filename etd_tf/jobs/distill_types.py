@@ -10,8 +10,8 @@ from etd_tf.data.opening import is_record_path
 from etd_tf.data.records import RecordSet
 from etd_tf.distillation import TrainerOptions, TrainResult
 from etd_tf.errors import InputError
-from etd_tf.jobs.directories import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
+from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.student import InitialStudent
 from etd_tf.losses import FeatureLoss, LogitsDistillation
 from etd_tf.losses import get as get_loss

@@ -21,7 +21,8 @@ from etd_tf.evaluation.run_record import OUTPUTS, PREDICTIONS_DIR, RunRecord
 from etd_tf.evaluation.squad_spans import SpanOptions
 from etd_tf.evaluation.squad_windows import WindowOptions
 from etd_tf.files import write_atomically
-from etd_tf.jobs.directories import check_is_directory, check_spares_inputs, open_directory
+from etd_tf.jobs.directories import check_is_directory, open_directory
+from etd_tf.jobs.safeguards import check_spares_inputs
 
 STS_PROBE = "sts-probe"
 BENCHMARK_FILE = "benchmark.json"

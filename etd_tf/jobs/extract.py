@@ -8,14 +8,10 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.data.records import RecordSet
 from etd_tf.errors import InputError
 from etd_tf.files import atomic_directory
-from etd_tf.jobs.directories import (
-    Inputs,
-    check_cache_is_apart,
-    check_is_directory,
-    check_spares_inputs,
-)
+from etd_tf.jobs.directories import check_is_directory
 from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.student import (
     COMPENSATED_DIRECTORY,
     InitialStudent,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from etd_tf.errors import InputError
 from etd_tf.extraction.compensation import LEAST_EXAMPLES
-from etd_tf.jobs.directories import Inputs
+from etd_tf.jobs.safeguards import Inputs
 from etd_tf.modeling.config import BertConfig
 
 

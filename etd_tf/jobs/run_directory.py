@@ -12,13 +12,8 @@ from typing import Any
 from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import remove_leftovers, remove_path, write_atomically
-from etd_tf.jobs.directories import (
-    IDENTITY_FILE,
-    check_directory,
-    check_is_directory,
-    keep_identity,
-    open_directory,
-)
+from etd_tf.jobs.directories import check_directory, check_is_directory, open_directory
+from etd_tf.jobs.safeguards import IDENTITY_FILE, keep_identity
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
@@ -86,7 +81,7 @@ class RunDirectory:
         if not (self.path / FLAGS_FILE).exists():
             lines = [f"--{name}={value}\n" for name, value in sorted(self.settings.items())]
             write_atomically(self.path / FLAGS_FILE, _MARK + "".join(lines))
-        keep_identity(self.path / IDENTITY_FILE, identity)
+        keep_identity(self.path, identity)
 
     def _find_run(self) -> None:
         deadline = time.monotonic() + _VISIBLE_SECONDS
