@@ -184,13 +184,13 @@ def step_options(options: TrainerOptions) -> StepOptions:
 def _count_tokens(spec: Any) -> int:
     """Tokens of a worker's share of a batch, padding included."""
     check_batch(spec, ["token_ids"])
-    shape = spec["token_ids"].shape
-    if not shape.is_fully_defined():
-        raise InputError(
-            f"Training batches must all be of one size, but their token_ids have the shape "
-            f"{tuple(shape)}. Batch them with drop_remainder=True and pad them to one length."
-        )
-    return int(shape.num_elements())
+    for name, tensor in spec.items():
+        if not tensor.shape.is_fully_defined():
+            raise InputError(
+                f"Training batches must all be of one size, but their {name} have the shape "
+                f"{tensor.shape}. Batch them with drop_remainder=True and pad them to one length."
+            )
+    return int(spec["token_ids"].shape.num_elements())
 
 
 def _split(batch: Any, parts: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Curve:
     """One number over the steps of training.
 
     Attributes:
-        name: `"loss"`, a loss term's name, or `"learning_rate"`.
+        name: `"loss"`, a loss term's name, `"learning_rate"` or another number of the log.
         split: `"train"` or `"validation"`.
         steps: Optimizer steps.
         values: One value a step in `steps`.

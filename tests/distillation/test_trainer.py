@@ -241,15 +241,21 @@ def _unbatched_size(start, *worker):
     return stream()(start, *worker).unbatch().batch(4)
 
 
-def _mask_first(start, *worker):
-    return stream()(start, *worker).map(
-        lambda batch: {"a": tf.zeros([9, 9]), **batch}  # Datasets sort names
-    )
+def _of_other_unknown_size(*_):
+    dataset = stream()(0, 1, 0).repeat()
+    spec = {**dataset.element_spec, "masked_lm_ids": tf.TensorSpec([None, 2], tf.int32)}
+    return tf.data.Dataset.from_generator(lambda: iter(dataset), output_signature=spec)
+
+
+def _with_another_entry_first(start, *worker):
+    return stream()(start, *worker).map(lambda batch: {"a": tf.zeros([9, 9]), **batch})
 
 
 def test_batches_of_unknown_size_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"\(None, 7\).*drop_remainder=True"):
         make_trainer(tmp_path).fit(_unbatched_size)
+    with pytest.raises(InputError, match=r"their masked_lm_ids have the shape \(None, 2\)"):
+        make_trainer(tmp_path).fit(_of_other_unknown_size)
     with pytest.raises(InputError, match=r"dictionaries with token_ids; received \['x'\]"):
         make_trainer(tmp_path).fit(
             lambda *_: tf.data.Dataset.from_tensors({"x": tf.zeros([2, 3])}).repeat()
@@ -258,7 +264,7 @@ def test_batches_of_unknown_size_are_refused(tmp_path):
 
 def test_tokens_are_those_of_token_ids(tmp_path):
     trainer = make_trainer(tmp_path)
-    loop = Loop([Run(trainer, None)], _mask_first, None)
+    loop = Loop([Run(trainer, None)], _with_another_entry_first, None)
     loop._distribute(0)
     assert loop._tokens_per_step == 4 * 7
 
