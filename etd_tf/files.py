@@ -56,7 +56,7 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
 def _replaceable(path: str | Path) -> Path:
     """The directory behind a name, if a rename can put another one in its place."""
     named = Path(path).expanduser()
-    path = named.resolve() if named.is_symlink() else named
+    path = Path(os.path.realpath(named)) if named.is_symlink() else named
     if named.is_symlink() and not path.exists():
         raise InputError(f"{named} is a link to {path}, which does not exist. Make it first.")
     if path.exists() and (os.path.ismount(path) or path.samefile(Path.cwd())):

@@ -202,5 +202,14 @@ def test_sha256_reads_in_blocks(tmp_path):
     assert sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
 
 
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with (
+        pytest.raises(InputError, match="which does not exist"),
+        atomic_directory(tmp_path / "loop"),
+    ):
+        pass
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

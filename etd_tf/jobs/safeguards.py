@@ -86,4 +86,6 @@ def _files(name: str) -> list[Path]:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
+    # Not Path.resolve(), which raises on links to themselves; reading them says so better.
+    inner, outer = (Path(os.path.realpath(place.expanduser())) for place in (path, folder))
+    return inner.is_relative_to(outer)

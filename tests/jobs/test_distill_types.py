@@ -79,6 +79,11 @@ def test_checkpoint_prefixes_and_links_are_followed(tmp_path):
         )
 
 
+def test_links_to_themselves_are_left_to_their_readers(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    _options(tmp_path / "out", teacher=str(tmp_path / "loop"), overwrite=True)
+
+
 def test_names_that_are_no_files_are_let_through(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     corpus = CorpusOptions(("stdlib:pydoc", "tfds:wikipedia/20230601.en"))
