@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.data.distributed import Engine, Job, Task, run_distributed
+from etd_tf.data.journal import hold_directory
 from etd_tf.data.preparation import Preparation, RecordOptions
 from etd_tf.data.records import RecordSet
 from etd_tf.data.tokenizer import Tokenizer
@@ -53,7 +54,8 @@ def prepare_on_beam(
     """
     job = Preparation.open(corpus, tokenizer, options, validation_corpus=validation_corpus)
     directory = Path(output_dir).expanduser()
-    return run_distributed(job, directory, engine, overwrite=overwrite)
+    with hold_directory(directory):
+        return run_distributed(job, directory, engine, overwrite=overwrite)
 
 
 def beam_engine(runner: str, arguments: Sequence[str] = (), *, workers: int = 0) -> Engine:

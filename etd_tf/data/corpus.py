@@ -128,4 +128,4 @@ def _why_no_file(path: Path) -> str:
 
 
 def _is_json(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    return path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))

@@ -2,12 +2,16 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from etd_tf.data.records import (
     MANIFEST,
@@ -35,6 +39,44 @@ _SUMMARIES, _ATTEMPTS = "*-of-*.summary.json", ".*-of-*.attempt-*"
 def summary_path_of(path: Path) -> Path:
     """The file in which a worker of many leaves a record file's summary."""
     return path.with_suffix(".summary.json")
+
+
+@contextlib.contextmanager
+def hold_directory(directory: Path) -> Iterator[None]:
+    """Keeps other processes from preparing records in a directory until the block ends.
+
+    Args:
+        directory: The directory; made if missing, and removed again if nothing is put in it.
+
+    Raises:
+        InputError: Another process holds it, or it cannot be made.
+    """
+    try:
+        is_new = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except FileExistsError as error:
+        raise InputError(f"{directory} is a file. Choose another output directory.") from error
+    except OSError as error:
+        raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
+    try:
+        # A lock on the directory itself leaves no file in it, and falls with its process.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"Another process is preparing records in {directory}. Wait for it, or choose another "
+            "directory."
+        ) from error
+    except OSError:  # a file system without locks
+        logging.warning("%s is on a file system without locks: start no second run.", directory)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        if is_new:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # only where it is empty
 
 
 def attempt_directory(path: Path) -> "tempfile.TemporaryDirectory[str]":

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from etd_tf.data.journal import hold_directory
 from etd_tf.data.opening import is_record_path, open_records
 from etd_tf.data.preparation import Preparation, RecordOptions
 from etd_tf.data.records import MANIFEST, RecordSet
@@ -49,12 +50,14 @@ def prepare_records(
 
     Raises:
         InputError: The text cannot be read, is empty, or has too few documents to hold
-            some out; or `output_dir` holds something else.
+            some out; or `output_dir` holds something else, or another process works in it.
     """
     job = Preparation.open(
         corpus, tokenizer, options, validation_corpus=validation_corpus, workers=workers
     )
-    return job.run(Path(output_dir).expanduser(), overwrite=overwrite)
+    directory = Path(output_dir).expanduser()
+    with hold_directory(directory):
+        return job.run(directory, overwrite=overwrite)
 
 
 def cached_records(

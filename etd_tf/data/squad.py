@@ -114,7 +114,7 @@ def read_squad(path: str | Path, version: str) -> SquadDataset:
     found = f"v{str(values.get('version', version)).removeprefix('v')}"
     if found != version:
         raise InputError(f"{path} is SQuAD {found}, expected {version}. Pass --task=squad/{found}.")
-    reader = _Reader(path)
+    reader = _Reader(path, version)
     for number, article in enumerate(reader.items(values, "data", "")):
         where = f"data[{number}]"
         for place, paragraph in enumerate(reader.items(article, "paragraphs", where)):
@@ -129,8 +129,8 @@ def read_squad(path: str | Path, version: str) -> SquadDataset:
 class _Reader:
     """Walks the JSON tree, checking every field it takes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, version: str) -> None:
+        self.path, self.version = path, version
         self.contexts: list[str] = []
         self.articles: list[int] = []
         self.questions: list[SquadQuestion] = []
@@ -146,6 +146,10 @@ class _Reader:
                 answers = tuple(
                     self._answer(answer, context, f"{here}.answers[{rank}]")
                     for rank, answer in enumerate(self.items(entry, "answers", here))
+                )
+            if not answers and self.version == "v1.1":
+                raise InputError(
+                    f"{self.path}: {here} has no answer, as only questions of SQuAD v2.0 may."
                 )
             identity = self._field(entry, "id", here, str)
             if identity in self._ids:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import TaskModel
 from etd_tf.evaluation.training import Loss, TrainingSet
 from etd_tf.types import IntArray
@@ -75,9 +76,17 @@ class Experiment(abc.ABC):
 
         Returns:
             Rows to train on, and rows (about a tenth) to choose settings on.
+
+        Raises:
+            InputError: The examples are too few, or all of one group.
         """
         groups = self.training_groups()
         names = np.unique(groups)
+        if len(names) < 2:
+            raise InputError(
+                f"{self.name}: the {len(groups)} training examples cannot be split to choose a "
+                "learning rate: they are too few, or all of one SQuAD article. Name one rate."
+            )
         shuffled = np.random.default_rng(_HELD_OUT_SEED).permutation(names)
         held = shuffled[: max(round(HELD_OUT_SHARE * len(names)), 1)]
         is_held = np.isin(groups, held)

@@ -82,7 +82,7 @@ class RunRecord:
         Args:
             directory: The directory, or None.
             settings: What defines the run; an earlier one must have the same.
-            overwrite: Forget an earlier run.
+            overwrite: Forget a finished or another run.
             outputs: Those of `OUTPUTS` that the run will write.
 
         Returns:
@@ -101,7 +101,13 @@ class RunRecord:
         except OSError as error:
             raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
         path = directory / RESULTS_FILE
-        cells = _read_cells(path, settings) if path.exists() and not overwrite else []
+        cells: list[Cell] = []
+        if path.exists():
+            try:
+                cells = _read_cells(path, settings)
+            except InputError:  # it is finished or of another run
+                if not overwrite:
+                    raise
         record = cls(directory, settings, cells, outputs)
         known = _read_outputs(path)
         _check_nothing_lost(directory, set(outputs) - set(known))

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from keras import ops
 
@@ -12,6 +13,8 @@ from etd_tf.export.serving import Predict, ServingSpec, write_serving_model
 from etd_tf.files import write_atomically
 from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.types import Tensor
+
+Model = TypeVar("Model", bound=TaskModel)
 
 
 def export_classifier(
@@ -45,6 +48,7 @@ def export_classifier(
     Raises:
         InputError: The directory exists or `max_length` does not fit the model.
     """
+    model = _float32_copy(model)
     spec = _serving_spec(model, tokenizer, text_inputs, max_length)
     predict = classifier_function(model)
     version = write_serving_model(directory, predict, spec, overwrite=overwrite).path
@@ -90,6 +94,7 @@ def export_question_answerer(
     Raises:
         InputError: The directory exists or `max_length` does not fit the model.
     """
+    model = _float32_copy(model)
     spec = _serving_spec(model, tokenizer, ("question", "context"), max_length)
     spec = dataclasses.replace(spec, return_tokens=True)
 
@@ -98,6 +103,13 @@ def export_question_answerer(
         return outputs
 
     return write_serving_model(directory, predict, spec, overwrite=overwrite).path
+
+
+def _float32_copy(model: Model) -> Model:
+    """What is exported does not depend on the precision that the model was trained in."""
+    copy: Model = type(model).from_config({**model.get_config(), "dtype": "float32"})
+    copy.set_parameters(model.get_parameters())
+    return copy
 
 
 def _serving_spec(

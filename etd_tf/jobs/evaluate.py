@@ -215,8 +215,7 @@ def _max_length(options: EvaluationOptions, checkpoint: Checkpoint, usual: int) 
 def _probe(options: EvaluationOptions, checkpoints: dict[str, Checkpoint]) -> dict[str, float]:
     examples = load_glue(glue_task("stsb"), "dev", options.data_dir)
     record = _open_record(options)
-    first = next(iter(checkpoints.values()))
-    length = _max_length(options, first, _GLUE_LENGTH)
+    length = min(_max_length(options, one, _GLUE_LENGTH) for one in checkpoints.values())
     probe = compare_sts(checkpoints, examples, max_length=length)
     record.finish({"sts_probe": {"split": "dev", "metric": "spearman", "values": probe}})
     return probe

@@ -51,7 +51,9 @@ def test_gzip_and_json_lines(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(content)
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(content, mtime=0))
     (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"c\n\nd", mtime=0))
+    (tmp_path / "c.json").write_bytes(content)
     assert documents(tmp_path / "a.jsonl") == ["héllo\nworld", "b"]
+    assert documents(tmp_path / "c.json") == ["héllo\nworld", "b"]
     assert documents(tmp_path / "*.gz") == ["héllo\nworld", "b", "c", "d"]
 
 

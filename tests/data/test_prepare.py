@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.data import preparation, shard_writer
+from etd_tf.data.journal import hold_directory
 from etd_tf.data.opening import open_records
 from etd_tf.data.prepare import RecordOptions, cached_records, prepare_records
 from etd_tf.errors import InputError
@@ -319,6 +320,26 @@ def test_records_given_as_corpus_are_opened_as_they_are(tmp_path, corpus):
         cached_records(
             [str(tmp_path / "out")], TOKENIZER, options=OPTIONS, validation_corpus=[str(corpus)]
         )
+
+
+def test_a_second_preparation_in_one_directory_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("the cat sat\n\nthe dog ran\n\non the mat")
+
+    def prepare():
+        return prepare_records(
+            str(tmp_path / "a.txt"),
+            tiny_tokenizer(),
+            tmp_path / "out",
+            options=RecordOptions(sequence_length=8, held_out_fraction=0.0),
+        )
+
+    with (
+        hold_directory(tmp_path / "out"),
+        pytest.raises(InputError, match="Another process is preparing records in"),
+    ):
+        prepare()
+    assert not (tmp_path / "out").exists()
+    assert prepare().num_examples() > 0
 
 
 def test_progress_ends_at_all_of_the_text(tmp_path, capsys):

@@ -57,6 +57,7 @@ def test_versions_are_not_mixed_up(tmp_path):
         ({"data": [3]}, r"data\[0\] is not a JSON object"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"data\[0\].paragraphs\[0\] has no context"),
         (document(id=7), r"qas\[0\] has no id of type str"),
+        (document(answers=[]), r"qas\[0\] has no answer, as only questions of SQuAD v2\.0 may"),
         (document(answers={}), r"has no answers of type list"),
         (document(answers=[{"text": "x"}]), r"answers\[0\] has no answer_start of type int"),
         (document(answers=[{"text": "x", "answer_start": 99}]), "outside the paragraph"),

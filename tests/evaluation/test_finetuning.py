@@ -13,9 +13,11 @@ from etd_tf.evaluation import finetuning
 from etd_tf.evaluation.finetuned import load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, finetune, summarize
 from etd_tf.evaluation.glue import GlueExperiment
+from etd_tf.evaluation.question_answering import SquadExperiment
 from etd_tf.evaluation.run_record import FINAL, SELECTION
+from etd_tf.evaluation.squad_windows import WindowOptions
 from etd_tf.evaluation.training import FineTuner
-from tests.evaluation.fixtures import write_sst2
+from tests.evaluation.fixtures import write_squad, write_sst2
 from tests.helpers import tiny_checkpoint
 
 OPTIONS = FinetuneOptions(learning_rates=(1e-2,), epochs=6, batch_size=8)
@@ -160,6 +162,27 @@ def test_other_data_of_the_same_name_does_not_continue_a_run(checkpoint, tmp_pat
     write_sst2(source, seed=1)
     with pytest.raises(InputError, match="with another data"):
         run()
+
+
+@pytest.mark.parametrize("task", ["classifier", "answers"])
+def test_low_precision_is_exported_as_float32(checkpoint, tmp_path, task):
+    if task == "classifier":
+        source = write_sst2(tmp_path / "glue")
+        experiment = GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+    else:
+        windows = WindowOptions(max_length=20, doc_stride=4)
+        source = write_squad(tmp_path / "squad")
+        experiment = SquadExperiment("v1.1", source, checkpoint, windows=windows)
+    options = FinetuneOptions(epochs=1, precision="mixed_bfloat16", saved_model=True)
+    finetune(checkpoint, experiment, options, output_dir=tmp_path / "out")
+    assert (tmp_path / "out" / "saved_model" / "1" / "saved_model.pb").is_file()
+
+
+def test_examples_of_one_group_are_not_split(checkpoint, tmp_path):
+    source = write_sst2(tmp_path, train=1)
+    experiment = GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+    with pytest.raises(InputError, match="the 1 training examples cannot be split"):
+        finetune(checkpoint, experiment, dataclasses.replace(OPTIONS, learning_rates=(1e-3, 1e-2)))
 
 
 def test_low_precision_trains(checkpoint, experiment):

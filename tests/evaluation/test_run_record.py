@@ -83,6 +83,14 @@ def test_overwriting_removes_what_the_earlier_run_wrote(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_overwriting_goes_on_with_an_unfinished_run_of_the_same_settings(tmp_path):
+    RunRecord.open(tmp_path, SETTINGS, overwrite=False).add(cell())
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=True)
+    assert record.cells == [cell()]
+    record.finish({})
+    assert RunRecord.open(tmp_path, SETTINGS, overwrite=True).cells == []
+
+
 def test_a_crash_while_removing_loses_track_of_nothing(tmp_path, monkeypatch):
     record = RunRecord.open(tmp_path, SETTINGS, overwrite=False, outputs=("saved_model",))
     record.output("saved_model").mkdir()
