@@ -102,8 +102,8 @@ def define_corpus(flag_set: FlagSet) -> None:
     flag_set.strings(
         "corpus",
         [],
-        "Raw text: files or globs (also .gz and .jsonl), tfds:NAME, stdlib:pydoc, or a directory "
-        "of records made by etd_prepare.",
+        "Raw text: files or globs (also .gz, .jsonl and .json), tfds:NAME, stdlib:pydoc, or a "
+        "directory of records made by etd_prepare.",
     )
     flag_set.strings(
         "validation_corpus",

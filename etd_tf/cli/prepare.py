@@ -31,8 +31,8 @@ def define_flags(flag_set: FlagSet) -> None:
     flag_set.strings(
         "corpus",
         [],
-        "UTF-8 text with a blank line between documents: files or globs (also .gz, and .jsonl "
-        "with a field 'text'), tfds:NAME (e.g. tfds:wikipedia/20230601.en) or stdlib:pydoc.",
+        "UTF-8 text with a blank line between documents: files or globs (also .gz, and .jsonl or "
+        ".json with a field 'text'), tfds:NAME (e.g. tfds:wikipedia/20230601.en) or stdlib:pydoc.",
     )
     flag_set.strings("validation_corpus", [], "Held-out text, instead of --held_out_fraction.")
     flag_set.number(
