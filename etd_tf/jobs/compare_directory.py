@@ -11,7 +11,7 @@ from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import write_atomically
 from etd_tf.jobs.directories import check_is_directory, open_directory
-from etd_tf.jobs.safeguards import keep_identity
+from etd_tf.jobs.safeguards import changed_flags, keep_identity
 from etd_tf.modeling.config import read_json_object
 
 STUDY_FILE = "study.json"
@@ -81,14 +81,8 @@ def check_study(folder: Path, settings: Mapping[str, str]) -> None:
                 "empty or new directory."
             )
         return
-    stored = read_json_object(path)
-    changed = [
-        f"--{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
-        for name in sorted({*stored, *settings} - _FREE)
-        if stored.get(name, "") != settings.get(name, "")
-    ]
-    if changed:
+    if changed := changed_flags(read_json_object(path), settings, _FREE):
         raise InputError(
-            f"{folder} holds a comparison with other settings: {'; '.join(changed)}. Arms can only "
+            f"{folder} holds a comparison with other settings: {changed}. Arms can only "
             "be compared under equal ones: choose another --output_dir."
         )

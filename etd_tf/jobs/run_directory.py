@@ -13,7 +13,7 @@ from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
 from etd_tf.files import remove_leftovers, remove_path, write_atomically
 from etd_tf.jobs.directories import check_directory, check_is_directory, open_directory
-from etd_tf.jobs.safeguards import IDENTITY_FILE, keep_identity
+from etd_tf.jobs.safeguards import IDENTITY_FILE, changed_flags, keep_identity
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes
@@ -200,14 +200,9 @@ def _check_settings(path: Path, settings: Mapping[str, str]) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
     stored = {name: value for name, _, value in pairs}
-    changed = [
-        f"--{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
-        for name in sorted({*stored, *settings} - FREE_FLAGS)
-        if stored.get(name, "") != settings.get(name, "")
-    ]
-    if changed:
+    if changed := changed_flags(stored, settings, FREE_FLAGS):
         raise InputError(
-            f"{path.parent} holds an unfinished run with other settings: {'; '.join(changed)}. "
+            f"{path.parent} holds an unfinished run with other settings: {changed}. "
             f"Continue it with its own (--flagfile={path}), choose another --output_dir, or pass "
             "--overwrite to start again."
         )

@@ -41,6 +41,26 @@ def keep_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
+def changed_flags(
+    stored: Mapping[str, Any], settings: Mapping[str, str], free: frozenset[str]
+) -> str:
+    """Says which flags differ from those that work was begun with.
+
+    Args:
+        stored: Flag values by name, as they were.
+        settings: Flag values by name, as they are; a flag that is left out is empty.
+        free: Flags that may differ.
+
+    Returns:
+        The differences; empty where there are none.
+    """
+    return "; ".join(
+        f"--{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
+        for name in sorted({*stored, *settings} - free)
+        if stored.get(name, "") != settings.get(name, "")
+    )
+
+
 def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
     """Checks that overwriting a directory would not delete what the same run reads.
 
