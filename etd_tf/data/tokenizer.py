@@ -1,8 +1,9 @@
 """The tokenizer that travels with a checkpoint."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,8 @@ class Tokenizer:
         directory = find_directory(Path(directory).expanduser())
         if not directory.is_dir():
             raise InputError(f"Tokenizer directory {directory} does not exist.")
-        try:
+        with _errors_named(directory):
             return cls(read_files(directory))
-        except InputError as error:
-            raise InputError(f"{directory}: {error}") from error
 
     @classmethod
     def find(cls, directory: str | Path) -> "Tokenizer | None":
@@ -93,10 +92,10 @@ class Tokenizer:
         Raises:
             InputError: There are vocabulary files, but no usable tokenizer.
         """
-        directory = Path(directory).expanduser()
-        files = read_files(find_directory(directory))
-        has_vocabulary = any(name in files for name in VOCABULARY_FILES)
-        return cls.from_directory(directory) if has_vocabulary else None
+        directory = find_directory(Path(directory).expanduser())
+        with _errors_named(directory):
+            files = read_files(directory)
+            return cls(files) if any(name in files for name in VOCABULARY_FILES) else None
 
     @classmethod
     def from_wordpieces(
@@ -182,6 +181,14 @@ class Tokenizer:
         """SHA-256 of the vocabulary and normalisation, independent of file layout."""
         state = json.dumps(json.loads(self.backend.to_str()), sort_keys=True)
         return hashlib.sha256(state.encode("utf-8")).hexdigest()
+
+
+@contextlib.contextmanager
+def _errors_named(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from error
 
 
 def _find_special_tokens(
