@@ -75,7 +75,7 @@ test: setup $(DEV) $(TORCH)  ## Set up, then run all tests
 
 .PHONY: beam-test
 beam-test: $(BEAM)  ## Test preparation on Apache Beam, in .venv-beam
-	$(VENV)-beam/bin/python -m pytest tests/data/test_beam.py
+	$(VENV)-beam/bin/python -m pytest tests/text/test_beam.py
 
 FUZZ_INPUTS ?= 100000
 .PHONY: fuzz

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 import etd_tf
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.data.batches import evaluation_batches
-from etd_tf.data.records import VALIDATION
 from etd_tf.extraction import ExtractionPlan, extract, extract_compensated, plan_extraction
 from etd_tf.jobs.compare_types import parse_student
 from etd_tf.jobs.inputs import prepare_corpus
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions
 from etd_tf.jobs.student import scoring_examples
+from etd_tf.text.batches import evaluation_batches
+from etd_tf.text.records import VALIDATION
 
 LOSSES = ("minilm", "tinybert")
 BATCH = 32

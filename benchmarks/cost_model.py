@@ -23,10 +23,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from etd_tf.data.tfrecord import frame_records, serialize_examples
 from etd_tf.jobs.compare_types import parse_student
 from etd_tf.modeling.config import BertConfig
 from etd_tf.reporting import training_flops
+from etd_tf.storage.tfrecord import frame_records, serialize_examples
 
 GRADIENT_BYTES = 4  # variables and their gradients are float32 in every precision
 UPDATE_BYTES = 10 * 4  # norm 1 read; clip 1 + 1; AdamW reads 4 and writes 3 float32 a scalar

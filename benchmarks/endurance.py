@@ -23,11 +23,12 @@ from contest import resident_gigabytes
 
 from etd_tf import losses
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.data.batches import evaluation_batches, make_batches
-from etd_tf.data.prepare import RecordOptions, prepare_records
-from etd_tf.data.tokenizer import Tokenizer
-from etd_tf.distillation import Distiller, Trainer, TrainerOptions
+from etd_tf.distillation import Distiller, Trainer
 from etd_tf.modeling import BertConfig, BertEncoder
+from etd_tf.text.batches import evaluation_batches, make_batches
+from etd_tf.text.prepare import RecordOptions, prepare_records
+from etd_tf.tokenization.tokenizer import Tokenizer
+from etd_tf.training import TrainerOptions
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

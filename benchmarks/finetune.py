@@ -22,8 +22,6 @@ import numpy as np
 from contest import Maker, Turn, add_flags, against_torch
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.glue import load_glue
-from etd_tf.data.glue_tasks import glue_task
 from etd_tf.evaluation import (
     FinetuneOptions,
     GlueExperiment,
@@ -32,6 +30,8 @@ from etd_tf.evaluation import (
     sts_probe,
 )
 from etd_tf.modeling import BertEncoder
+from etd_tf.tasks.glue_data import load_glue
+from etd_tf.tasks.glue_tasks import glue_task
 
 STEPS, BATCH, LENGTH = 10, 32, 64
 
@@ -89,7 +89,7 @@ def torch_steps(options: argparse.Namespace, attention: str) -> tuple[Turn, floa
     import torch
     import transformers
 
-    from etd_tf.sources import resolve_source
+    from etd_tf.storage.sources import resolve_source
 
     config = transformers.BertConfig.from_pretrained(str(resolve_source(options.teacher)))
     config.num_hidden_layers, config.hidden_size = options.layers, options.hidden

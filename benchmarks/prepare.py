@@ -18,15 +18,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
 
 import numpy as np
 
-from etd_tf.data.batches import make_batches
-from etd_tf.data.corpus import Corpus, open_corpus
-from etd_tf.data.encoding import Encoder
-from etd_tf.data.packing import Packer
-from etd_tf.data.prepare import RecordOptions, prepare_records
-from etd_tf.data.records import RecordSet
-from etd_tf.data.tfrecord import frame_records, serialize_examples
-from etd_tf.data.tokenizer import Tokenizer
-from etd_tf.sources import resolve_source
+from etd_tf.storage.sources import resolve_source
+from etd_tf.storage.tfrecord import frame_records, serialize_examples
+from etd_tf.text.batches import make_batches
+from etd_tf.text.corpus import Corpus, open_corpus
+from etd_tf.text.packing import Packer
+from etd_tf.text.prepare import RecordOptions, prepare_records
+from etd_tf.text.records import RecordSet
+from etd_tf.tokenization.encoding import Encoder
+from etd_tf.tokenization.tokenizer import Tokenizer
 
 
 def blocks_of(documents: Iterable[str], size: int = 1 << 20) -> Iterator[list[str]]:

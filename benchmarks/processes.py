@@ -121,8 +121,8 @@ def exchange() -> None:
     """What each of the two workers does for `exchange_seconds`; prints the seconds."""
     import tensorflow as tf
 
-    from etd_tf.distillation.strategy import make_strategy
     from etd_tf.modeling.parameters import parameter_shapes
+    from etd_tf.training.strategy import make_strategy
 
     strategy = make_strategy("multi_worker")
     student = config(STUDENT_SIZE, argparse.Namespace(vocab_size=30522))

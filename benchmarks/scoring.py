@@ -59,7 +59,7 @@ def torch_scoring(flags: argparse.Namespace, attention: str) -> tuple[Turn, floa
     import torch
     import transformers
 
-    from etd_tf.sources import resolve_source
+    from etd_tf.storage.sources import resolve_source
 
     path = str(resolve_source(flags.teacher))
     model = transformers.BertModel.from_pretrained(path, attn_implementation=attention).eval()

@@ -67,10 +67,10 @@ def etd_step(
     import tensorflow as tf
 
     import etd_tf
-    from etd_tf.distillation.optimization import make_optimizer
     from etd_tf.distillation.step import Learner, StepOptions, TrainStep
-    from etd_tf.distillation.strategy import use_xla
     from etd_tf.reporting import training_flops
+    from etd_tf.training.optimization import make_optimizer
+    from etd_tf.training.strategy import use_xla
 
     teacher = etd_tf.load_checkpoint(TEACHER)
     config = teacher.config.replace(
@@ -112,7 +112,7 @@ def _constant_batch() -> Any:
 
 def _records(teacher: Any) -> Any:
     """Batches out of record files, as a training reads them."""
-    from etd_tf.data import RecordOptions, make_batches, prepare_records
+    from etd_tf.text import RecordOptions, make_batches, prepare_records
 
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
@@ -126,7 +126,7 @@ def torch_step(loss: str, variant: str) -> tuple[Turn, float]:
     import torch
     import transformers
 
-    from etd_tf.sources import resolve_source
+    from etd_tf.storage.sources import resolve_source
 
     attention, _, autocast = variant.partition("-")
     teacher = transformers.BertModel.from_pretrained(

@@ -23,6 +23,6 @@ class LazyNames(griffe.Extension):
 
 def _add(module: griffe.Module, homes: dict[str, str]) -> None:
     for name, home in homes.items():
-        path = home if home.startswith(f"{module.path}.") else f"{module.path}.{home}"
-        module.set_member(name, griffe.Alias(name, f"{path}.{name}"))
+        if home != ".":  # a module, which is a member already
+            module.set_member(name, griffe.Alias(name, f"{module.path}.{home}.{name}"))
     module.exports = list(homes)

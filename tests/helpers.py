@@ -10,8 +10,8 @@ import pytest
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
-    from etd_tf.data.tokenizer import Tokenizer
     from etd_tf.modeling.config import BertConfig
+    from etd_tf.tokenization.tokenizer import Tokenizer
     from etd_tf.types import Parameters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def tiny_checkpoint(
 
 def tiny_tokenizer() -> "Tokenizer":
     """A lowercasing WordPiece tokenizer over `WORDPIECES`."""
-    from etd_tf.data.tokenizer import Tokenizer
+    from etd_tf.tokenization.tokenizer import Tokenizer
 
     return Tokenizer.from_wordpieces(WORDPIECES)
 

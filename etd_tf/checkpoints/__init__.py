@@ -2,7 +2,7 @@
 
 from etd_tf.checkpoints.checkpoint import Checkpoint, fingerprint
 from etd_tf.checkpoints.loading import FORMATS, SaveReport, load_checkpoint, save_checkpoint
-from etd_tf.sources import resolve_source
+from etd_tf.storage.sources import resolve_source
 
 __all__ = [
     "FORMATS",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder
@@ -19,6 +18,7 @@ from etd_tf.modeling.parameters import (
     parameter_shapes,
     set_parameters,
 )
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Parameters
 
 

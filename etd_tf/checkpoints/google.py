@@ -18,9 +18,10 @@ from etd_tf.checkpoints.lookup import Lookup
 from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
 from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
 from etd_tf.checkpoints.tf_index_file import check_index
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
 CONFIG_FILE = "bert_config.json"

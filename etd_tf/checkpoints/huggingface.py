@@ -15,9 +15,10 @@ from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.tf_h5_file import read_tf_h5
 from etd_tf.checkpoints.torch_file import TorchFile
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
 _READERS: dict[str, Callable[[Path], Mapping[str, Array]]] = {

@@ -15,9 +15,10 @@ from keras import ops
 from etd_tf.checkpoints.contents import Contents, gather, reshape_all
 from etd_tf.checkpoints.names import KERAS_HUB, expand
 from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
-from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
 _SIZE_NAMES = {  # ours -> BertBackbone's

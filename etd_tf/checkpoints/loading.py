@@ -14,9 +14,9 @@ from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, wri
 from etd_tf.checkpoints.huggingface import read_huggingface, write_huggingface
 from etd_tf.checkpoints.keras_hub import is_preset, read_keras_hub, write_keras_hub
 from etd_tf.errors import EtdError, InputError
-from etd_tf.files import atomic_directory
-from etd_tf.modeling.config import read_json_object
-from etd_tf.sources import resolve_source
+from etd_tf.storage.atomic import atomic_directory
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.sources import resolve_source
 from etd_tf.types import Parameters
 
 FORMATS = ("huggingface", "keras_hub", "google")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints.contents import Contents
-from etd_tf.data.tokenizer import Tokenizer
-from etd_tf.data.tokenizer_directories import SIDECAR
 from etd_tf.errors import InputError
-from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.tokenization.directories import SIDECAR
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Parameters
 
 _CONFIG_FILE = "config.json"

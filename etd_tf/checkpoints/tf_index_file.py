@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from etd_tf.data.crc32c import masked_crc32c
 from etd_tf.errors import InputError
+from etd_tf.storage.crc32c import masked_crc32c
 
 _FOOTER, _TRAILER = 48, 5  # bytes; a block's trailer is its compression and checksum
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")

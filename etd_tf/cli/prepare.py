@@ -13,8 +13,8 @@ from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
-    from etd_tf.data.records import RecordSet
-    from etd_tf.data.tokenizer import Tokenizer
+    from etd_tf.text.records import RecordSet
+    from etd_tf.tokenization.tokenizer import Tokenizer
 
 SUMMARY = """turns raw text into sharded TFRecords for etd_distill --corpus=RECORDS.
 
@@ -86,7 +86,7 @@ def _define_run(flag_set: FlagSet) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Prepares the text that the flags describe and prints what was made."""
-    from etd_tf.data.prepare import RecordOptions
+    from etd_tf.text.prepare import RecordOptions
 
     prepare = _runner(values)
     options = RecordOptions(
@@ -121,20 +121,20 @@ def _runner(values: flags.FlagValues) -> Callable[..., "RecordSet"]:
         InputError: The runner is not available, or a flag does not fit it.
     """
     if values.runner == "local":
-        from etd_tf.data.prepare import prepare_records
+        from etd_tf.text.prepare import prepare_records
 
         if values.runner_options:
             raise InputError("--runner_options is for Beam's runners; give --runner, too.")
         return functools.partial(prepare_records, workers=values.workers or os.cpu_count() or 1)
-    from etd_tf.data.beam import beam_engine, prepare_on_beam
+    from etd_tf.text.beam import beam_engine, prepare_on_beam
 
     engine = beam_engine(values.runner, values.runner_options, workers=values.workers)
     return functools.partial(prepare_on_beam, engine=engine)
 
 
 def _tokenizer(name: str) -> "Tokenizer":
-    from etd_tf.data.tokenizer import Tokenizer
-    from etd_tf.sources import resolve_source
+    from etd_tf.storage.sources import resolve_source
+    from etd_tf.tokenization.tokenizer import Tokenizer
 
     return Tokenizer.from_directory(resolve_source(name))
 

@@ -9,7 +9,7 @@ from etd_tf.cli.app import FlagSet
 from etd_tf.errors import InputError
 
 if TYPE_CHECKING:
-    from etd_tf.distillation import TrainerOptions
+    from etd_tf.training import TrainerOptions
 
 # Which flags belong to which loss: setting another loss's flag would do nothing.
 _LOSS_FLAGS: dict[str, dict[str, str]] = {
@@ -123,7 +123,7 @@ def trainer_options(
     Raises:
         InputError: A number is out of range or two do not fit together.
     """
-    from etd_tf.distillation import TrainerOptions
+    from etd_tf.training import TrainerOptions
 
     return TrainerOptions(
         steps=values.steps,

@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
-from etd_tf.distillation.options import TrainerOptions, TrainResult
 from etd_tf.distillation.run import Run
-from etd_tf.distillation.signals import catch_signals
 from etd_tf.distillation.step import StepOptions, TrainStep
-from etd_tf.distillation.strategy import use_xla
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.progress import Tracker, track
+from etd_tf.training.options import TrainerOptions, TrainResult
+from etd_tf.training.signals import catch_signals
+from etd_tf.training.strategy import use_xla
 
 TrainBatches = Callable[[int, int, int], tf.data.Dataset]
 """(start_step, num_workers, worker_index) -> endless dataset of a worker's share of batches."""

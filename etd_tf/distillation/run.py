@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from etd_tf.distillation.metrics_log import MetricsLog
-from etd_tf.distillation.optimization import WarmupLinearDecay
 from etd_tf.errors import DivergenceError
+from etd_tf.training.metrics_log import MetricsLog
+from etd_tf.training.optimization import WarmupLinearDecay
 
 if TYPE_CHECKING:
     from etd_tf.distillation.trainer import Trainer

@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.loop import Loop, TrainBatches
-from etd_tf.distillation.optimization import WarmupLinearDecay, make_optimizer
-from etd_tf.distillation.options import TrainerOptions, TrainResult
 from etd_tf.distillation.run import Run
-from etd_tf.distillation.state import StateStore
 from etd_tf.distillation.step import Learner
-from etd_tf.distillation.workers import Workers
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
+from etd_tf.training.options import TrainerOptions, TrainResult
+from etd_tf.training.state import StateStore
+from etd_tf.training.workers import Workers
 
 
 class Trainer:

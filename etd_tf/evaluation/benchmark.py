@@ -7,7 +7,7 @@ from pathlib import Path
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.latency import LatencyStats, compare_latency, measure_latency
-from etd_tf.sources import resolve_source
+from etd_tf.storage.sources import resolve_source
 
 BATCH_SIZES = (1, 32)
 SEQUENCE_LENGTH = 128

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, IntArray
 
 _LENGTH_MULTIPLE = 8  # few distinct shapes, and full vector registers

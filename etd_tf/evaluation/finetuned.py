@@ -14,12 +14,12 @@ from etd_tf.checkpoints.families import find_family, read_config, read_parameter
 from etd_tf.checkpoints.huggingface import write_huggingface
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
-from etd_tf.files import atomic_directory
-from etd_tf.modeling.config import read_json_object
-from etd_tf.sources import resolve_source
+from etd_tf.storage.atomic import atomic_directory
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.sources import resolve_source
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
 _ARCHITECTURES = {

@@ -11,8 +11,8 @@ from absl import logging
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.experiment import Scores
-from etd_tf.files import remove_path, write_atomically
-from etd_tf.modeling.config import read_json_object
+from etd_tf.storage.atomic import remove_path, write_atomically
+from etd_tf.storage.json_files import read_json_object
 
 RESULTS_FILE = "results.json"
 SELECTION, FINAL = "selection", "final"

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from keras import ops
 
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
 from etd_tf.export.serving import Predict, ServingSpec, write_serving_model
-from etd_tf.files import write_atomically
 from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Tensor
 
 Model = TypeVar("Model", bound=TaskModel)

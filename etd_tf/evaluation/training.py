@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from etd_tf.distillation.optimization import WarmupLinearDecay, make_optimizer
 from etd_tf.errors import DivergenceError
 from etd_tf.evaluation.encoding import Sequences
 from etd_tf.modeling.attention import padding_bias
 from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.progress import track
+from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
 from etd_tf.types import Array, IntArray, Tensor
 
 Loss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]

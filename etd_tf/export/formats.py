@@ -8,7 +8,7 @@ from etd_tf.checkpoints import Checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.export.litert import export_litert
 from etd_tf.export.saved_model import export_saved_model
-from etd_tf.files import atomic_directory
+from etd_tf.storage.atomic import atomic_directory
 
 FORMATS = ("saved_model", *CHECKPOINT_FORMATS, "litert")
 """What `export_checkpoint` writes."""

@@ -15,8 +15,8 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export.saved_model import encoder_function, float32_copy
 from etd_tf.export.serving import IDS_INPUTS, largest_error, raw_variables, require_tensorflow
-from etd_tf.files import write_atomically
 from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.storage.atomic import write_atomically
 from etd_tf.types import Array, Tensor
 
 _TOLERANCE = 1e-4  # of the largest value

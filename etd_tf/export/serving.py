@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export.text_encoder import TextEncoder, why_not_encodable
 from etd_tf.export.warmup import WarmupRequest, write_warmup
-from etd_tf.files import atomic_directory
+from etd_tf.storage.atomic import atomic_directory
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Tensor
 
 Predict: TypeAlias = Callable[[dict[str, Tensor]], dict[str, Tensor]]

@@ -6,7 +6,6 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.export.code_points import (
     EXPANSION,
@@ -18,6 +17,7 @@ from etd_tf.export.code_points import (
     PagedTable,
     build_tables,
 )
+from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Tensor
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from etd_tf.data.protobuf import encode_field
+from etd_tf.storage.protobuf import encode_field
 
 _PREDICTION_LOG_PREDICT_LOG = 6
 _PREDICT_LOG_REQUEST = 1

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.data.masking import Masking, mask_tokens
 from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringBatch
 from etd_tf.modeling.encoder import EncoderTrace
+from etd_tf.text.masking import Masking, mask_tokens
 from etd_tf.types import Tensor
 
 

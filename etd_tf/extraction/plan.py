@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from etd_tf.errors import InputError
-from etd_tf.files import write_atomically
-from etd_tf.modeling.config import BertConfig, read_json_object
+from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.json_files import read_json_object
 from etd_tf.types import Array, IntArray
 
 _FORMAT = "etd_tf extraction plan 1"

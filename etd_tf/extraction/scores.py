@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from etd_tf.errors import InputError
-from etd_tf.files import write_atomically
 from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.atomic import write_atomically
 from etd_tf.types import Array
 
 ARRAYS = ("hidden", "ffn", "query_key", "value", "heads")

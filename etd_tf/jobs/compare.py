@@ -9,7 +9,6 @@ import gc
 import shlex
 from collections.abc import Sequence
 
-from etd_tf.data.records import TRAIN, VALIDATION
 from etd_tf.errors import DivergenceError
 from etd_tf.jobs.compare_arm import load_run, run_arms
 from etd_tf.jobs.compare_arms import ARMS
@@ -23,6 +22,7 @@ from etd_tf.reporting import describe_machine, model_facts
 from etd_tf.reporting.comparison import Comparison
 from etd_tf.reporting.comparison_page import write_comparison
 from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.text.records import TRAIN, VALIDATION
 
 
 def run_comparison(options: CompareOptions) -> Comparison:

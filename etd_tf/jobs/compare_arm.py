@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import save_checkpoint
-from etd_tf.data.batches import input_errors
-from etd_tf.distillation import Trainer, TrainResult, fit_together
-from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.distillation import Trainer, fit_together
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.extraction import extract, initial_student, plan_extraction
-from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_study import SCORING_SEED, Study
 from etd_tf.jobs.compare_types import RunSpec, student_name
@@ -22,9 +19,13 @@ from etd_tf.jobs.extraction_costs import extraction_flops
 from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import InitialStudent, make_compensated, sample_size
-from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting import training_flops
 from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.text.batches import input_errors
+from etd_tf.training import TrainResult
+from etd_tf.training.metrics_log import read_metrics
 
 RESULT_FILE = "arm.json"
 """The last file that a run's training writes; its presence marks a finished one."""

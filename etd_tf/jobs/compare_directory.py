@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
-from etd_tf.files import write_atomically
-from etd_tf.jobs.directories import check_is_directory, open_directory
 from etd_tf.jobs.safeguards import changed_flags, keep_identity
-from etd_tf.modeling.config import read_json_object
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.holding import check_is_directory, open_directory
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.training.options import FREE_OPTIONS
 
 STUDY_FILE = "study.json"
 # Flags that add runs or scores to a comparison, or change nothing in its numbers.

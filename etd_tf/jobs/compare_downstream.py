@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.glue import load_glue
-from etd_tf.data.glue_tasks import glue_task
 from etd_tf.evaluation.finetuning import finetune
-from etd_tf.evaluation.probe import sts_probe
-from etd_tf.files import write_atomically
 from etd_tf.jobs.compare_arm import student_folder
 from etd_tf.jobs.compare_study import Study
 from etd_tf.jobs.compare_tasks import DownstreamOptions, task_metric
 from etd_tf.jobs.compare_types import RunSpec
 from etd_tf.jobs.evaluate import STS_PROBE, EvaluationOptions, make_experiment
-from etd_tf.modeling.config import read_json_object
 from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.tasks.glue_data import load_glue
+from etd_tf.tasks.glue_tasks import glue_task
+from etd_tf.tasks.probe import sts_probe
 
 SCORES_FILE = "downstream.json"
 _TEACHER = "teacher"

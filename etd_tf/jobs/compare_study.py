@@ -8,8 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.records import VALIDATION, RecordSet
-from etd_tf.distillation.strategy import make_strategy
 from etd_tf.errors import InputError
 from etd_tf.extraction import UnitScores
 from etd_tf.jobs.compare_arms import ARMS
@@ -19,6 +17,8 @@ from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_t
 from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig
+from etd_tf.text.records import VALIDATION, RecordSet
+from etd_tf.training.strategy import make_strategy
 
 _SCORES = "scores"
 SCORING_SEED = 0

@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 
-from etd_tf.data.glue import load_glue
-from etd_tf.data.glue_tasks import glue_task
-from etd_tf.data.squad import SQUAD_SPLITS, load_squad
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
-from etd_tf.evaluation.question_answering import SquadExperiment
 from etd_tf.jobs.evaluate import STS_PROBE
+from etd_tf.tasks.glue_data import load_glue
+from etd_tf.tasks.glue_tasks import glue_task
+from etd_tf.tasks.squad import SquadExperiment
+from etd_tf.tasks.squad_data import SQUAD_SPLITS, load_squad
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.batches import input_errors
 from etd_tf.distillation import Distiller, Trainer
-from etd_tf.distillation.strategy import make_strategy, teacher_policy
-from etd_tf.distillation.workers import Workers
 from etd_tf.errors import InputError
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import (
@@ -28,6 +25,9 @@ from etd_tf.jobs.student import InitialStudent, check_extraction, make_initial_s
 from etd_tf.losses import ModelSpec
 from etd_tf.losses.masked_lm import check_mlm_head
 from etd_tf.modeling.config import BertConfig
+from etd_tf.text.batches import input_errors
+from etd_tf.training.strategy import make_strategy, teacher_policy
+from etd_tf.training.workers import Workers
 
 
 def run_distillation(options: DistillOptions) -> DistillResult:

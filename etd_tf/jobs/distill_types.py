@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.data.opening import is_record_path
-from etd_tf.data.records import RecordSet
-from etd_tf.distillation import TrainerOptions, TrainResult
 from etd_tf.errors import InputError
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
@@ -16,6 +13,9 @@ from etd_tf.jobs.student import InitialStudent
 from etd_tf.losses import FeatureLoss, LogitsDistillation
 from etd_tf.losses import get as get_loss
 from etd_tf.reporting import RunReport
+from etd_tf.text.opening import is_record_path
+from etd_tf.text.records import RecordSet
+from etd_tf.training import TrainerOptions, TrainResult
 
 _BERT_MASKING_RATE = 0.15
 

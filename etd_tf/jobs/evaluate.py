@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.data.glue import load_glue
-from etd_tf.data.glue_tasks import glue_task
 from etd_tf.errors import InputError
 from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetune
-from etd_tf.evaluation.glue import GlueExperiment
-from etd_tf.evaluation.probe import compare_sts
-from etd_tf.evaluation.question_answering import SquadExperiment
 from etd_tf.evaluation.run_record import OUTPUTS, PREDICTIONS_DIR, RunRecord
-from etd_tf.evaluation.squad_spans import SpanOptions
-from etd_tf.evaluation.squad_windows import WindowOptions
-from etd_tf.files import write_atomically
-from etd_tf.jobs.directories import check_is_directory, open_directory
 from etd_tf.jobs.safeguards import check_spares_inputs
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.holding import check_is_directory, open_directory
+from etd_tf.tasks.glue import GlueExperiment
+from etd_tf.tasks.glue_data import load_glue
+from etd_tf.tasks.glue_tasks import glue_task
+from etd_tf.tasks.probe import compare_sts
+from etd_tf.tasks.squad import SquadExperiment
+from etd_tf.tasks.squad_spans import SpanOptions
+from etd_tf.tasks.squad_windows import WindowOptions
 
 STS_PROBE = "sts-probe"
 BENCHMARK_FILE = "benchmark.json"

@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from etd_tf.data.records import RecordSet
 from etd_tf.errors import InputError
-from etd_tf.files import atomic_directory
-from etd_tf.jobs.directories import check_is_directory
 from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
@@ -19,6 +16,9 @@ from etd_tf.jobs.student import (
     make_initial_student,
 )
 from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.atomic import atomic_directory
+from etd_tf.storage.holding import check_is_directory
+from etd_tf.text.records import RecordSet
 
 STUDENT_DIRECTORY = "student"
 _CONTENT = {STUDENT_DIRECTORY, "plan.json", "scores.npz", "flags.txt"}

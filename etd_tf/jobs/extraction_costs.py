@@ -3,13 +3,13 @@
 import dataclasses
 
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.data.masking import Masking
 from etd_tf.extraction import UnitScores
 from etd_tf.extraction.compensation import CANDIDATES
 from etd_tf.extraction.objectives import resolve_loss
 from etd_tf.jobs.options import ExtractionOptions
 from etd_tf.modeling.config import BertConfig
 from etd_tf.reporting import scoring_flops
+from etd_tf.text.masking import Masking
 
 
 @dataclasses.dataclass(frozen=True)

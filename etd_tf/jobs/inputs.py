@@ -6,17 +6,17 @@ from typing import Any
 import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.data.batches import Worker, evaluation_batches, make_batches
-from etd_tf.data.corpus import open_corpus
-from etd_tf.data.masking import Masking, mask_tokens
-from etd_tf.data.opening import is_record_path
-from etd_tf.data.prepare import RecordOptions, cached_records, check_validation_corpus
-from etd_tf.data.records import VALIDATION, RecordSet
-from etd_tf.data.tokenizer import Tokenizer
-from etd_tf.distillation.options import TrainerOptions
 from etd_tf.errors import InputError
 from etd_tf.jobs.options import CorpusOptions
-from etd_tf.sources import resolve_source
+from etd_tf.storage.sources import resolve_source
+from etd_tf.text.batches import Worker, evaluation_batches, make_batches
+from etd_tf.text.corpus import open_corpus
+from etd_tf.text.masking import Masking, mask_tokens
+from etd_tf.text.opening import is_record_path
+from etd_tf.text.prepare import RecordOptions, cached_records, check_validation_corpus
+from etd_tf.text.records import VALIDATION, RecordSet
+from etd_tf.tokenization.tokenizer import Tokenizer
+from etd_tf.training.options import TrainerOptions
 from etd_tf.types import Tensor
 
 _HELD_OUT_SEED_OFFSET = 1_000_003  # held-out masking must not repeat the training run's

@@ -162,7 +162,7 @@ class HardwareOptions:
     """Where and in which precision the training step runs.
 
     Attributes:
-        strategy: See `etd_tf.distillation.strategy.make_strategy`.
+        strategy: See `etd_tf.training.strategy.make_strategy`.
         precision: Keras dtype policy of the student.
         teacher_precision: Policy of the teacher's forward pass; `"auto"` is bfloat16
             products wherever `precision` is mixed.

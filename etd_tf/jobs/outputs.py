@@ -5,8 +5,6 @@ import shlex
 from pathlib import Path
 
 from etd_tf import __version__
-from etd_tf.data.records import TRAIN, VALIDATION, RecordSet
-from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import Export, export_checkpoint
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
@@ -23,6 +21,8 @@ from etd_tf.reporting import (
     training_flops,
     write_report,
 )
+from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
+from etd_tf.training.metrics_log import read_metrics
 
 STUDENT, SAVED_MODEL, EXPORTS = "student", "saved_model", "exports"
 _METHODS = {"impt": "ETD-Impt", "rand": "ETD-Rand", "none": "random initialisation"}

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from etd_tf.distillation.options import FREE_OPTIONS
 from etd_tf.errors import InputError
-from etd_tf.files import remove_leftovers, remove_path, write_atomically
-from etd_tf.jobs.directories import check_directory, check_is_directory, open_directory
 from etd_tf.jobs.safeguards import IDENTITY_FILE, changed_flags, keep_identity
+from etd_tf.storage.atomic import remove_leftovers, remove_path, write_atomically
+from etd_tf.storage.holding import check_directory, check_is_directory, open_directory
+from etd_tf.training.options import FREE_OPTIONS
 
 FLAGS_FILE = "flags.txt"
 FINISHED_FILE = "report.json"  # the last file a run writes

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.files import write_atomically
-from etd_tf.modeling.config import read_json_object
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.json_files import read_json_object
 
 IDENTITY_FILE = "identity.json"
 """What `keep_identity` writes."""

@@ -8,8 +8,6 @@ from pathlib import Path
 from absl import logging
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from etd_tf.data.batches import load_examples
-from etd_tf.data.records import RecordSet
 from etd_tf.errors import InputError
 from etd_tf.extraction import (
     ExtractionPlan,
@@ -22,6 +20,8 @@ from etd_tf.extraction import (
 )
 from etd_tf.jobs.options import ExtractionOptions
 from etd_tf.modeling.config import BertConfig
+from etd_tf.text.batches import load_examples
+from etd_tf.text.records import RecordSet
 from etd_tf.types import Array
 
 COMPENSATED_DIRECTORY = "compensated"

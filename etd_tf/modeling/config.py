@@ -1,9 +1,7 @@
 """The sizes and constants that define a BERT encoder."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
@@ -248,34 +246,3 @@ def _coerce(value: Any, kind: Any, name: str, what: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
         raise InputError(f"{what}: {name}={value!r} is not of type {kind.__name__}.")
     return value
-
-
-def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]:
-    """Reads a file that must hold one JSON object.
-
-    Args:
-        path: The file.
-        max_bytes: Larger files are refused before they are read.
-
-    Returns:
-        The parsed object.
-
-    Raises:
-        InputError: The file is missing, unreadable, too large, not UTF-8, not JSON or
-            not an object.
-    """
-    try:
-        if path.stat().st_size > max_bytes:
-            raise InputError(
-                f"{path} is larger than {max_bytes} bytes; not a JSON file of a model."
-            )
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or endless digits
-        raise InputError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
-    return values

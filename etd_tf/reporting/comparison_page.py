@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from etd_tf.files import write_atomically
 from etd_tf.reporting import numbers
 from etd_tf.reporting.comparison import ArmSummary, Comparison, Saving, Spread, summarize
 from etd_tf.reporting.comparison_charts import cell_charts
@@ -14,6 +13,7 @@ from etd_tf.reporting.comparison_runs import BASELINE, first_reach
 from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.sections import cards, document, measured_on, run_again
 from etd_tf.reporting.writing import standard_json
+from etd_tf.storage.atomic import write_atomically
 
 PAGE_FILE, DATA_FILE = "compare.html", "compare.json"
 _MAX_CARDS = 4

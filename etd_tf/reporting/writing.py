@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from etd_tf.files import write_atomically
 from etd_tf.reporting.page import render
 from etd_tf.reporting.report import RunReport
+from etd_tf.storage.atomic import write_atomically
 
 
 def write_report(run_dir: str | Path, report: RunReport) -> None:

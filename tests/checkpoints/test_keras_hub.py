@@ -127,7 +127,7 @@ def test_reads_a_preset_written_by_keras_hub(with_head: bool, tmp_path: Path) ->
 
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_tokenizers_agree(lowercase: bool, tmp_path: Path) -> None:
-    from etd_tf.data.tokenizer import Tokenizer
+    from etd_tf.tokenization.tokenizer import Tokenizer
 
     pieces = [*(tiny_tokenizer().wordpieces or []), "é", "##é", "中", "—"]
     ours = Tokenizer.from_wordpieces(pieces, lowercase=lowercase)
@@ -145,7 +145,7 @@ def test_tokenizers_agree(lowercase: bool, tmp_path: Path) -> None:
 
 
 def test_pieces_may_hold_line_separators(tmp_path: Path) -> None:
-    from etd_tf.data.tokenizer import Tokenizer
+    from etd_tf.tokenization.tokenizer import Tokenizer
 
     pieces = [*(tiny_tokenizer().wordpieces or []), "\u2028", "\u0085", "last"]
     ours = Tokenizer.from_wordpieces(pieces)

@@ -13,9 +13,9 @@ import tokenizers
 
 from etd_tf.checkpoints import loading
 from etd_tf.checkpoints.loading import FORMATS, load_checkpoint, save_checkpoint
-from etd_tf.data.tokenizer import Tokenizer
-from etd_tf.data.tokenizer_backends import byte_level_backend
 from etd_tf.errors import EtdError, InputError
+from etd_tf.tokenization.backends import byte_level_backend
+from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import need_quickstart_teacher, tiny_checkpoint
 
 

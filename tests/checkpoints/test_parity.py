@@ -14,9 +14,9 @@ import pytest
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.modeling.config import BertConfig
-from etd_tf.sources import resolve_source
+from etd_tf.storage.sources import resolve_source
+from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import (
     need_quickstart_teacher,
     random_batch,

@@ -8,9 +8,9 @@ import pytest
 
 from etd_tf.checkpoints.contents import Contents
 from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
-from etd_tf.data.tokenizer import Tokenizer
-from etd_tf.data.tokenizer_directories import SIDECAR
 from etd_tf.errors import InputError
+from etd_tf.tokenization.directories import SIDECAR
+from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import random_parameters, tiny_config, tiny_tokenizer
 
 

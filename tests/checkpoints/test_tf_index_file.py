@@ -8,8 +8,8 @@ import pytest
 
 from etd_tf.checkpoints.google import _Variables
 from etd_tf.checkpoints.tf_index_file import check_index
-from etd_tf.data.crc32c import masked_crc32c
 from etd_tf.errors import InputError
+from etd_tf.storage.crc32c import masked_crc32c
 from tests.checkpoints.fixtures import write_tf_checkpoint
 
 VALUES: dict[str, np.ndarray] = {

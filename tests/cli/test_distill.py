@@ -10,10 +10,10 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.distill import COMMAND
-from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.errors import Interrupted
 from etd_tf.extraction import ExtractionPlan, extract
 from etd_tf.jobs.run_directory import open_run_directory
+from etd_tf.training.metrics_log import read_metrics
 from tests.jobs.tiny_job import job_flags, write_teacher, write_text
 
 MASKED = {"masking_rate": 0.2, "dropout": 0.1}

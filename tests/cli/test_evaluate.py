@@ -7,8 +7,8 @@ import pytest
 
 from etd_tf.cli.app import FlagSet, run_command
 from etd_tf.cli.evaluate import COMMAND, TASKS, define_flags, read_options
-from etd_tf.data.glue_tasks import GLUE_TASKS
 from etd_tf.errors import InputError
+from etd_tf.tasks.glue_tasks import GLUE_TASKS
 from tests.helpers import REPOSITORY
 
 

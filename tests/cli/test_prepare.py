@@ -9,9 +9,9 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.prepare import COMMAND
-from etd_tf.data.opening import open_records
 from etd_tf.errors import Interrupted
 from etd_tf.jobs.inputs import with_tokenizer
+from etd_tf.text.opening import open_records
 from tests.helpers import WORDPIECES, tiny_checkpoint
 from tests.jobs.tiny_job import write_text
 
@@ -71,7 +71,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, tokenizer_dir, capsys, monk
     def interrupt(*_, **__):
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr("etd_tf.data.prepare.prepare_records", interrupt)
+    monkeypatch.setattr("etd_tf.text.prepare.prepare_records", interrupt)
     flags = [f"--tokenizer={tokenizer_dir}", f"--output_dir={tmp_path}/out"]
     assert run_command(COMMAND, ["--corpus=stdlib:pydoc", *flags]) == 128 + signal.SIGTERM
     assert "run the same command again to continue" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.training.metrics_log import read_metrics
 from tests.distillation.tiny_training import (
     largest_difference,
     make_trainer,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from etd_tf.distillation.optimization import make_optimizer
 from etd_tf.distillation.step import Learner, StepOptions, TrainStep, _whole_number
 from etd_tf.losses import LogitsDistillation, MiniLM, TinyBERT
 from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.training.optimization import make_optimizer
 from tests.distillation.tiny_training import batch_of, make_distiller
 
 RATE, DECAY = 0.02, 0.1

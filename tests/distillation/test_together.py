@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
-from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.distillation.step import TrainStep
 from etd_tf.distillation.teaching import SharedTeacher
 from etd_tf.distillation.trainer import fit_together
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.losses import LogitsDistillation, MiniLM, TinyBERT
+from etd_tf.training.metrics_log import read_metrics
 from tests.distillation.tiny_training import (
     batch_of,
     largest_difference,

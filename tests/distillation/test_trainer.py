@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from etd_tf.distillation import TrainerOptions
 from etd_tf.distillation.loop import Loop
-from etd_tf.distillation.metrics_log import read_metrics
 from etd_tf.distillation.run import Run
 from etd_tf.distillation.step import TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.training import TrainerOptions
+from etd_tf.training.metrics_log import read_metrics
 from tests.distillation.tiny_training import make_trainer, stream, validation, weights_of
 
 OPTIONS = {

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.distillation import Distiller, Trainer, TrainerOptions
+from etd_tf.distillation import Distiller, Trainer
 from etd_tf.losses import FeatureLoss, MiniLM
 from etd_tf.modeling.parameters import get_parameters
+from etd_tf.training import TrainerOptions
 from tests.helpers import random_batch, random_parameters, tiny_checkpoint, tiny_config
 
 TEACHER_SIZES = {"num_layers": 2, "hidden_size": 6, "num_heads": 2, "intermediate_size": 7}

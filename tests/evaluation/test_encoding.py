@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.data.squad import SquadDataset, SquadQuestion
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.evaluation.encoding import encode_texts, middle_separators
-from etd_tf.evaluation.squad_windows import WindowOptions, make_windows
 from etd_tf.modeling import BertEncoder
+from etd_tf.tasks.squad_data import SquadDataset, SquadQuestion
+from etd_tf.tasks.squad_windows import WindowOptions, make_windows
+from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import tiny_checkpoint, tiny_config, tiny_tokenizer
 
 

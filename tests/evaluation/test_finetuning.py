@@ -7,16 +7,16 @@ import sys
 import numpy as np
 import pytest
 
-from etd_tf.data.glue_tasks import glue_task
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.evaluation import finetuning
 from etd_tf.evaluation.finetuned import load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, finetune, summarize
-from etd_tf.evaluation.glue import GlueExperiment
-from etd_tf.evaluation.question_answering import SquadExperiment
 from etd_tf.evaluation.run_record import FINAL, SELECTION
-from etd_tf.evaluation.squad_windows import WindowOptions
 from etd_tf.evaluation.training import FineTuner
+from etd_tf.tasks.glue import GlueExperiment
+from etd_tf.tasks.glue_tasks import glue_task
+from etd_tf.tasks.squad import SquadExperiment
+from etd_tf.tasks.squad_windows import WindowOptions
 from tests.evaluation.fixtures import write_squad, write_sst2
 from tests.helpers import tiny_checkpoint
 

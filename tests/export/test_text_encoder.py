@@ -10,9 +10,9 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.errors import InputError
 from etd_tf.export.text_encoder import TextEncoder, why_not_encodable
+from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import WORDPIECES, need_quickstart_teacher, need_shared_data, tiny_tokenizer
 
 NASTY = (
@@ -81,7 +81,7 @@ def test_bytes_that_are_not_utf8_are_dropped(encoder):
 
 
 def test_real_vocabulary_on_real_text():
-    from etd_tf.sources import resolve_source
+    from etd_tf.storage.sources import resolve_source
 
     tokenizer = Tokenizer.from_directory(resolve_source(need_quickstart_teacher()))
     text = need_shared_data("corpus", "enwiki-valid.txt").read_text(encoding="utf-8")

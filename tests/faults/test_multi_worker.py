@@ -15,7 +15,7 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.distill import COMMAND
-from etd_tf.distillation.metrics_log import read_metrics
+from etd_tf.training.metrics_log import read_metrics
 from tests.faults.processes import make_folder
 from tests.helpers import REPOSITORY
 from tests.jobs.tiny_job import job_flags, write_text

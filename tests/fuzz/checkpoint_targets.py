@@ -19,8 +19,8 @@ from etd_tf.checkpoints.keras_hub import write_keras_hub
 from etd_tf.checkpoints.loading import read_contents
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.torch_file import TorchFile
-from etd_tf.data.tokenizer import Tokenizer
 from etd_tf.modeling.parameters import check_parameters, parameter_shapes
+from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.checkpoints.fixtures import (
     tf2_bert_variables,
     torch_bert_state,
@@ -141,7 +141,7 @@ def _families(folder: Path, model_type: str = "roberta") -> Mapping[str, Mutator
 def _read_refused(folder: Path) -> None:
     """A directory whose weights do not fit: the configuration is all that is read."""
     from etd_tf.checkpoints.families import find_family, read_config
-    from etd_tf.modeling.config import read_json_object
+    from etd_tf.storage.json_files import read_json_object
 
     values = read_json_object(folder / "config.json")
     read_config(values, find_family(values, "config.json"))

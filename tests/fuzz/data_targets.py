@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from etd_tf.data.corpus import open_corpus
-from etd_tf.data.glue import read_glue_file
-from etd_tf.data.glue_tasks import GLUE_TASKS
-from etd_tf.data.journal import Journal
-from etd_tf.data.opening import open_records
-from etd_tf.data.prepare import RecordOptions, prepare_records
-from etd_tf.data.squad import read_squad
-from etd_tf.data.tfrecord import frame_records
 from etd_tf.errors import EtdError
+from etd_tf.storage.tfrecord import frame_records
+from etd_tf.tasks.glue_data import read_glue_file
+from etd_tf.tasks.glue_tasks import GLUE_TASKS
+from etd_tf.tasks.squad_data import read_squad
+from etd_tf.text.corpus import open_corpus
+from etd_tf.text.journal import Journal
+from etd_tf.text.opening import open_records
+from etd_tf.text.prepare import RecordOptions, prepare_records
 from tests.fuzz.harness import Target
 from tests.fuzz.mutation import (
     Mutator,

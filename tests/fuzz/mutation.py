@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from etd_tf.data.crc32c import masked_crc32c
-from etd_tf.data.tfrecord import frame_records
+from etd_tf.storage.crc32c import masked_crc32c
+from etd_tf.storage.tfrecord import frame_records
 
 Mutator = Callable[[random.Random, bytes], bytes]
 

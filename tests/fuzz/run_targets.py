@@ -14,16 +14,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from etd_tf.distillation.metrics_log import MetricsLog, read_metrics
-from etd_tf.distillation.state import StateStore
 from etd_tf.evaluation.run_record import Cell, RunRecord
 from etd_tf.extraction import ExtractionPlan, UnitScores, plan_extraction
-from etd_tf.files import sha256
 from etd_tf.jobs.compare_arm import load_run
 from etd_tf.jobs.compare_directory import check_study
 from etd_tf.jobs.compare_types import RunSpec, parse_student
 from etd_tf.jobs.run_directory import RunDirectory, check_run_directory
 from etd_tf.reporting import make_curves
+from etd_tf.storage.atomic import sha256
+from etd_tf.training.metrics_log import MetricsLog, read_metrics
+from etd_tf.training.state import StateStore
 from tests.fuzz.harness import Target
 from tests.fuzz.mutation import (
     Mutator,

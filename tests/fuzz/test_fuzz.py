@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.checkpoints.families import find_family, read_config
-from etd_tf.data.squad import read_squad
 from etd_tf.errors import EtdError, InputError
 from etd_tf.extraction import ExtractionPlan
 from etd_tf.modeling.config import BertConfig
+from etd_tf.tasks.squad_data import read_squad
 from tests.fuzz.__main__ import fast_folder, targets
 from tests.fuzz.harness import Target, run_target
 from tests.fuzz.mutation import damage

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
-from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.evaluation.finetuning import FinetuneOptions
 from etd_tf.jobs import compare, compare_arm
@@ -23,6 +22,7 @@ from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.compare_types import CompareOptions, parse_student
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.training import TrainerOptions
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.helpers import tiny_checkpoint
 from tests.jobs.tiny_job import write_teacher, write_text

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import InputError
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import (
@@ -20,6 +19,7 @@ from etd_tf.jobs.compare_types import (
 )
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
+from etd_tf.training import TrainerOptions
 
 
 def compare_options(**changes) -> CompareOptions:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from etd_tf.distillation import TrainerOptions
 from etd_tf.jobs import cost as module
 from etd_tf.jobs.cost import forecast_cost, measure_gemm_rate
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from etd_tf.jobs.summary import describe_cost, loading_lines
+from etd_tf.training import TrainerOptions
 from tests.helpers import tiny_checkpoint
 
 TEACHER = {"num_layers": 3, "hidden_size": 15, "num_heads": 3, "intermediate_size": 22}

@@ -6,11 +6,11 @@ import types
 
 import pytest
 
-from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import InputError
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from etd_tf.losses import LogitsDistillation, MiniLMv2
+from etd_tf.training import TrainerOptions
 from tests.helpers import tiny_config
 
 

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from etd_tf.data.batches import make_batches
-from etd_tf.data.opening import open_records
-from etd_tf.distillation import TrainerOptions
 from etd_tf.errors import InputError
 from etd_tf.jobs.inputs import (
     TrainingText,
@@ -19,6 +16,9 @@ from etd_tf.jobs.inputs import (
     with_tokenizer,
 )
 from etd_tf.jobs.options import CorpusOptions
+from etd_tf.text.batches import make_batches
+from etd_tf.text.opening import open_records
+from etd_tf.training import TrainerOptions
 from tests.helpers import tiny_checkpoint, tiny_tokenizer
 from tests.jobs.tiny_job import write_text
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from etd_tf.errors import InputError
 from etd_tf.modeling import BertConfig, BertEncoder, MaskedLMHead
-from etd_tf.modeling.config import read_json_object
+from etd_tf.storage.json_files import read_json_object
 from tests.helpers import tiny_config
 
 BERT_BASE = BertConfig(30522, 12, 768, 12, 3072)

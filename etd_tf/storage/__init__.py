@@ -1,0 +1,1 @@
+"""Files and directories: atomic writing, holding, names of models, wire formats."""

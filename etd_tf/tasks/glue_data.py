@@ -1,0 +1,268 @@
+"""Reading GLUE: the official TSV files or TensorFlow Datasets.
+
+Rows are read as GLUE ships them: tabs separate fields, quotes are ordinary characters,
+the first line names the columns except in CoLA's train and dev files.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etd_tf.errors import InputError
+from etd_tf.tasks.glue_tasks import MAX_SCORE, MIN_SCORE, GlueTask
+from etd_tf.text.tfds import load_tfds, parse_source
+from etd_tf.types import Array, IntArray
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
+_INDEX_COLUMNS = ("index", "id")
+
+
+@dataclasses.dataclass(frozen=True)
+class GlueExamples:
+    """A split in memory.
+
+    Attributes:
+        task: The task.
+        split: Its split name.
+        texts: One or two texts an example.
+        labels: Int64 classes or float32 scores `[n]`; None in test splits.
+        indices: Int64 `[n]`, GLUE's own example numbers.
+        skipped: Malformed rows left out (only where the task allows it).
+    """
+
+    task: GlueTask
+    split: str
+    texts: tuple[tuple[str, ...], ...]
+    labels: Array | None
+    indices: IntArray
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def need_labels(self) -> Array:
+        """Returns the labels.
+
+        Raises:
+            InputError: The split has none.
+        """
+        if self.labels is None:
+            raise InputError(
+                f"{self.task.title} {self.split} has no labels. "
+                f"Use {' or '.join(self.task.evaluation_splits) or 'another task'}."
+            )
+        return self.labels
+
+    def fingerprint(self) -> str:
+        """SHA-256 of texts, labels and numbers; the same from files and from TFDS."""
+        labels = None if self.labels is None else self.labels.tolist()
+        content = (self.task.name, self.split, self.texts, labels, self.indices.tolist())
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def take(self, rows: IntArray) -> "GlueExamples":
+        """Returns the examples at the given positions, in that order."""
+        return dataclasses.replace(
+            self,
+            texts=tuple(self.texts[row] for row in rows),
+            labels=None if self.labels is None else self.labels[rows],
+            indices=self.indices[rows],
+        )
+
+
+def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
+    """Reads one split of a task.
+
+    Args:
+        task: The task.
+        split: A key of `task.files`.
+        source: The GLUE directory, or `tfds` or `tfds:DATA_DIR` for TensorFlow Datasets.
+
+    Returns:
+        The examples in file order.
+
+    Raises:
+        InputError: The split or file does not exist, or a row cannot be read.
+    """
+    if split not in task.files:
+        raise InputError(f"{task.title} has no split {split!r}. Splits: {', '.join(task.files)}.")
+    is_tfds, folder = parse_source(source)
+    if is_tfds:
+        return _load_tfds(task, split, folder)
+    path = Path(folder) / task.files[split].path
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist. --glue_dir must hold GLUE's own layout "
+            f"({', '.join(file.path for file in task.files.values())}), or be "
+            "tfds to use TensorFlow Datasets."
+        )
+    return read_glue_file(task, split, path)
+
+
+def has_split(task: GlueTask, split: str, source: str | Path) -> bool:
+    """Whether a split can be read; test files are often not there."""
+    is_tfds, folder = parse_source(source)
+    return is_tfds or (Path(folder) / task.files[split].path).is_file()
+
+
+def read_glue_file(task: GlueTask, split: str, path: str | Path) -> GlueExamples:
+    """Reads one TSV file.
+
+    Args:
+        task: The task that the file belongs to.
+        split: Its split, which says whether there is a header and a label.
+        path: The file, UTF-8 with or without a byte order mark.
+
+    Returns:
+        The examples in file order.
+
+    Raises:
+        InputError: A column is missing or a row cannot be read; the message has file
+            and line.
+    """
+    path, file = Path(path), task.files[split]
+    lines = _lines(path)
+    columns = file.columns or tuple(next(lines, (1, ""))[1].split("\t"))
+    labelled = not file.submission
+    wanted = (*task.texts, *((task.label_column,) if labelled else ()))
+    _check_columns(path, columns, wanted)
+    rows, skipped = [], 0
+    for line_number, line in lines:
+        fields = line.split("\t")
+        if len(fields) == len(columns):
+            rows.append((line_number, dict(zip(columns, fields, strict=True))))
+        elif task.skip_malformed:
+            skipped += 1
+        else:
+            raise InputError(
+                f"{path}, line {line_number}: {len(fields)} tab-separated fields, expected "
+                f"{len(columns)} ({', '.join(columns)}). Quotes do not protect tabs or line breaks."
+            )
+    if not rows:
+        raise InputError(f"{path} has no examples. Download the file again.")
+    return _from_rows(task, split, path, rows, skipped)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields line numbers (from 1) and lines; only newlines end a line."""
+    try:
+        data = path.read_bytes().removeprefix(_BOM)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip(b"\r"):
+            continue
+        try:
+            yield number, line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}, line {number}: not UTF-8 ({error}).") from error
+
+
+def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path}, line 1: no column {', '.join(missing)}; found {', '.join(columns)}. "
+            "Check that the file belongs to this task and split."
+        )
+
+
+def _from_rows(
+    task: GlueTask,
+    split: str,
+    path: Path,
+    rows: Sequence[tuple[int, Mapping[str, str]]],
+    skipped: int,
+) -> GlueExamples:
+    labels, indices = None, np.arange(len(rows))
+    if task.files[split].submission:
+        column = next((name for name in _INDEX_COLUMNS if name in rows[0][1]), None)
+        if column is not None:
+            indices = np.asarray(
+                [_index(row[column], f"{path}, line {number}") for number, row in rows]
+            )
+    else:
+        column = task.label_column
+        values = [_label(task, row[column], f"{path}, line {number}") for number, row in rows]
+        labels = np.asarray(values, np.float32 if task.is_regression else np.int64)
+    texts = tuple(tuple(row[name] for name in task.texts) for _, row in rows)
+    return GlueExamples(task, split, texts, labels, indices, skipped)
+
+
+def _index(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InputError(f"{where}: example number {text!r} is not a whole number.")
+    return int(text)
+
+
+def _label(task: GlueTask, text: str, where: str) -> float:
+    """Reads a class by its spelling, or a score between 0 and 5."""
+    if not task.is_regression:
+        spellings = [spelling for _, spelling in task.labels]
+        if text in spellings:
+            return spellings.index(text)
+        raise InputError(
+            f"{where}: label {text!r} is not one of {', '.join(spellings)}. "
+            f"Check that the file belongs to {task.title}."
+        )
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not MIN_SCORE <= score <= MAX_SCORE:
+        raise InputError(
+            f"{where}: score {text!r} is not a number from {MIN_SCORE:g} to {MAX_SCORE:g}."
+        )
+    return score
+
+
+def _load_tfds(task: GlueTask, split: str, data_dir: str) -> GlueExamples:
+    rows, info = load_tfds(
+        f"glue/{task.name}", task.files[split].tfds, data_dir, flag="glue_dir", files="TSV"
+    )
+    names = getattr(info.features["label"], "names", None) or ()
+    return examples_from_tfds(task, split, rows, tuple(names))
+
+
+def examples_from_tfds(
+    task: GlueTask, split: str, rows: Iterable[Mapping[str, Any]], label_names: Sequence[str]
+) -> GlueExamples:
+    """Converts rows of TensorFlow Datasets.
+
+    Args:
+        task: The task.
+        split: The split, in this library's naming.
+        rows: Dictionaries of NumPy values: the texts as UTF-8 bytes, `idx`, `label`.
+        label_names: The dataset's label names in its class order, which may differ
+            from the task's; empty for regression.
+
+    Returns:
+        The examples ordered by `idx`.
+
+    Raises:
+        InputError: The label names are not the task's.
+    """
+    if sorted(label_names) != sorted(task.label_names):
+        raise InputError(
+            f"glue/{task.name} has labels {', '.join(label_names) or 'none'}; expected "
+            f"{', '.join(task.label_names) or 'scores'}. Use another version of the dataset."
+        )
+    ordered = sorted(rows, key=lambda row: int(row["idx"]))
+    labels = None
+    if not task.files[split].submission:
+        values = [row["label"] for row in ordered]
+        classes = [task.label_names.index(name) for name in label_names]
+        labels = (
+            np.asarray(values, np.float32)
+            if task.is_regression
+            else np.asarray([classes[int(value)] for value in values], np.int64)
+        )
+    texts = tuple(tuple(row[name].decode("utf-8") for name in task.tfds_texts) for row in ordered)
+    indices = np.asarray([int(row["idx"]) for row in ordered], np.int64)
+    return GlueExamples(task, split, texts, labels, indices)

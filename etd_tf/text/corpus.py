@@ -1,0 +1,131 @@
+"""Raw text from files, TensorFlow Datasets or the standard library, as documents.
+
+A document is text of one or more lines, a paragraph or sentence each; in text files a
+blank line ends it, and so does the end of the file. Documents are streamed: memory does
+not grow with the corpus. One longer than `MAX_DOCUMENT` characters is handed on in parts.
+"""
+
+import dataclasses
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from etd_tf.errors import InputError
+from etd_tf.progress import track
+from etd_tf.text.candidates import Candidates
+from etd_tf.text.sources import JsonLines, PydocSource, Source, TextFile, TfdsSource
+
+_TFDS, _STDLIB = "tfds:", "stdlib:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Sources in the order in which they are read.
+
+    Attributes:
+        sources: At least one source.
+        description: What the user asked for, for messages and manifests.
+    """
+
+    sources: tuple[Source, ...]
+    description: str
+
+    def documents(self) -> Iterator[str]:
+        """Yields the documents of all sources.
+
+        Raises:
+            InputError: A file cannot be read as the text it should be; names the place.
+        """
+        for source in self.sources:
+            for _, document in source.documents():
+                yield document
+
+    def survey(self, candidates: Candidates) -> tuple[int, int]:
+        """Reads all documents once.
+
+        Args:
+            candidates: Gets all of them.
+
+        Returns:
+            How many documents and characters there are.
+
+        Raises:
+            InputError: As `documents`.
+        """
+        count = characters = 0
+        with track("Reading the corpus", None, "documents") as progress:
+            for number, document in enumerate(self.documents()):
+                candidates.offer(number, document)
+                count, characters = number + 1, characters + len(document)
+                progress.advance()
+        return count, characters
+
+    def content_hash(self) -> str:
+        """SHA-256 over the sources' content, independent of names and folders."""
+        return joint_hash(source.content_hash() for source in self.sources)
+
+
+def joint_hash(hashes: Iterable[str]) -> str:
+    """Hash of a corpus from those of its sources, in order."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def open_corpus(corpus: str | Sequence[str]) -> Corpus:
+    """Finds the sources of a corpus; reads nothing yet.
+
+    Args:
+        corpus: Comma-separated text or a sequence of: a file or glob (text, `.jsonl` with a
+            `text` field, either one also `.gz`), `tfds:NAME[/CONFIG][:VERSION]` (split
+            `train`, feature `text`), or `stdlib:pydoc` (Python's reference manual).
+
+    Returns:
+        The corpus. Files are sorted by name within a glob; one under several
+        names counts once.
+
+    Raises:
+        InputError: Nothing was asked for, or no file matches.
+    """
+    names = corpus.split(",") if isinstance(corpus, str) else list(corpus)
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise InputError(
+            "No corpus given. Pass --corpus=FILES, e.g. --corpus='wiki/*.txt' or "
+            "--corpus=stdlib:pydoc."
+        )
+    sources: dict[object, Source] = {}
+    for name in names:
+        for source in _sources(name):
+            path = getattr(source, "path", None)
+            # Not Path.resolve(), which raises on a link to itself: reading the file says so better.
+            sources.setdefault(name if path is None else os.path.realpath(path), source)
+    return Corpus(tuple(sources.values()), ",".join(names))
+
+
+def _sources(name: str) -> Iterable[Source]:
+    if name.startswith(_TFDS):
+        return [TfdsSource(name.removeprefix(_TFDS))]
+    if name.startswith(_STDLIB):
+        if name != "stdlib:pydoc":
+            raise InputError(f"Unknown corpus {name!r}; of this kind there is stdlib:pydoc.")
+        return [PydocSource()]
+    name = os.path.expanduser(name)
+    matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+    paths = [Path(match) for match in matches if not Path(match).is_dir()]
+    if not paths:
+        raise InputError(f"Corpus {name!r}: {_why_no_file(Path(name))}")
+    return [JsonLines(path) if _is_json(path) else TextFile(path) for path in paths]
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return f"is a directory. Name the text files in it, e.g. '{path}/*.txt'."
+    return (
+        f"no file matches (current directory: {Path.cwd()}). Give existing text, .jsonl or .gz "
+        "files, a glob in quotes, tfds:NAME or stdlib:pydoc."
+    )
+
+
+def _is_json(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))

@@ -1,0 +1,232 @@
+"""What a preparation has finished, kept on disk so that it can go on after an end."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from etd_tf.errors import InputError
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.text.records import (
+    MANIFEST,
+    PARTIAL_MANIFEST,
+    TRAIN,
+    VALIDATION,
+    index_path_of,
+)
+from etd_tf.text.shard_writer import ShardSummary
+
+_OURS = (
+    MANIFEST,  # first: without it the rest counts as unfinished
+    PARTIAL_MANIFEST,
+    *(
+        f"{split}-*-of-*.{kind}"
+        for split in (TRAIN, VALIDATION)
+        for kind in ("tfrecord", "npy", "summary.json")
+    ),
+)
+_SUMMARIES, _ATTEMPTS = "*-of-*.summary.json", ".*-of-*.attempt-*"
+
+
+def summary_path_of(path: Path) -> Path:
+    """The file in which a worker of many leaves a record file's summary."""
+    return path.with_suffix(".summary.json")
+
+
+@contextlib.contextmanager
+def hold_directory(directory: Path) -> Iterator[None]:
+    """Keeps other processes from preparing records in a directory until the block ends.
+
+    Args:
+        directory: The directory; made if missing, and removed again if nothing is put in it.
+
+    Raises:
+        InputError: Another process holds it, or it cannot be made.
+    """
+    try:
+        is_new = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except FileExistsError as error:
+        raise InputError(f"{directory} is a file. Choose another output directory.") from error
+    except OSError as error:
+        raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
+    try:
+        # A lock on the directory itself leaves no file in it, and falls with its process.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"Another process is preparing records in {directory}. Wait for it, or choose another "
+            "directory."
+        ) from error
+    except OSError:  # a file system without locks
+        logging.warning("%s is on a file system without locks: start no second run.", directory)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        if is_new:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # only where it is empty
+
+
+def attempt_directory(path: Path) -> "tempfile.TemporaryDirectory[str]":
+    """Makes a hidden place beside a record file, for one of several tries at it."""
+    return tempfile.TemporaryDirectory(prefix=f".{path.stem}.attempt-", dir=path.parent)
+
+
+class Journal:
+    """The state of a preparation in its output directory.
+
+    Args:
+        directory: The output directory.
+        identity: Everything that the files' bytes depend on, as JSON values.
+
+    Attributes:
+        directory: The output directory.
+        finished: Summaries of whole files by name.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.finished: dict[str, ShardSummary] = {}
+        self._identity = dict(identity)
+        self._path = directory / PARTIAL_MANIFEST
+
+    def check_place(self, *, overwrite: bool) -> dict[str, Any] | None:
+        """Looks at the directory before the text is known; changes nothing on disk.
+
+        Returns:
+            What an earlier run left, if anything.
+
+        Raises:
+            InputError: The directory holds no preparation and `overwrite` is false.
+        """
+        if self.directory.exists() and not self.directory.is_dir():
+            raise InputError(f"{self.directory} is a file. Choose another output directory.")
+        if not self.directory.exists() or not any(self.directory.iterdir()):
+            return None
+        earlier = self._read()
+        if not earlier and not overwrite:
+            raise self._occupied("exists already")
+        return earlier
+
+    def check_directory(self, *, overwrite: bool) -> None:
+        """Learns what an earlier run finished; changes nothing on disk.
+
+        Raises:
+            InputError: The directory holds something else and `overwrite` is false.
+        """
+        earlier = self.check_place(overwrite=overwrite)
+        if not earlier:
+            return
+        if earlier["identity"] == self._identity:
+            found = [*earlier["finished"], *self._left_by_workers()]
+            self.finished = {s.name: s for s in found if self._is_whole(s)}
+        elif not overwrite:
+            changes = self._changes(earlier)
+            raise self._occupied(f"holds an unfinished preparation with other {changes}")
+
+    def _occupied(self, found: str) -> InputError:
+        return InputError(
+            f"{self.directory} {found}. Choose another directory or pass --overwrite."
+        )
+
+    def begin(self) -> None:
+        """Makes the directory, without files of another preparation.
+
+        Raises:
+            InputError: The directory cannot be written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not self.finished:
+                for path in [p for pattern in _OURS for p in self.directory.glob(pattern)]:
+                    path.unlink()
+            self._write()
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.directory}: {error.strerror}.") from error
+
+    def add(self, *summaries: ShardSummary) -> None:
+        """Records finished files."""
+        self.finished |= {summary.name: summary for summary in summaries}
+        self._write()
+
+    def _left_by_workers(self) -> list[ShardSummary]:
+        found = []
+        for path in sorted(self.directory.glob(_SUMMARIES)):
+            with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+                found.append(ShardSummary(**json.loads(path.read_text("utf-8"))))
+        return found
+
+    def finish(self, facts: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> None:
+        """Writes the manifest: the records are complete.
+
+        Args:
+            facts: More entries for the manifest.
+            names: File names by split.
+        """
+        shards = {split: [self.finished[name] for name in names[split]] for split in names}
+        manifest = {
+            **self._identity,
+            **facts,
+            "examples": {split: sum(s.records for s in shards[split]) for split in shards},
+            "tokens": {split: sum(s.tokens for s in shards[split]) for split in shards},
+            "shards": {split: list(map(dataclasses.asdict, shards[split])) for split in shards},
+        }
+        write_atomically(self.directory / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        for path in self.directory.glob(_SUMMARIES):
+            path.unlink()
+        for path in self.directory.glob(_ATTEMPTS):  # of workers that were killed
+            shutil.rmtree(path, ignore_errors=True)
+        self._path.unlink()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            state = json.loads(self._path.read_text("utf-8"))
+            finished = [ShardSummary(**values) for values in state["finished"]]
+            return {"identity": dict(state["identity"]), "finished": finished}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None  # no preparation of ours that could go on
+
+    def _write(self) -> None:
+        state = {
+            "identity": self._identity,
+            "finished": [dataclasses.asdict(summary) for summary in self.finished.values()],
+        }
+        write_atomically(self._path, json.dumps(state, indent=2) + "\n")
+
+    def _is_whole(self, summary: ShardSummary) -> bool:
+        path = self.directory / str(summary.name)
+        try:
+            return (
+                path.name == summary.name  # in this directory
+                and path.is_file()
+                and path.stat().st_size == summary.bytes
+                and index_path_of(path).is_file()
+            )
+        except OSError:  # a name that no file can have
+            return False
+
+    def _changes(self, earlier: Mapping[str, Any]) -> str:
+        """Names the entries in which two identities differ."""
+        old, new = _flat(earlier["identity"]), _flat(self._identity)
+        return ", ".join(
+            f"{name} ({old.get(name)!s:.12}, now {new.get(name)!s:.12})"
+            for name in sorted(old | new)
+            if old.get(name) != new.get(name)
+        )
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    options = identity.get("options")
+    return {**identity, **(options if isinstance(options, dict) else {}), "options": None}

@@ -1,0 +1,72 @@
+"""AdamW as BERT uses it: warm-up, linear decay, no decay on biases and LayerNorms."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from etd_tf.training.adamw import FusedAdamW
+from etd_tf.types import Tensor
+
+# Keras matches these against a variable's own name, not its path.
+NO_DECAY = ("bias", "gamma", "beta")
+
+
+@keras.saving.register_keras_serializable(package="etd_tf")
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly over the warm-up, then falls linearly.
+
+    No step is spent at 0: the first has `peak / warmup_steps`, and 0 would be reached one
+    step after the last.
+
+    Args:
+        peak: Learning rate at the end of the warm-up.
+        steps: Optimizer steps of the whole run.
+        warmup_steps: Steps of the warm-up, at most `steps`.
+
+    Source: BERT's and MiniLM's published settings (Wang et al. 2020, section 4.1).
+    """
+
+    def __init__(self, peak: float, steps: int, warmup_steps: int) -> None:
+        self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """Returns the learning rate of optimizer step `step`, counted from 0."""
+        position = ops.cast(step, "float32") + 1.0
+        warmup = position / max(self.warmup_steps, 1)
+        remaining = (self.steps + 1.0 - position) / max(self.steps + 1.0 - self.warmup_steps, 1.0)
+        factor = ops.where(position <= self.warmup_steps, warmup, ops.maximum(remaining, 0.0))
+        return ops.multiply(self.peak, factor)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
+
+
+def make_optimizer(
+    schedule: keras.optimizers.schedules.LearningRateSchedule | float,
+    *,
+    weight_decay: float,
+    variables: Sequence[keras.Variable],
+    loss_scaling: bool = False,
+) -> keras.optimizers.Optimizer:
+    """Builds AdamW over `variables`.
+
+    Args:
+        schedule: Learning rate, or its schedule.
+        weight_decay: Decoupled decay of everything but biases and LayerNorm weights.
+        variables: What it will update; its state is created here.
+        loss_scaling: Wrap it for float16 gradients.
+
+    Returns:
+        The optimizer.
+    """
+    adamw = FusedAdamW(
+        learning_rate=schedule, weight_decay=weight_decay, beta_1=0.9, beta_2=0.999, epsilon=1e-6
+    )
+    # Must precede build(): the exclusion list is fixed there.
+    adamw.exclude_from_weight_decay(var_names=list(NO_DECAY))
+    optimizer = keras.optimizers.LossScaleOptimizer(adamw) if loss_scaling else adamw
+    optimizer.build(list(variables))
+    return optimizer

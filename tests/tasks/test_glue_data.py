@@ -1,0 +1,242 @@
+"""GLUE files: hand-made ones with every trap, and the real ones where present."""
+
+import builtins
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etd_tf.errors import InputError
+from etd_tf.tasks.glue_data import examples_from_tfds, has_split, load_glue, read_glue_file
+from etd_tf.tasks.glue_tasks import GLUE_TASKS, glue_task
+from tests.helpers import need_shared_data
+
+ROWS = {
+    ("CoLA", "train"): 8551,
+    ("CoLA", "dev"): 1043,
+    ("CoLA", "test"): 1063,
+    ("SST-2", "train"): 67349,
+    ("SST-2", "dev"): 872,
+    ("SST-2", "test"): 1821,
+    ("MRPC", "train"): 3668,
+    ("MRPC", "dev"): 408,
+    ("MRPC", "test"): 1725,
+    ("STS-B", "train"): 5749,
+    ("STS-B", "dev"): 1500,
+    ("STS-B", "test"): 1379,
+    ("RTE", "train"): 2490,
+    ("RTE", "dev"): 277,
+    ("RTE", "test"): 3000,
+    ("WNLI", "train"): 635,
+    ("WNLI", "dev"): 71,
+    ("WNLI", "test"): 146,
+}
+
+
+def write(folder: Path, task: str, split: str, content: str | bytes) -> Path:
+    path = folder / GLUE_TASKS[task].files[split].path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+@pytest.mark.parametrize(("title", "split"), ROWS)
+def test_real_files_have_their_official_sizes(title, split):
+    folder = need_shared_data("glue")
+    examples = load_glue(glue_task(title), split, folder)
+    assert len(examples) == ROWS[title, split]
+    assert examples.skipped == 0
+    assert all(text == text.strip("\r\n") for texts in examples.texts for text in texts)
+    if split == "test":
+        assert examples.labels is None
+        assert examples.indices.tolist() == list(range(len(examples)))
+    else:
+        assert examples.labels.shape == (len(examples),)
+
+
+def test_real_mrpc_keeps_literal_quotes_behind_a_byte_order_mark():
+    examples = load_glue(glue_task("mrpc"), "dev", need_shared_data("glue"))
+    assert examples.texts[0][1].startswith('" The foodservice pie business')
+    assert examples.labels[:3].tolist() == [1, 0, 0]
+
+
+def test_header_is_found_behind_a_byte_order_mark(tmp_path):
+    content = '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\ta "b\tc" d\n'
+    write(tmp_path, "mrpc", "dev", content)
+    examples = load_glue(glue_task("mrpc"), "dev", tmp_path)
+    assert examples.texts == (('a "b', 'c" d'),)
+    assert examples.labels.tolist() == [1]
+
+
+def test_cola_has_no_header_in_train_and_one_in_test(tmp_path):
+    write(tmp_path, "cola", "train", "gj04\t1\t\tFine.\nbc01\t0\t*\tNot fine.")
+    write(tmp_path, "cola", "test", "index\tsentence\n4\tFirst.\n9\tSecond.\n")
+    train = load_glue(glue_task("cola"), "train", tmp_path)
+    assert train.texts == (("Fine.",), ("Not fine.",))
+    assert train.labels.tolist() == [1, 0]
+    test = load_glue(glue_task("cola"), "test", tmp_path)
+    assert test.indices.tolist() == [4, 9]
+    assert test.labels is None
+
+
+def test_only_newlines_end_a_line(tmp_path):
+    content = "sentence\tlabel\r\none\u2028two\x0bthree\x85four\t1\r\n\r\nfive\t0\n"
+    write(tmp_path, "sst2", "dev", content)
+    examples = load_glue(glue_task("sst2"), "dev", tmp_path)
+    assert examples.texts == (("one\u2028two\x0bthree\x85four",), ("five",))
+
+
+def test_labels_are_read_by_name_not_by_order(tmp_path):
+    write(tmp_path, "rte", "dev", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tnot_entailment\n")
+    task = glue_task("rte")
+    examples = load_glue(task, "dev", tmp_path)
+    assert task.label_names[examples.labels[0]] == "not_entailment"
+
+
+def test_columns_are_found_by_name(tmp_path):
+    header = "genre\tsentence2\tgold_label\tsentence1"
+    write(tmp_path, "mnli", "dev_matched", f"{header}\nx\thypothesis\tneutral\tpremise\n")
+    examples = load_glue(glue_task("mnli"), "dev_matched", tmp_path)
+    assert examples.texts == (("premise", "hypothesis"),)
+    assert examples.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("sst2", "sentence\tlabel\nfine\t1\nbroken\n", r"dev\.tsv, line 3: 1 tab-separated"),
+        ("sst2", "sentence\tlabel\na\tb\t1\n", r"line 2: 3 tab-separated fields, expected 2"),
+        ("sst2", "sentence\tlabel\nfine\tpositive\n", r"line 2: label 'positive' is not one of 0"),
+        ("sst2", "text\tlabel\nfine\t1\n", r"line 1: no column sentence; found text, label"),
+        ("sst2", "sentence\tlabel\n", r"has no examples"),
+        ("sst2", "", r"no column sentence"),
+        ("sst2", b"sentence\tlabel\nok\t1\n\xff\t1\n", r"line 3: not UTF-8"),
+        ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", r"line 2: score '5.1' is not a num"),
+        ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", r"score 'nan' is not a number"),
+        ("stsb", "sentence1\tsentence2\tscore\na\tb\thigh\n", r"score 'high'"),
+        ("rte", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t1\n", r"label '1' is not one of ent"),
+    ],
+)
+def test_unreadable_rows_are_refused_with_file_and_line(tmp_path, task, content, message):
+    write(tmp_path, task, "dev", content)
+    with pytest.raises(InputError, match=message):
+        load_glue(glue_task(task), "dev", tmp_path)
+
+
+def test_test_set_numbers_must_be_numbers(tmp_path):
+    write(tmp_path, "sst2", "test", "index\tsentence\nzero\ta\n")
+    with pytest.raises(InputError, match=r"line 2: example number 'zero'"):
+        load_glue(glue_task("sst2"), "test", tmp_path)
+    write(tmp_path, "sst2", "test", f"index\tsentence\n{'9' * 5000}\ta\n")
+    with pytest.raises(InputError, match=r"line 2: example number '9999"):
+        load_glue(glue_task("sst2"), "test", tmp_path)
+
+
+def test_rows_that_qqp_ships_broken_are_skipped_and_counted(tmp_path):
+    header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    write(tmp_path, "qqp", "dev", header + "1\t2\t3\ta\tb\t1\n7\tonly this\n4\t5\t6\tc\td\t0\n")
+    examples = load_glue(glue_task("qqp"), "dev", tmp_path)
+    assert examples.texts == (("a", "b"), ("c", "d"))
+    assert examples.skipped == 1
+
+
+def test_missing_files_and_splits_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"SST-2/dev\.tsv does not exist.*or be tfds"):
+        load_glue(glue_task("sst2"), "dev", tmp_path)
+    with pytest.raises(InputError, match="Splits: train, dev_matched"):
+        load_glue(glue_task("mnli"), "dev", tmp_path)
+    with pytest.raises(InputError, match="Cannot read"):
+        read_glue_file(glue_task("sst2"), "dev", tmp_path / "nowhere.tsv")
+    assert not has_split(glue_task("sst2"), "test", tmp_path)
+    assert has_split(glue_task("sst2"), "test", "tfds")
+
+
+def test_take_and_need_labels(tmp_path):
+    write(tmp_path, "sst2", "dev", "sentence\tlabel\na\t0\nb\t1\nc\t1\n")
+    write(tmp_path, "sst2", "test", "index\tsentence\n0\ta\n")
+    part = load_glue(glue_task("sst2"), "dev", tmp_path).take(np.asarray([2, 0]))
+    assert part.texts == (("c",), ("a",))
+    assert part.need_labels().tolist() == [1, 0]
+    assert part.indices.tolist() == [2, 0]
+    unlabelled = load_glue(glue_task("sst2"), "test", tmp_path).take(np.asarray([0]))
+    with pytest.raises(InputError, match=r"SST-2 test has no labels. Use dev"):
+        unlabelled.need_labels()
+
+
+def tfds_row(index, label, **texts):
+    return {"idx": np.int32(index), "label": np.int64(label)} | {
+        name: text.encode("utf-8") for name, text in texts.items()
+    }
+
+
+def test_tfds_classes_are_mapped_by_name():
+    rows = [
+        tfds_row(1, 0, premise="c", hypothesis="d"),
+        tfds_row(0, 2, premise="a", hypothesis="b"),
+    ]
+    names = ("contradiction", "entailment", "neutral")  # another order than the task's
+    examples = examples_from_tfds(glue_task("mnli"), "dev_matched", rows, names)
+    task = glue_task("mnli")
+    assert examples.texts == (("a", "b"), ("c", "d"))
+    assert [task.label_names[label] for label in examples.labels] == ["neutral", "contradiction"]
+
+
+def test_tfds_scores_test_splits_and_foreign_labels():
+    row = {"idx": np.int32(0), "label": np.float32(2.5), "sentence1": b"a", "sentence2": b"b"}
+    assert examples_from_tfds(glue_task("stsb"), "dev", [row], ()).labels.tolist() == [2.5]
+    rows = [tfds_row(0, -1, sentence="a")]
+    names = ("negative", "positive")
+    assert examples_from_tfds(glue_task("sst2"), "test", rows, names).labels is None
+    with pytest.raises(InputError, match="has labels bad, good; expected negative, positive"):
+        examples_from_tfds(glue_task("sst2"), "dev", rows, ("bad", "good"))
+
+
+def test_tfds_names_agree_with_the_installed_datasets():
+    """Label names and text features of the table against TensorFlow Datasets itself."""
+    tfds_glue = pytest.importorskip("tensorflow_datasets.text.glue")
+    configs = {config.name: config for config in tfds_glue.Glue.BUILDER_CONFIGS}
+    for task in GLUE_TASKS.values():
+        config = configs[task.name]
+        assert sorted(config.label_classes or ()) == sorted(task.label_names), task.name
+        assert sorted(config.text_features) == sorted(task.tfds_texts), task.name
+        if task.name not in ("cola", "mrpc"):  # no header; read from other files there
+            assert config.label_column == task.label_column
+            columns = tuple(config.text_features[name] for name in task.tfds_texts)
+            assert columns == task.texts, task.name
+
+
+def test_tfds_problems_name_the_way_out(monkeypatch, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds
+
+    def fail(*args, **kwargs):
+        assert kwargs["data_dir"] == str(tmp_path)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tfds, "load", fail)
+    with pytest.raises(InputError, match=r"glue/sst2: no network. Pass --glue_dir=DIR"):
+        load_glue(glue_task("sst2"), "dev", f"tfds:{tmp_path}")
+    original = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "tensorflow_datasets":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(InputError, match="pip install tensorflow-datasets"):
+        load_glue(glue_task("sst2"), "dev", "tfds")
+
+
+def test_tfds_is_read(monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    with tfds.testing.mock_data(num_examples=5, policy=tfds.testing.MockPolicy.USE_CODE):
+        examples = load_glue(glue_task("rte"), "dev", "tfds")
+    assert len(examples) == 5
+    assert set(examples.labels) <= {0, 1}
+    assert all(len(texts) == 2 for texts in examples.texts)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
