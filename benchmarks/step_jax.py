@@ -48,7 +48,7 @@ def parse_model(text: str) -> BertConfig:
 
 
 def build_step(
-    teacher: BertEncoder, student: BertEncoder, loss: losses.FeatureLoss
+    teacher: BertEncoder, student: BertEncoder, loss: losses.Loss
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Compiles forward passes, loss, gradients, clipping and AdamW; returns its first state."""
     optimizer = keras.optimizers.AdamW(5e-4, weight_decay=0.01, global_clipnorm=1.0)

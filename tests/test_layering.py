@@ -110,6 +110,11 @@ def test_the_package_starts_nothing_heavy():
     assert heavy_modules_after("import etd_tf; dir(etd_tf); etd_tf.InputError") == []
 
 
+def test_losses_describe_themselves_without_keras():
+    code = "from etd_tf.losses import LOSSES\nfor loss in LOSSES.values(): loss().term_weights"
+    assert heavy_modules_after(code + "\nimport sys; assert 'numpy' not in sys.modules") == []
+
+
 def test_the_commands_start_nothing_heavy():
     modules = [f"etd_tf.cli.{path.stem}" for path in sorted((PACKAGE / "cli").glob("[!_]*.py"))]
     assert modules
@@ -123,7 +128,7 @@ def test_every_public_name_exists():
 
 def test_encoder_and_losses_need_no_tensorflow():
     pytest.importorskip("torch")
-    code = "import etd_tf.modeling, etd_tf.losses"
+    code = "import etd_tf.modeling.encoder\nfrom etd_tf.losses.base import ops; ops.add"
     assert heavy_modules_after(code, KERAS_BACKEND="torch") == ["keras", "torch"]
 
 

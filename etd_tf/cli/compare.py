@@ -100,7 +100,8 @@ def read_options(values: flags.FlagValues) -> "CompareOptions":
     Raises:
         InputError: Two flags contradict each other, or a value is out of range.
     """
-    from etd_tf.jobs.compare_types import LOSSES, CompareOptions, parse_student
+    from etd_tf.jobs.compare_types import CompareOptions, parse_student
+    from etd_tf.losses import LOSSES
 
     if not values.students:
         raise InputError(

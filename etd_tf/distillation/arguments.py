@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.losses.base import FeatureLoss, ModelSpec
-from etd_tf.losses.masked_lm import check_mlm_head
+from etd_tf.losses.base import Loss, ModelSpec, check_mlm_head
 from etd_tf.losses.minilm import MiniLM
 from etd_tf.types import Tensor
 
@@ -18,7 +17,7 @@ from etd_tf.types import Tensor
 def validate_models(
     teacher: Checkpoint,
     student: Checkpoint,
-    losses: Sequence[FeatureLoss],
+    losses: Sequence[Loss],
     student_loss_weight: float,
 ) -> None:
     """Checks that two models fit each other and the losses.
@@ -65,7 +64,7 @@ def as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
     return teacher if fits and not tf.distribute.has_strategy() else teacher.astype(dtype)
 
 
-def as_losses(losses: FeatureLoss | Sequence[FeatureLoss] | None) -> list[FeatureLoss]:
+def as_losses(losses: Loss | Sequence[Loss] | None) -> list[Loss]:
     """Returns the losses as a list; None stands for `MiniLM()`.
 
     Raises:
@@ -74,7 +73,7 @@ def as_losses(losses: FeatureLoss | Sequence[FeatureLoss] | None) -> list[Featur
     if losses is None:
         return [MiniLM()]
     found: list[Any] = list(losses) if isinstance(losses, list | tuple) else [losses]
-    wrong = [type(loss).__name__ for loss in found if not isinstance(loss, FeatureLoss)]
+    wrong = [type(loss).__name__ for loss in found if not isinstance(loss, Loss)]
     if wrong or not found:
         raise InputError(
             f"distillation_losses has {', '.join(wrong) or 'no loss'}; expected losses of "
@@ -108,7 +107,7 @@ def as_selection_matrix(selection: Any) -> np.ndarray | None:
     return np.asarray(matrix, np.float32)
 
 
-def unique_term_names(losses: Sequence[FeatureLoss]) -> list[dict[str, str]]:
+def unique_term_names(losses: Sequence[Loss]) -> list[dict[str, str]]:
     """Log name of each loss's terms; a name that comes again gets a number."""
     seen: dict[str, int] = {}
     names: list[dict[str, str]] = []

@@ -1,5 +1,6 @@
 """The Distiller: a Keras model that trains a student encoder on its teacher's features."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,8 @@ from etd_tf.distillation.arguments import (
 from etd_tf.distillation.dependence import find_dependent
 from etd_tf.distillation.features import compute_features, count_examples, input_names
 from etd_tf.errors import InputError
-from etd_tf.losses.base import FeatureLoss, Features, weighted_sum
-from etd_tf.losses.masked_lm import masked_lm_loss
+from etd_tf.losses.base import Features, Loss
+from etd_tf.losses.mlm import masked_lm_loss
 from etd_tf.types import Tensor
 
 
@@ -70,7 +71,7 @@ class Distiller(keras.Model):
         self,
         teacher: Checkpoint,
         student: Checkpoint,
-        distillation_losses: FeatureLoss | Sequence[FeatureLoss] | None = None,
+        distillation_losses: Loss | Sequence[Loss] | None = None,
         *,
         distillation_loss_weights: Sequence[float] | None = None,
         student_loss_weight: float = 0.0,
@@ -183,9 +184,7 @@ class Distiller(keras.Model):
             return None
         return compute_features(self.teacher, batch, mlm=self._teacher_mlm)
 
-    def _combine(
-        self, teacher: Features | None, student: Features
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _combine(self, teacher: Any, student: Features) -> tuple[Tensor, dict[str, Tensor]]:
         total = ops.convert_to_tensor(0.0, dtype="float32")
         logs: dict[str, Tensor] = {}
         weights = self.distillation_loss_weights
@@ -193,7 +192,7 @@ class Distiller(keras.Model):
             own = {k: v for k, v in self.projections.items() if k.startswith(f"{index}_")}
             layers = {key.removeprefix(f"{index}_"): layer for key, layer in own.items()}
             terms = loss.compute_terms(teacher, student, layers)
-            total = ops.add(total, ops.multiply(weight, weighted_sum(terms, loss.term_weights)))
+            total = ops.add(total, ops.multiply(weight, loss.weighted_sum(terms)))
             logs.update({self._term_names[index][name]: value for name, value in terms.items()})
         logs = {"distillation_loss": total, **logs}
         if self.student_loss_weight > 0.0:
@@ -285,7 +284,7 @@ class Distiller(keras.Model):
             "teacher": self.teacher.config.to_dict(),
             "student": self.student.config.to_dict(),
             "distillation_losses": [
-                keras.saving.serialize_keras_object(loss) for loss in self.distillation_losses
+                {"name": loss.name, **dataclasses.asdict(loss)} for loss in self.distillation_losses
             ],
             "distillation_loss_weights": list(self.distillation_loss_weights),
             "student_loss_weight": self.student_loss_weight,

@@ -11,8 +11,8 @@ from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import StudentSize
+from etd_tf.losses import LOSSES
 
-LOSSES = ("tinybert", "minilm", "minilmv2", "mlm")
 _GROWTH = 1.5  # between early evaluations
 _PARTS = 20  # equal parts of the run, each followed by an evaluation
 # Where an extracted student passes a random one's last loss, savings are told to the percent.
@@ -133,7 +133,7 @@ class CompareOptions:
         if self.together < 1:
             raise InputError(f"--together={self.together}: expected a whole number >= 1.")
         _check_known("arms", self.arms, tuple(ARMS))
-        _check_known("losses", self.losses, LOSSES)
+        _check_known("losses", self.losses, tuple(LOSSES))
         for name in ("students", "seeds", "snapshots"):
             values = getattr(self, name)
             _check_list(name, values, least=1)

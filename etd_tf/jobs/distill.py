@@ -22,8 +22,7 @@ from etd_tf.jobs.inputs import (
 from etd_tf.jobs.outputs import write_outputs
 from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
 from etd_tf.jobs.student import InitialStudent, check_extraction, make_initial_student
-from etd_tf.losses import ModelSpec
-from etd_tf.losses.masked_lm import check_mlm_head
+from etd_tf.losses.base import ModelSpec, check_mlm_head
 from etd_tf.modeling.config import BertConfig
 from etd_tf.text.batches import input_errors
 from etd_tf.training.strategy import make_strategy, teacher_policy

@@ -10,7 +10,7 @@ from etd_tf.errors import InputError
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.student import InitialStudent
-from etd_tf.losses import FeatureLoss, LogitsDistillation
+from etd_tf.losses import Loss
 from etd_tf.losses import get as get_loss
 from etd_tf.reporting import RunReport
 from etd_tf.text.opening import is_record_path
@@ -32,9 +32,8 @@ class DistillOptions:
         corpus: The text.
         trainer: The training run.
         hardware: Strategy and precision.
-        loss: `"tinybert"`, `"minilm"`, `"minilmv2"` or `"mlm"` (the teacher's masked-LM
-            logits).
-        loss_options: Arguments of the loss.
+        loss: A name in `etd_tf.losses.LOSSES`.
+        loss_options: The loss's own options.
         student_loss_weight: Share of the student's own masked-LM loss in the total.
         dropout: Student's dropout while distilling; None for its configuration's rates.
         masking_rate: Share of the input tokens that are masked. None is 0.15 where a
@@ -90,7 +89,7 @@ class DistillOptions:
     @property
     def needs_masked_lm(self) -> bool:
         """Whether a loss compares masked-LM predictions."""
-        return self.loss == "mlm" or self.student_loss_weight > 0
+        return self.make_loss().needs_mlm or self.student_loss_weight > 0
 
     def resolve_masking(self, records: RecordSet) -> float:
         """Says which share of the tokens of some records to mask.
@@ -120,10 +119,8 @@ class DistillOptions:
             return self.masking_rate
         return _BERT_MASKING_RATE if self.needs_masked_lm and not has_targets else 0.0
 
-    def make_loss(self) -> FeatureLoss:
+    def make_loss(self) -> Loss:
         """Creates the distillation loss."""
-        if self.loss == "mlm":
-            return LogitsDistillation(**self.loss_options)
         return get_loss(self.loss, **self.loss_options)
 
 

@@ -1,17 +1,18 @@
 """What a distillation loss reads, and the interface between losses and the Distiller."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import keras
-import numpy as np
-from keras import ops
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from etd_tf.errors import InputError
+from etd_tf.lazy import ops
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.encoder import EncoderTrace
-from etd_tf.types import Tensor
+from etd_tf.settings import Settings
+from etd_tf.types import Array, Tensor
+
+if TYPE_CHECKING:
+    from etd_tf.modeling.encoder import EncoderTrace
 
 
 class ModelSpec(NamedTuple):
@@ -36,26 +37,37 @@ class Features(NamedTuple):
         mlm_weights: `[B, P]`, 1 for masked positions, 0 for filling.
     """
 
-    trace: EncoderTrace
+    trace: "EncoderTrace"
     mlm_logits: Tensor | None = None
     mlm_labels: Tensor | None = None
     mlm_weights: Tensor | None = None
 
 
-class FeatureLoss(keras.distillation.DistillationLoss, abc.ABC):
+@dataclasses.dataclass(frozen=True)
+class Loss(Settings, abc.ABC):
     """Base of the losses that `etd_tf.Distiller` takes.
 
     A loss is a weighted sum of named terms, each a pure function of the features of both
-    models. Keras' own distillation losses see model outputs only, which for encoders of
-    unequal width cannot be compared.
+    models. Its fields are its options; those with a flag are flags of the commands. Keras'
+    own distillation losses see model outputs only, which for encoders of unequal width
+    cannot be compared.
 
     Attributes:
+        name: Its name in `etd_tf.losses.LOSSES` and on the command line.
+        summary: One phrase for help pages: what is compared.
         needs_teacher: Whether it reads the teacher's features at all.
         needs_mlm: Whether it reads masked-LM logits, labels and weights.
     """
 
-    needs_teacher: bool = True
-    needs_mlm: bool = False
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs_teacher: ClassVar[bool] = True
+    needs_mlm: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.term_weights:
+            raise InputError(f"All weights of {type(self).__name__} are 0; set at least one.")
 
     @property
     @abc.abstractmethod
@@ -76,15 +88,12 @@ class FeatureLoss(keras.distillation.DistillationLoss, abc.ABC):
 
     @abc.abstractmethod
     def compute_terms(
-        self,
-        teacher: Features | None,
-        student: Features,
-        projections: Mapping[str, keras.layers.Layer],
+        self, teacher: Features, student: Features, projections: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Computes the unweighted terms.
 
         Args:
-            teacher: The teacher's features; None only where `needs_teacher` is False.
+            teacher: The teacher's features; not to be read where `needs_teacher` is False.
             student: The student's features for the same batch.
             projections: The layers that `projections` made.
 
@@ -93,8 +102,8 @@ class FeatureLoss(keras.distillation.DistillationLoss, abc.ABC):
         """
 
     def projections(
-        self, teacher: BertConfig, student: BertConfig, selection: np.ndarray | None
-    ) -> dict[str, keras.layers.Layer]:
+        self, teacher: BertConfig, student: BertConfig, selection: Array | None
+    ) -> dict[str, Any]:
         """Creates the layers to be trained along with the student and then dropped.
 
         Args:
@@ -104,29 +113,40 @@ class FeatureLoss(keras.distillation.DistillationLoss, abc.ABC):
                 they were cut from, or None for a student that was not extracted.
 
         Returns:
-            Layers by name; most losses need none.
+            Keras layers by name; most losses need none.
         """
         del teacher, student, selection
         return {}
 
     def compute_loss(
         self,
-        teacher_outputs: Features | None,
-        student_outputs: Features,
-        projections: Mapping[str, keras.layers.Layer] | None = None,
+        teacher: Any,
+        student: Features,
+        projections: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Computes the weighted sum of all terms.
 
         Args:
-            teacher_outputs: The teacher's features.
-            student_outputs: The student's features for the same batch.
+            teacher: The teacher's features; None only where `needs_teacher` is False.
+            student: The student's features for the same batch.
             projections: The layers that `projections` made, if any.
 
         Returns:
             Float32 scalar.
+
+        Raises:
+            InputError: The teacher's features are missing.
         """
-        terms = self.compute_terms(teacher_outputs, student_outputs, projections or {})
-        return weighted_sum(terms, self.term_weights)
+        if teacher is None and self.needs_teacher:
+            raise InputError(f"{type(self).__name__} needs the teacher's features.")
+        return self.weighted_sum(self.compute_terms(teacher, student, projections or {}))
+
+    def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Sums unweighted terms, each times its weight; a float32 scalar."""
+        total = ops.convert_to_tensor(0.0, dtype="float32")
+        for name, value in terms.items():
+            total = ops.add(total, ops.multiply(value, self.term_weights[name]))
+        return total
 
     def validate_model_compatibility(self, teacher: Any, student: Any) -> None:
         """Refuses `keras.distillation.Distiller`, which calls this."""
@@ -135,37 +155,10 @@ class FeatureLoss(keras.distillation.DistillationLoss, abc.ABC):
             "keras.distillation.Distiller does not compute. Use etd_tf.Distiller."
         )
 
-    @abc.abstractmethod
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "FeatureLoss":
-        """Creates the loss that `get_config` described."""
-        return cls(**config)
-
-
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Sums scalars by name, each times its weight; float32."""
-    total = ops.convert_to_tensor(0.0, dtype="float32")
-    for name, value in terms.items():
-        total = ops.add(total, ops.multiply(value, weights[name]))
-    return total
-
-
-def positive_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Drops weights of 0.
-
-    Raises:
-        InputError: A weight is negative or not finite, or none is left.
-    """
-    wrong = {k: v for k, v in weights.items() if not (np.isfinite(v) and v >= 0.0)}
-    if wrong:
-        raise InputError(f"Loss weights must be finite and not negative; received {wrong}.")
-    kept = {name: float(value) for name, value in weights.items() if value > 0.0}
-    if not kept:
-        raise InputError(f"All loss weights are 0 ({', '.join(weights)}); set at least one.")
-    return kept
+def positive_weights(**weights: float) -> dict[str, float]:
+    """Drops weights of 0."""
+    return {name: float(value) for name, value in weights.items() if value > 0.0}
 
 
 def layer_index(layer: int, num_layers: int, name: str) -> int:
@@ -188,3 +181,21 @@ def layer_index(layer: int, num_layers: int, name: str) -> int:
             f"1 to {num_layers} from below, or -1 (the last) to -{num_layers} from above."
         )
     return layer - 1 if layer > 0 else num_layers + layer
+
+
+def check_mlm_head(model: ModelSpec, who: str, what: str) -> None:
+    """Refuses a model without masked-LM head.
+
+    Args:
+        model: The model.
+        who: `"teacher"` or `"student"`, for the message.
+        what: What needs the head.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not model.mlm_head:
+        raise InputError(
+            f"{what} needs a masked-LM head, but the {who} has none. Use a checkpoint with "
+            "one, or a loss that needs none, such as minilmv2."
+        )

@@ -5,9 +5,8 @@ then a mean over the batch. With padding it therefore depends neither on the pad
 length nor on how examples are grouped into batches.
 """
 
-from keras import ops
-
 from etd_tf.errors import InputError
+from etd_tf.lazy import ops
 from etd_tf.types import Tensor
 
 

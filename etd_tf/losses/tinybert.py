@@ -4,15 +4,13 @@ Source: Jiao et al. 2019, "TinyBERT: Distilling BERT for Natural Language Unders
 (arXiv 1909.10351), equations 7 to 9.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-import numpy as np
-from keras import ops
-
 from etd_tf.errors import InputError
-from etd_tf.losses.base import FeatureLoss, Features, ModelSpec, layer_index, positive_weights
+from etd_tf.lazy import keras, ops
+from etd_tf.losses.base import Features, Loss, ModelSpec, layer_index, positive_weights
 from etd_tf.losses.reductions import (
     check_same_shape,
     constant,
@@ -22,8 +20,8 @@ from etd_tf.losses.reductions import (
 )
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.layer_map import layer_map
-from etd_tf.modeling.layers import Dense
-from etd_tf.types import Tensor
+from etd_tf.settings import setting
+from etd_tf.types import Array, Tensor
 
 _HEADS_FIX = (
     "Use MiniLMv2, whose relation heads fit any two models; a student with the teacher's "
@@ -78,8 +76,8 @@ def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return mean_over_tokens(ops.mean(ops.square(difference), axis=-1), mask)
 
 
-@keras.saving.register_keras_serializable(package="etd_tf")
-class TinyBERT(FeatureLoss):
+@dataclasses.dataclass(frozen=True)
+class TinyBERT(Loss):
     """Attention-score, hidden-state and embedding losses of TinyBERT.
 
     The student's states are projected to the teacher's width by one dense layer with bias,
@@ -103,33 +101,40 @@ class TinyBERT(FeatureLoss):
     al. 2020 (arXiv 2002.10957), section 4.4, which found it better.
     """
 
-    def __init__(
-        self,
-        layers: str | Sequence[int] = "last",
-        *,
-        attention_weight: float = 1.0,
-        hidden_weight: float = 1.0,
-        embedding_weight: float | None = None,
-    ) -> None:
-        if isinstance(layers, str) and layers not in ("last", "all"):
-            raise InputError(
-                f"TinyBERT layers={layers!r}; expected 'last', 'all' or the teacher layer of "
-                "each student layer, such as (3, 6, 9, 12)."
-            )
-        if embedding_weight is None:
-            embedding_weight = 0.0 if layers == "last" else 1.0
-        self.layers = layers if isinstance(layers, str) else tuple(int(i) for i in layers)
-        self._weights = {
-            "attention_loss": attention_weight,
-            "hidden_loss": hidden_weight,
-            "embedding_loss": embedding_weight,
-        }
-        self._term_weights = positive_weights(self._weights)
+    name = "tinybert"
+    summary = "attention scores and hidden states"
+
+    layers: str | tuple[int, ...] = setting(
+        "last",
+        "Layers of the tinybert loss: the last, or all (with embeddings).",
+        flag="tinybert_layers",
+        choices=("last", "all"),
+    )
+    _: dataclasses.KW_ONLY
+    attention_weight: float = setting(1.0, "Weight of the attention scores.", flag="", least=0.0)
+    hidden_weight: float = setting(1.0, "Weight of the hidden states.", flag="", least=0.0)
+    embedding_weight: float | None = setting(
+        None, "Weight of the embeddings; default: 1 with all layers, else 0.", flag="", least=0.0
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, str):
+            super().__post_init__()
+            return
+        dataclasses.replace(self, layers="all")  # for its checks: listed layers are no choice
+        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
 
     @property
     def term_weights(self) -> dict[str, float]:
         """Weights of attention_loss, hidden_loss and embedding_loss, where positive."""
-        return dict(self._term_weights)
+        embedding = self.embedding_weight
+        if embedding is None:
+            embedding = 0.0 if self.layers == "last" else 1.0
+        return positive_weights(
+            attention_loss=self.attention_weight,
+            hidden_loss=self.hidden_weight,
+            embedding_loss=embedding,
+        )
 
     def layer_pairs(self, teacher_layers: int, student_layers: int) -> list[tuple[int, int]]:
         """Lists the compared layers.
@@ -166,17 +171,19 @@ class TinyBERT(FeatureLoss):
             )
         self.layer_pairs(teacher.config.num_layers, student.config.num_layers)
         heads = (teacher.config.num_heads, student.config.num_heads)
-        if "attention_loss" in self._term_weights and heads[0] != heads[1]:
+        if "attention_loss" in self.term_weights and heads[0] != heads[1]:
             raise InputError(
                 f"TinyBERT's attention loss compares head with head, but the teacher has "
                 f"{heads[0]} heads and the student {heads[1]}. {_HEADS_FIX}"
             )
 
     def projections(
-        self, teacher: BertConfig, student: BertConfig, selection: np.ndarray | None
-    ) -> dict[str, keras.layers.Layer]:
+        self, teacher: BertConfig, student: BertConfig, selection: Array | None
+    ) -> dict[str, Any]:
         """Creates the shared dense layer from student to teacher width."""
-        if self._term_weights.keys() <= {"attention_loss"}:
+        from etd_tf.modeling.layers import Dense
+
+        if self.term_weights.keys() <= {"attention_loss"}:
             return {}
         shape = (student.hidden_size, teacher.hidden_size)
         kernel = keras.initializers.GlorotUniform()(shape) if selection is None else selection
@@ -191,18 +198,13 @@ class TinyBERT(FeatureLoss):
         return {"hidden": projection}
 
     def compute_terms(
-        self,
-        teacher: Features | None,
-        student: Features,
-        projections: Mapping[str, keras.layers.Layer],
+        self, teacher: Features, student: Features, projections: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Computes the terms of positive weight; see the base class."""
-        if teacher is None:
-            raise InputError("TinyBERT needs the teacher's features.")
         ours, theirs = student.trace, teacher.trace
         mask = ours.padding_mask
         pairs = self.layer_pairs(len(theirs.hidden_states), len(ours.hidden_states))
-        terms: dict[str, list[Tensor]] = {name: [] for name in self._term_weights}
+        terms: dict[str, list[Tensor]] = {name: [] for name in self.term_weights}
         for t, s in pairs:
             if "attention_loss" in terms:
                 terms["attention_loss"].append(
@@ -219,10 +221,3 @@ class TinyBERT(FeatureLoss):
                 hidden_state_loss(projected, theirs.embedding_output, mask)
             )
         return {name: ops.sum(ops.stack(values)) for name, values in terms.items()}
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
-            **{name.replace("_loss", "_weight"): value for name, value in self._weights.items()},
-        }

@@ -1,28 +1,22 @@
-"""The encoder and its heads, as Keras layers with public internals."""
+"""The encoder and its heads, as Keras layers with public internals; loaded on first use."""
 
-from etd_tf.modeling.attention import AttentionGates, AttentionTrace, SelfAttention
-from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.encoder import BertEncoder, EncoderGates, EncoderLayer, EncoderTrace
-from etd_tf.modeling.heads import MaskedLMHead
-from etd_tf.modeling.parameters import (
-    get_parameters,
-    parameter_shapes,
-    parameter_variables,
-    set_parameters,
-)
+from etd_tf.lazy import lazy_names
 
-__all__ = [
-    "AttentionGates",
-    "AttentionTrace",
-    "BertConfig",
-    "BertEncoder",
-    "EncoderGates",
-    "EncoderLayer",
-    "EncoderTrace",
-    "MaskedLMHead",
-    "SelfAttention",
-    "get_parameters",
-    "parameter_shapes",
-    "parameter_variables",
-    "set_parameters",
-]
+_HOMES = {
+    "AttentionGates": "attention",
+    "AttentionTrace": "attention",
+    "BertConfig": "config",
+    "BertEncoder": "encoder",
+    "EncoderGates": "encoder",
+    "EncoderLayer": "encoder",
+    "EncoderTrace": "encoder",
+    "MaskedLMHead": "heads",
+    "SelfAttention": "attention",
+    "get_parameters": "parameters",
+    "parameter_shapes": "parameters",
+    "parameter_variables": "parameters",
+    "set_parameters": "parameters",
+}
+
+__all__ = list(_HOMES)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.distillation import Distiller, Trainer
-from etd_tf.losses import FeatureLoss, MiniLM
+from etd_tf.losses import Loss, MiniLM
 from etd_tf.modeling.parameters import get_parameters
 from etd_tf.training import TrainerOptions
 from tests.helpers import random_batch, random_parameters, tiny_checkpoint, tiny_config
@@ -32,7 +32,7 @@ def tiny_student(dropout: float = 0.0, dtype: str = "float32") -> Checkpoint:
 
 
 def make_distiller(
-    loss: FeatureLoss | None = None, *, dropout: float = 0.0, precision: str = "float32"
+    loss: Loss | None = None, *, dropout: float = 0.0, precision: str = "float32"
 ) -> Distiller:
     keras.utils.set_random_seed(0)  # for projections
     teacher_dtype = None if precision == "float32" else "mixed_bfloat16"
@@ -47,7 +47,7 @@ def make_distiller(
 def make_trainer(
     run_dir: Path,
     *,
-    loss: FeatureLoss | None = None,
+    loss: Loss | None = None,
     dropout: float = 0.0,
     precision: str = "float32",
     strategy: tf.distribute.Strategy | None = None,

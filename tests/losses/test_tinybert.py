@@ -179,7 +179,7 @@ def test_unequal_head_counts_are_refused_with_the_ways_out():
     [
         ((1,), "Name one teacher layer for each"),
         ((1, 4), "1 to 3 from below"),
-        ("every", "expected 'last', 'all'"),
+        ("every", "choose from last, all"),
     ],
 )
 def test_wrong_layers_are_refused(layers, message):

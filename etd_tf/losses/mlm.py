@@ -1,14 +1,14 @@
 """Losses on masked-LM logits: the student's own, and distillation of the teacher's."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-from keras import ops
-
 from etd_tf.errors import InputError
-from etd_tf.losses.base import FeatureLoss, Features, ModelSpec
+from etd_tf.lazy import ops
+from etd_tf.losses.base import Features, Loss, ModelSpec, check_mlm_head
 from etd_tf.losses.reductions import check_same_shape, constant, mean_over_tokens, to_float32
+from etd_tf.settings import setting
 from etd_tf.types import Tensor
 
 
@@ -62,45 +62,12 @@ def logits_distillation_loss(
     return mean_over_tokens(entropy, weights)
 
 
-@keras.saving.register_keras_serializable(package="etd_tf")
-class MaskedLM(FeatureLoss):
-    """The student's own masked-LM loss; the teacher is not run at all."""
-
-    needs_teacher = False
-    needs_mlm = True
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The single term, masked_lm_loss, with weight 1."""
-        return {"masked_lm_loss": 1.0}
-
-    def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
-        """Checks that the student has a masked-LM head."""
-        del teacher
-        check_mlm_head(student, "student", "MaskedLM")
-
-    def compute_terms(
-        self,
-        teacher: Features | None,
-        student: Features,
-        projections: Mapping[str, keras.layers.Layer],
-    ) -> dict[str, Tensor]:
-        """Computes the single term; see the base class."""
-        del teacher, projections
-        loss = masked_lm_loss(student.mlm_logits, student.mlm_labels, student.mlm_weights)
-        return {"masked_lm_loss": loss}
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments: none."""
-        return {}
-
-
-@keras.saving.register_keras_serializable(package="etd_tf")
-class LogitsDistillation(FeatureLoss):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogitsDistillation(Loss):
     """TinyBERT's prediction-layer loss, on masked-LM logits at masked positions.
 
     Args:
-        temperature: Divides both models' logits.
+        temperature: Divides both models' logits; the paper uses 1.
 
     Raises:
         InputError: The temperature is not positive.
@@ -108,12 +75,11 @@ class LogitsDistillation(FeatureLoss):
     Source: Jiao et al. 2019 (arXiv 1909.10351), equation 10.
     """
 
+    name = "mlm"
+    summary = "the teacher's masked-LM logits"
     needs_mlm = True
 
-    def __init__(self, *, temperature: float = 1.0) -> None:
-        if not temperature > 0.0:
-            raise InputError(f"temperature={temperature} is not positive; the paper uses 1.")
-        self.temperature = float(temperature)
+    temperature: float = setting(1.0, "Softmax temperature of the mlm loss.", least=1e-3)
 
     @property
     def term_weights(self) -> dict[str, float]:
@@ -132,15 +98,10 @@ class LogitsDistillation(FeatureLoss):
             )
 
     def compute_terms(
-        self,
-        teacher: Features | None,
-        student: Features,
-        projections: Mapping[str, keras.layers.Layer],
+        self, teacher: Features, student: Features, projections: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Computes the single term; see the base class."""
         del projections
-        if teacher is None:
-            raise InputError("LogitsDistillation needs the teacher's features.")
         loss = logits_distillation_loss(
             student.mlm_logits,
             teacher.mlm_logits,
@@ -149,24 +110,30 @@ class LogitsDistillation(FeatureLoss):
         )
         return {"logits_loss": loss}
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"temperature": self.temperature}
 
+@dataclasses.dataclass(frozen=True)
+class MaskedLM(Loss):
+    """The student's own masked-LM loss, to train without the teacher, from Python."""
 
-def check_mlm_head(model: ModelSpec, who: str, what: str) -> None:
-    """Refuses a model without masked-LM head.
+    name = "masked_lm"
+    summary = "the student's own masked-LM loss"
+    needs_teacher = False
+    needs_mlm = True
 
-    Args:
-        model: The model.
-        who: `"teacher"` or `"student"`, for the message.
-        what: What needs the head.
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The single term, masked_lm_loss, with weight 1."""
+        return {"masked_lm_loss": 1.0}
 
-    Raises:
-        InputError: There is none.
-    """
-    if not model.mlm_head:
-        raise InputError(
-            f"{what} needs a masked-LM head, but the {who} has none. Use a checkpoint with "
-            "one, or a loss without it: tinybert, minilm or minilmv2."
-        )
+    def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
+        """Checks that the student has a masked-LM head."""
+        del teacher
+        check_mlm_head(student, "student", "MaskedLM")
+
+    def compute_terms(
+        self, teacher: Features, student: Features, projections: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Computes the single term; see the base class."""
+        del teacher, projections
+        loss = masked_lm_loss(student.mlm_logits, student.mlm_labels, student.mlm_weights)
+        return {"masked_lm_loss": loss}

@@ -93,7 +93,7 @@ def test_classes_compute_their_single_term():
 def test_a_missing_head_is_refused_with_the_ways_out():
     headless, whole = ModelSpec(tiny_config()), ModelSpec(tiny_config(), mlm_head=True)
 
-    with pytest.raises(InputError, match=r"student has none.*tinybert, minilm or minilmv2"):
+    with pytest.raises(InputError, match=r"student has none.*such as minilmv2"):
         MaskedLM().validate(headless, headless)
     with pytest.raises(InputError, match="teacher has none"):
         LogitsDistillation().validate(headless, whole)
@@ -108,7 +108,7 @@ def test_unequal_vocabularies_are_refused():
 
 
 def test_a_temperature_of_zero_is_refused():
-    with pytest.raises(InputError, match="the paper uses 1"):
+    with pytest.raises(InputError, match=r"finite number >= 0\.001"):
         LogitsDistillation(temperature=0.0)
 
 
