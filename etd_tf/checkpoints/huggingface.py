@@ -118,7 +118,6 @@ def write_huggingface(
         )
     weights = directory / "model.safetensors"
     safetensors.numpy.save_file(tensors, weights, {"format": "pt"})
-    weights.chmod(0o644)  # the library makes files that only their owner can read
     values = config.to_huggingface()
     values["architectures"] = ["BertForMaskedLM" if has_head else "BertModel"]
     values["dtype"] = "float32"

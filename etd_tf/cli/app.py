@@ -4,10 +4,11 @@ import dataclasses
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -149,7 +150,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         return _fail(command, f"{problem}\n{command.name} --help lists all flags.")
     except EtdError as error:
         theirs = isinstance(error, InputError | DivergenceError)
-        return _fail(command, str(error), EXIT_INPUT_ERROR if theirs else EXIT_FAILURE)
+        told = in_flags(str(error), flag_set.values)
+        return _fail(command, told, EXIT_INPUT_ERROR if theirs else EXIT_FAILURE)
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         sys.stderr.write(f"\n{command.name}: interrupted. {stop}".rstrip() + "\n")
@@ -159,6 +161,22 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(command, *ending)
     return 0
+
+
+def in_flags(message: str, names: Iterable[str]) -> str:
+    """Says a message of the library, which speaks of Python arguments, with a command's flags.
+
+    Args:
+        message: The message, with arguments as in `overwrite=True` and `steps=5`.
+        names: The command's flags.
+
+    Returns:
+        The message with `--overwrite` and `--steps=5`.
+    """
+    known = "|".join(map(re.escape, names))
+    message = re.sub(rf"(?<![\w./-])({known})=True\b", r"--\1", message)
+    message = re.sub(rf"(?<![\w./-])({known})=False\b", r"--no\1", message)
+    return re.sub(rf"(?<![\w./-])({known})=", r"--\1=", message)
 
 
 def _system_error(error: Exception) -> tuple[str, int] | None:

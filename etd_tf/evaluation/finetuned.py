@@ -97,7 +97,6 @@ def save_finetuned(
         values = {**read_json_object(config_file), **_head_settings(model, label_names, task)}
         config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         safetensors.numpy.save_file(_tensors(model), weights, {"format": "pt"})
-        weights.chmod(0o644)  # the library makes files that only their owner can read
 
 
 def _head_settings(model: TaskModel, label_names: Sequence[str], task: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from etd_tf.errors import DivergenceError
 from etd_tf.jobs.compare_arm import load_run, run_arms
 from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_directory import begin_study, open_study
 from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
-from etd_tf.jobs.compare_study import Study
+from etd_tf.jobs.compare_study import Study, workspace_of
 from etd_tf.jobs.compare_tasks import fingerprint_tasks
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.progress import track
@@ -40,16 +39,15 @@ def run_comparison(options: CompareOptions) -> Comparison:
         DivergenceError: Runs diverged; the others are finished and reported.
         Interrupted: A signal ended the work; the same call continues it.
     """
-    folder = options.base.output_dir.expanduser()
     task_data = fingerprint_tasks(options.downstream)
-    with open_study(folder, options.base.settings):
-        study = Study.prepare(options, folder, task_data)
-        begin_study(folder, options.base.settings, study.identity())
+    with workspace_of(options).open() as workspace:
+        study = Study.prepare(options, workspace.path, task_data)
+        workspace.begin(study.identity())
         comparison = _Runs(study).finish()
     if comparison.failures:
         raise DivergenceError(
             f"{len(comparison.failures)} of {comparison.planned} runs diverged, the others are in "
-            f"{folder}. First: {comparison.failures[0]}"
+            f"{workspace.path}. First: {comparison.failures[0]}"
         )
     return comparison
 

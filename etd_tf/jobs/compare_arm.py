@@ -14,15 +14,15 @@ from etd_tf.extraction import extract, initial_student, plan_extraction
 from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_study import SCORING_SEED, Study
 from etd_tf.jobs.compare_types import RunSpec, student_name
-from etd_tf.jobs.distill import finished_student, make_trainer
+from etd_tf.jobs.distill import LAYOUT, finished_student, make_trainer
 from etd_tf.jobs.extraction_costs import extraction_flops
 from etd_tf.jobs.inputs import TrainingText
-from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import InitialStudent, make_compensated, sample_size
 from etd_tf.reporting import training_flops
 from etd_tf.reporting.comparison_runs import ArmRun
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.workspace import Workspace
 from etd_tf.text.batches import input_errors
 from etd_tf.training import TrainResult
 from etd_tf.training.metrics_log import read_metrics
@@ -166,7 +166,7 @@ def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
         seed=SCORING_SEED,
         rotate=arm.compensation == "rotate",
     )
-    extra = RunDirectory(run_dir, {}).keep_seconds("compensation", extra)
+    extra = Workspace(LAYOUT, run_dir).keep_seconds("compensation", extra)
     return InitialStudent(student, plan, scores, seconds, extra)
 
 

@@ -5,8 +5,7 @@ import dataclasses
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.jobs.compare_arm import RESULT_FILE
 from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_directory import check_study
-from etd_tf.jobs.compare_study import check_comparison
+from etd_tf.jobs.compare_study import check_comparison, workspace_of
 from etd_tf.jobs.compare_tasks import fingerprint_tasks
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.cost import STEP_EFFICIENCY, measure_gemm_rate
@@ -63,14 +62,14 @@ def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
     Raises:
         InputError: A run could not be made.
     """
-    folder = options.base.output_dir.expanduser()
-    check_study(folder, options.base.settings)
+    workspace = workspace_of(options)
+    workspace.check()
     fingerprint_tasks(options.downstream)  # only for its checks
     teacher, configs = check_comparison(options)
     missing = {
         spec: config
         for spec, config in configs.items()
-        if not (folder / spec.folder / RESULT_FILE).exists()
+        if not (workspace.path / spec.folder / RESULT_FILE).exists()
     }
     training = sum(_training(options, teacher, config) for config in missing.values())
     flops = training + _scoring(options, teacher, missing)

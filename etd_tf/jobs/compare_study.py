@@ -14,15 +14,37 @@ from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec, student_name
 from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
-from etd_tf.jobs.run_directory import RunDirectory
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import VALIDATION, RecordSet
+from etd_tf.training.options import FREE_OPTIONS
 from etd_tf.training.strategy import make_strategy
 
 _SCORES = "scores"
 SCORING_SEED = 0
 """Seed of scoring, which all runs share."""
+
+LAYOUT = Layout(
+    job="etd_compare",
+    mark="study.json",
+    # What adds runs or scores to a comparison, or changes nothing in its numbers.
+    free=frozenset(
+        {
+            *("losses", "students", "arms", "seeds", "together"),
+            *("tasks", "glue_dir", "squad_dir", "squad_epochs", "finetune_at"),
+            *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
+            *("output_dir", "cache_dir"),
+            *(FREE_OPTIONS - {"evaluate_at"}),
+        }
+    ),
+)
+"""The directory of a comparison, to which runs can be added at any time."""
+
+
+def workspace_of(options: CompareOptions) -> Workspace:
+    """The directory of a comparison, not yet held."""
+    return Workspace(LAYOUT, options.base.output_dir.expanduser(), options.base.settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +120,7 @@ class Study:
         scores, seconds = make_scores(
             self.teacher, self.records, extraction, folder, seed=SCORING_SEED
         )
-        return scores, RunDirectory(folder, {}).keep_seconds("scoring", seconds)
+        return scores, Workspace(LAYOUT, folder).keep_seconds("scoring", seconds)
 
 
 def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec, BertConfig]]:

@@ -20,13 +20,46 @@ from etd_tf.jobs.inputs import (
     with_tokenizer,
 )
 from etd_tf.jobs.outputs import write_outputs
-from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
-from etd_tf.jobs.student import InitialStudent, check_extraction, make_initial_student
+from etd_tf.jobs.student import (
+    COMPENSATED_DIRECTORY,
+    InitialStudent,
+    check_extraction,
+    make_initial_student,
+)
 from etd_tf.losses.base import ModelSpec, check_mlm_head
 from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.batches import input_errors
+from etd_tf.training.options import FREE_OPTIONS
 from etd_tf.training.strategy import make_strategy, teacher_policy
 from etd_tf.training.workers import Workers
+
+LAYOUT = Layout(
+    job="etd_distill",
+    mark="flags.txt",
+    names=(
+        *("report.json", "report.html", "plan.json", "scores.npz", COMPENSATED_DIRECTORY),
+        *("metrics.jsonl", "tensorboard", "checkpoints", "student", "saved_model", "exports"),
+    ),
+    finished="report.json",
+    folders=("checkpoints", "exports"),
+    free=frozenset({"output_dir", "cache_dir", *FREE_OPTIONS}),
+)
+"""What a distillation makes in its directory."""
+
+
+def workspace_of(options: DistillOptions, *, is_chief: bool = True) -> Workspace:
+    """The run directory of a distillation.
+
+    Args:
+        options: The settings.
+        is_chief: Whether this process is the only one or the first of several workers.
+
+    Returns:
+        It, not yet held.
+    """
+    path = options.output_dir.expanduser()
+    return Workspace(LAYOUT, path, options.settings, options.overwrite, is_chief)
 
 
 def run_distillation(options: DistillOptions) -> DistillResult:
@@ -47,12 +80,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
     strategy = make_strategy(options.hardware.strategy)
     options.trainer.check_split(strategy.num_replicas_in_sync)
     workers = Workers(strategy)
-    with open_run_directory(
-        options.output_dir,
-        options.settings,
-        overwrite=options.overwrite,
-        is_chief=workers.is_chief,
-    ) as run:
+    with workspace_of(options, is_chief=workers.is_chief).open() as run:
         teacher, config = load_models(options)
         records = prepare_corpus(options.corpus, teacher)
         masking_rate = options.resolve_masking(records)
@@ -102,7 +130,7 @@ def check_distillation(options: DistillOptions) -> tuple[Checkpoint, BertConfig]
     Raises:
         InputError: The job could not run.
     """
-    check_run_directory(options.output_dir, options.settings, overwrite=options.overwrite)
+    workspace_of(options).check()
     return load_models(options)
 
 

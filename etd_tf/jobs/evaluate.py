@@ -1,7 +1,6 @@
 """Evaluating a model: fine-tuning, official metrics, similarity probe and benchmark."""
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetu
 from etd_tf.evaluation.run_record import OUTPUTS, PREDICTIONS_DIR, RunRecord
 from etd_tf.jobs.safeguards import check_spares_inputs
 from etd_tf.storage.atomic import write_atomically
-from etd_tf.storage.holding import check_is_directory, open_directory
+from etd_tf.storage.holding import hold
 from etd_tf.tasks.glue import GlueExperiment
 from etd_tf.tasks.glue_data import load_glue
 from etd_tf.tasks.glue_tasks import glue_task
@@ -121,13 +120,15 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
     """
     if options.output_dir is None:
         return _evaluate(options)
-    folder = options.output_dir
-    with open_directory(folder, functools.partial(_check_directory, folder, options)):
+    _check_directory(options.output_dir, options)
+    with hold(options.output_dir):
+        _check_directory(options.output_dir, options)
         return _evaluate(options)
 
 
 def _check_directory(path: Path, options: EvaluationOptions) -> None:
-    check_is_directory(path)
+    if path.is_file():
+        raise InputError(f"output_dir={path} is a file; choose a directory.")
     benchmark = path / BENCHMARK_FILE
     # A benchmark alone has no other record that would protect an earlier one.
     if benchmark.exists() and not options.task and not options.overwrite:

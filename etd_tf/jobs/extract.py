@@ -6,7 +6,7 @@ from pathlib import Path
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.jobs.inputs import prepare_corpus, with_tokenizer
+from etd_tf.jobs.inputs import prepare_corpus, records_identity, with_tokenizer
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.student import (
@@ -16,12 +16,18 @@ from etd_tf.jobs.student import (
     make_initial_student,
 )
 from etd_tf.modeling.config import BertConfig
-from etd_tf.storage.atomic import atomic_directory
-from etd_tf.storage.holding import check_is_directory
+from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import RecordSet
 
 STUDENT_DIRECTORY = "student"
-_CONTENT = {STUDENT_DIRECTORY, "plan.json", "scores.npz", "flags.txt"}
+LAYOUT = Layout(
+    job="etd_extract",
+    mark="flags.txt",
+    names=(STUDENT_DIRECTORY, "plan.json", "scores.npz", COMPENSATED_DIRECTORY),
+    finished=STUDENT_DIRECTORY,
+    free=frozenset({"output_dir", "cache_dir"}),
+)
+"""What an extraction makes in its directory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +94,7 @@ class ExtractResult:
 
 
 def run_extraction(options: ExtractOptions) -> ExtractResult:
-    """Scores, plans, extracts and saves; an interrupted run leaves nothing behind.
+    """Scores, plans, extracts and saves, or continues where an interrupted run ended.
 
     Args:
         options: The settings.
@@ -100,48 +106,30 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
         InputError: The student does not fit the teacher, text is needed but missing, or
             the directory is in use for something else.
     """
-    directory = options.output_dir.expanduser()
-    _check_directory(directory, overwrite=options.overwrite)
-    if options.needs_text and options.corpus is None:
-        raise InputError(
-            "Scoring units needs text. Name it with --corpus (stdlib:pydoc for a try). Without "
-            "text there are --scores of an earlier run, --importance_metric=magnitude and "
-            "--extraction=rand, all without --compensate."
-        )
-    teacher, config = _load(options)
-    records: RecordSet | None = None
-    if options.corpus is not None and options.needs_text:
-        records = prepare_corpus(options.corpus, teacher)
-    with atomic_directory(directory, overwrite=options.overwrite) as scratch:
+    path = options.output_dir.expanduser()
+    with Workspace(LAYOUT, path, options.settings, options.overwrite).open() as run:
+        if options.needs_text and options.corpus is None:
+            raise InputError(
+                "Scoring units needs text. Name it with --corpus (stdlib:pydoc for a try). Without "
+                "text there are --scores of an earlier run, --importance_metric=magnitude and "
+                "--extraction=rand, all without --compensate."
+            )
+        teacher, config = _load(options)
+        records: RecordSet | None = None
+        if options.corpus is not None and options.needs_text:
+            records = prepare_corpus(options.corpus, teacher)
+        text = records_identity(records) if records is not None else None
+        run.begin({"teacher": teacher.fingerprint(), "text": text})
         initial = make_initial_student(
-            teacher, config, records, options.extraction, scratch, seed=options.seed
+            *(teacher, config, records, options.extraction, path),
+            seed=options.seed,
+            keep_seconds=run.keep_seconds,
         )
         if options.extraction.compensate:
-            (scratch / COMPENSATED_DIRECTORY).rename(scratch / STUDENT_DIRECTORY)
+            (path / COMPENSATED_DIRECTORY).rename(path / STUDENT_DIRECTORY)
         else:
-            save_checkpoint(initial.checkpoint, scratch / STUDENT_DIRECTORY)
-        lines = [f"--{name}={value}\n" for name, value in sorted(options.settings.items())]
-        (scratch / "flags.txt").write_text("".join(lines), encoding="utf-8")
-    return ExtractResult(directory, teacher, initial)
-
-
-def _check_directory(directory: Path, *, overwrite: bool) -> None:
-    """Refuses early, and never lets `--overwrite` remove files that no extraction made."""
-    check_is_directory(directory)
-    if not directory.exists():
-        return
-    found = {entry.name for entry in directory.iterdir()}
-    foreign = sorted(found - _CONTENT)
-    if foreign:
-        raise InputError(
-            f"--output_dir={directory} holds other files ({', '.join(foreign[:3])}). Choose an "
-            "empty or new directory."
-        )
-    if found and not overwrite:
-        raise InputError(
-            f"--output_dir={directory} holds an extracted student. Choose another directory, or "
-            "pass --overwrite to replace it."
-        )
+            save_checkpoint(initial.checkpoint, path / STUDENT_DIRECTORY)
+    return ExtractResult(path, teacher, initial)
 
 
 def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:

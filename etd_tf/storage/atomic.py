@@ -9,10 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import logging
+
 from etd_tf.errors import InputError
 
 _PARTIAL, _OLD = ".partial-", ".old-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # no mistake of the user's, and may pass
+# What file systems answer that have no such thing (FUSE, mounted buckets, foreign disks).
+_UNSUPPORTED = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
@@ -37,7 +41,7 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
     path = _replaceable(path)
     occupied = path.exists() and not _is_empty_directory(path)
     if occupied and not overwrite:
-        raise InputError(f"{path} exists already. Choose another directory or pass --overwrite.")
+        raise InputError(f"{path} exists already. Choose another directory or pass overwrite=True.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}{_PARTIAL}", dir=path.parent))
@@ -45,8 +49,7 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         raise InputError(f"Cannot write to {path.parent}: {error.strerror}.") from error
     try:
         yield scratch
-        scratch.chmod(0o755)
-        _sync_tree(scratch)
+        _settle_tree(scratch)
         _swap_in(scratch, path)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -81,10 +84,10 @@ def _swap_in(scratch: Path, path: Path) -> None:
         os.rename(path, aside / "old")
         os.rename(scratch, path)
     finally:  # whatever happened in between, also an interruption
-        _settle(aside, path)
+        _put_back(aside, path)
 
 
-def _settle(aside: Path, path: Path) -> None:
+def _put_back(aside: Path, path: Path) -> None:
     """Puts back what was moved aside where nothing took its place, else removes it."""
     if (aside / "old").exists() and not path.exists():
         os.rename(aside / "old", path)
@@ -99,7 +102,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     for aside in folder.glob(f".*{_OLD}*"):
         name = aside.name[1:].rpartition(_OLD)[0]
-        _settle(aside, folder / name)
+        _put_back(aside, folder / name)
     for half in folder.glob(f".*{_PARTIAL}*"):
         remove_path(half)
 
@@ -112,11 +115,46 @@ def remove_path(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_tree(root: Path) -> None:
+def _settle_tree(root: Path) -> None:
+    """Puts all files on the disk and lets others read them, whatever their library does."""
+    set_mode(root, 0o755)  # temporary directories are their owner's
     for folder, _, names in os.walk(root):
         for name in names:
-            with open(os.path.join(folder, name), "rb") as file:
-                os.fsync(file.fileno())
+            path = Path(folder, name)
+            set_mode(path, 0o644)
+            with path.open("rb") as file:
+                sync(file.fileno())
+
+
+def sync(descriptor: int) -> None:
+    """Puts a file's content on the disk; goes on with a warning where that is not supported.
+
+    Args:
+        descriptor: Of the open file.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        message = "The file system has no fsync (%s): a power cut may lose what was just written."
+        logging.log_first_n(logging.WARNING, message, 1, error.strerror)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Sets who may read a file; goes on with a warning where that is not supported.
+
+    Args:
+        path: The file or directory.
+        mode: Its permissions.
+    """
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        message = "%s: permissions cannot be set (%s); perhaps only you can read it."
+        logging.log_first_n(logging.WARNING, message, 1, path, error.strerror)
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
@@ -144,8 +182,8 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
+            sync(file.fileno())
+        set_mode(Path(scratch), 0o644)
         os.replace(scratch, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

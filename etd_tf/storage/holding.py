@@ -1,9 +1,10 @@
-"""Output directories: made, tried, and held by one process at a time."""
+"""Holding a directory: one process at a time works in it, the others wait or are refused."""
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,73 +16,70 @@ _LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
-def open_directory(path: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Takes hold of an output directory until the block ends.
+def hold(path: Path, *, wait: bool = False, name: str = "output_dir") -> Iterator[None]:
+    """Keeps other processes out of a directory until the block ends.
+
+    The kernel drops the lock with the process, so a killed run never blocks the next.
 
     Args:
-        path: The directory; made if missing, and removed again if nothing is left in it.
-        check: Raises where the directory may not be used; called before anything is made,
-            and again when nobody else can change it.
+        path: The directory; made if missing, and removed again if nothing is put in it.
+        wait: Wait until another process is done, instead of refusing.
+        name: The argument that named the directory, for messages.
 
     Raises:
-        InputError: `check` says so; or the directory cannot be written, or another process
-            works in it.
+        InputError: The directory cannot be made or written, or another process works in it
+            and `wait` is false.
     """
-    check_directory(path, check)
-    is_new = make_writable(path)
-    with _hold(path):
+    is_new = _make_writable(path, name)
+    file = _locked(path, wait, name)
+    while not _is_in_place(file, path):  # its owner removed it just before it was locked
+        file.close()
+        is_new = _make_writable(path, name) or is_new
+        file = _locked(path, wait, name)
+    with file:
         try:
-            check_directory(path, check)
             yield
         finally:  # still held, so nobody else is in it
             with contextlib.suppress(OSError):
-                if [entry.name for entry in path.iterdir()] == [_LOCK_FILE]:
-                    (path / _LOCK_FILE).unlink()
-                    if is_new:
-                        path.rmdir()
+                (path / _LOCK_FILE).unlink()
+                if is_new:
+                    path.rmdir()  # only where it is empty
 
 
-def check_directory(path: Path, check: Callable[[], None]) -> None:
-    """Runs a check of a directory's content.
+def visible_names(path: Path) -> list[str]:
+    """Lists what is in a directory, sorted, without hidden files; it need not exist."""
+    try:
+        return sorted(name for name in os.listdir(path) if not name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def unusable(path: Path, error: OSError, name: str, what: str = "written") -> InputError:
+    """The error for a directory that the system refuses.
 
     Args:
         path: The directory.
-        check: Raises where it may not be used.
+        error: What the system says.
+        name: The argument that named the directory.
+        what: What it cannot be.
 
-    Raises:
-        InputError: `check` says so, or cannot look into the directory.
+    Returns:
+        The error, to be raised.
     """
-    try:
-        check()
-    except OSError as error:
-        raise _unusable(path, error, "read") from error
-
-
-def _unusable(path: Path, error: OSError, what: str = "written") -> InputError:
     return InputError(
-        f"--output_dir={path} cannot be {what} ({error.strerror}). Choose another directory."
+        f"{name}={path} cannot be {what} ({error.strerror}). Choose another directory."
     )
 
 
-def make_writable(path: Path) -> bool:
-    """Makes a directory and tries to write to it.
-
-    Args:
-        path: The directory.
-
-    Returns:
-        Whether it is new.
-
-    Raises:
-        InputError: It cannot be made or written.
-    """
+def _make_writable(path: Path, name: str) -> bool:
+    """Makes a directory and tries to write to it; says whether it is new."""
     try:
         is_new = _make(path)
         probe = path / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error, name) from error
     return is_new
 
 
@@ -93,48 +91,35 @@ def _make(path: Path) -> bool:
     return True
 
 
-def check_is_directory(path: Path) -> None:
-    """Checks that nothing but a directory is at a path, if anything.
-
-    Raises:
-        InputError: A file is there.
-    """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--output_dir={path} is a file; choose a directory.")
-
-
-@contextlib.contextmanager
-def _hold(path: Path) -> Iterator[None]:
-    """Keeps other processes out of a directory until the block ends."""
-    # The kernel drops the lock with the process, so a killed run never blocks the next.
-    file = _locked(path)
-    while not _is_in_place(file, path):  # its owner removed it just before it was locked
-        file.close()
-        make_writable(path)
-        file = _locked(path)
-    with file:
-        yield
-
-
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path, wait: bool, name: str) -> IO[str]:
     try:
         file = open(path / _LOCK_FILE, "a", encoding="utf-8")  # noqa: SIM115 - kept open
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error, name) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise InputError(
-            f"Another run is working in {path}. Wait for it, or choose another --output_dir."
-        ) from error
+        _lock(file, path, wait, name)
     except OSError as error:
         logging.warning(
             "%s is on a file system without locks (%s): start no second run in it.",
             path,
             error.strerror,
         )
+    except BaseException:
+        file.close()
+        raise
     return file
+
+
+def _lock(file: IO[str], path: Path, wait: bool, name: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        if not wait:
+            raise InputError(
+                f"Another run is working in {path}. Wait for it, or choose another {name}."
+            ) from error
+        sys.stderr.write(f"Another process is working in {path}; waiting for it.\n")
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _is_in_place(file: IO[str], path: Path) -> bool:

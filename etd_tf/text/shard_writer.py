@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.atomic import sync, write_atomically
 from etd_tf.storage.tfrecord import frame_records, serialize_examples
 from etd_tf.text.packing import Packer
 from etd_tf.text.records import index_path_of
@@ -60,7 +60,7 @@ def write_shard(path: Path, blocks: Iterable[Encoded], *, packer: Packer) -> Sha
                 sizes.append(np.fromiter(map(len, frames), np.int64, len(frames)))
                 tokens += int(lengths.sum())
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         offsets = np.cumsum(np.concatenate(sizes))
         _write_index(index_path_of(path), offsets)
         os.replace(scratch, path)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import IO, Any
 import tensorflow as tf
 
 from etd_tf.errors import InputError
-from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.atomic import sync, write_atomically
 
 _MAX_WHOLE = 1 << 53  # larger whole numbers are no floats
 
@@ -97,7 +96,7 @@ class MetricsLog:
     def close(self) -> None:
         """Flushes everything to disk."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
             self._file.close()
         for writer in self._writers.values():
             writer.close()

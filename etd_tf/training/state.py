@@ -61,7 +61,6 @@ class StateStore:
         tensors = {name: _to_numpy(variable) for name, variable in variables.items()}
         with atomic_directory(path, overwrite=True) as scratch:
             safetensors.numpy.save_file(tensors, scratch / _TENSORS)
-            (scratch / _TENSORS).chmod(0o644)  # the library's files only their owner can read
             manifest = {
                 "step": step,
                 "seconds": seconds,

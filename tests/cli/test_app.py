@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from etd_tf.cli.app import Command, FlagSet, help_text, run_command
+from etd_tf.cli.app import Command, FlagSet, help_text, in_flags, run_command
 from etd_tf.errors import DivergenceError, InputError, Interrupted, WorkerLostError
 
 
@@ -108,6 +108,12 @@ def test_help_shows_groups_choices_and_defaults(capsys):
     flag_set = FlagSet()
     _define(flag_set)
     assert help_text(Command("try_it", "tries.", _define, print), flag_set) == shown
+
+
+def test_messages_of_the_library_speak_of_flags():
+    message = "steps=5 in a/steps=5; pass overwrite=True, jit=False or mode='heads'. warm_steps=1"
+    told = "--steps=5 in a/steps=5; pass --overwrite, --nojit or --mode='heads'. warm_steps=1"
+    assert in_flags(message, ["steps", "overwrite", "jit", "mode"]) == told
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def test_losses_that_do_not_fit_are_explained(refuse, changes, pattern):
         ({"learning_rate": "nan"}, r"learning_rate=nan: expected a finite number"),
         ({"learning_rate": -1}, r"learning_rate=-1\.0"),
         ({"clip_norm": -1}, r"clip_norm=-1\.0"),
-        ({"warmup_steps": 99}, r"warmup_steps=99 is more than steps=12"),
+        ({"warmup_steps": 99}, r"--warmup_steps=99 is more than --steps=12"),
         ({"dropout": 1}, r"--dropout=1\.0 is outside \[0, 1\)"),
         ({"dropout": "nan"}, r"--dropout=nan is outside"),
         ({"student_loss_weight": 1}, r"--student_loss_weight=1\.0 is outside \[0, 1\)"),

@@ -51,7 +51,7 @@ def test_flags_reach_the_report(flags, tmp_path, capsys):
     assert values["flags"]["arms"] == "none,rand"
     assert [point["step"] for point in values["cells"][1]["curve"]] == [0, 1, 2]
     assert run_command(COMMAND, [*flags, "--learning_rate=0.1"]) == 2
-    assert "--learning_rate was '0.0005' and is now '0.1'" in capsys.readouterr().err
+    assert "learning_rate was '0.0005' and is now '0.1'" in capsys.readouterr().err
 
 
 def test_lists_become_settings():

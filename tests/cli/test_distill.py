@@ -12,7 +12,8 @@ from etd_tf.cli.app import run_command
 from etd_tf.cli.distill import COMMAND
 from etd_tf.errors import Interrupted
 from etd_tf.extraction import ExtractionPlan, extract
-from etd_tf.jobs.run_directory import open_run_directory
+from etd_tf.jobs.distill import LAYOUT
+from etd_tf.storage.workspace import Workspace
 from etd_tf.training.metrics_log import read_metrics
 from tests.jobs.tiny_job import job_flags, write_teacher, write_text
 
@@ -57,7 +58,7 @@ def test_a_run_leaves_everything_in_its_place(finished):
         "report.html",
         "report.json",
     }
-    assert {path.name for path in finished.iterdir()} - visible == {".lock"}
+    assert {path.name for path in finished.iterdir()} == visible
     held_out = _losses(finished, "validation")
     assert held_out[-1] < held_out[0]
     report = json.loads((finished / "report.json").read_text())
@@ -96,7 +97,7 @@ def test_flags_txt_replays_the_run(folder, finished):
 def test_a_finished_run_is_refused_and_unchanged(folder, finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     assert run_command(COMMAND, job_flags(folder, finished, **MASKED)) == 2
-    assert "holds a finished run. Choose another --output_dir, or pass --overwrite" in (
+    assert "holds a finished run. Choose another output_dir, or pass --overwrite" in (
         capsys.readouterr().err
     )
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
@@ -117,12 +118,12 @@ def test_scores_of_other_text_are_not_gone_on_with(folder, tmp_path, capsys, mon
     assert (out / "scores.npz").is_file()
     text.write_text(text.read_text() + "\n\nThe dog sat on the mat and the cat ran.\n")
     assert run_command(COMMAND, flags) == 2
-    assert "begun with another text than the same flags name now" in capsys.readouterr().err
+    assert "begun with another text than the same settings name now" in capsys.readouterr().err
     assert run_command(COMMAND, [*flags, "--overwrite"]) == 0
 
 
 def test_a_second_run_on_one_directory_is_refused(folder, tmp_path, capsys):
-    with open_run_directory(tmp_path, {}) as run:
+    with Workspace(LAYOUT, tmp_path).open() as run:
         run.begin({})
         (tmp_path / "flags.txt").unlink()
         (tmp_path / "identity.json").unlink()

@@ -16,12 +16,12 @@ import numpy as np
 
 from etd_tf.evaluation.run_record import Cell, RunRecord
 from etd_tf.extraction import ExtractionPlan, UnitScores, plan_extraction
+from etd_tf.jobs import compare_study, distill
 from etd_tf.jobs.compare_arm import load_run
-from etd_tf.jobs.compare_directory import check_study
 from etd_tf.jobs.compare_types import RunSpec, parse_student
-from etd_tf.jobs.run_directory import RunDirectory, check_run_directory
 from etd_tf.reporting import make_curves
 from etd_tf.storage.atomic import sha256
+from etd_tf.storage.workspace import Workspace
 from etd_tf.training.metrics_log import MetricsLog, read_metrics
 from etd_tf.training.state import StateStore
 from tests.fuzz.harness import Target
@@ -156,7 +156,7 @@ def _forged(folder: Path) -> Mapping[str, Mutator]:
 def _run_files(folder: Path) -> Mapping[str, Mutator]:
     run = folder / "run"
     run.mkdir()
-    RunDirectory(run, _SETTINGS).begin(_IDENTITY)
+    Workspace(distill.LAYOUT, run, _SETTINGS).begin(_IDENTITY)
     (run / "timing.json").write_text(json.dumps({"scoring": 1.5}))
     record = {"settings": {"a": 1}, "cells": [dataclasses.asdict(_CELL)], "finished": False}
     (folder / "results.json").write_text(json.dumps(record))
@@ -185,10 +185,11 @@ def _read_run_files(folder: Path) -> None:
     run = load_run(study, _SPEC)
     if run is not None:
         run.final_loss, run.steps + run.step_flops + run.scoring_flops + run.seconds
-    check_study(folder / "study", _SETTINGS)
-    RunDirectory(folder / "run", _SETTINGS).begin(_IDENTITY)
-    check_run_directory(folder / "run", _SETTINGS)
-    RunDirectory(folder / "run", _SETTINGS).keep_seconds("scoring", 0)
+    Workspace(compare_study.LAYOUT, folder / "study", _SETTINGS).check()
+    workspace = Workspace(distill.LAYOUT, folder / "run", _SETTINGS)
+    workspace.begin(_IDENTITY)
+    workspace.check()
+    workspace.keep_seconds("scoring", 0)
     found = RunRecord.open(folder, {"a": 1}, overwrite=False)
     found.find("final", 1e-4, 0)
 

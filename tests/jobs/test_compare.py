@@ -268,7 +268,7 @@ def test_compensation_is_kept_over_sittings(inputs, tmp_path, monkeypatch):
 def test_other_settings_are_refused(inputs, study):
     options, _ = study
     base = dataclasses.replace(options.base, settings={"steps": "9", "arms": "impt"})
-    with pytest.raises(InputError, match="--steps was '8' and is now '9'"):
+    with pytest.raises(InputError, match="steps was '8' and is now '9'"):
         run_comparison(dataclasses.replace(options, base=base))
 
 
@@ -294,7 +294,7 @@ def test_other_files_of_the_same_names_are_refused(inputs, study, tmp_path, chan
     )
     before = (out / "study.json").read_bytes()
     change(copies)
-    with pytest.raises(InputError, match=f"begun with another {what} than the same flags"):
+    with pytest.raises(InputError, match=f"begun with another {what} than the same settings"):
         run_comparison(options)
     assert (out / "study.json").read_bytes() == before
 

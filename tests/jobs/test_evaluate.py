@@ -11,7 +11,7 @@ from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
 from etd_tf.jobs.evaluate import EvaluationOptions, run_evaluation
 from etd_tf.jobs.evaluation_summary import describe_evaluation
-from etd_tf.storage.holding import open_directory
+from etd_tf.storage.holding import hold
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.helpers import tiny_checkpoint
 
@@ -114,7 +114,7 @@ def test_an_output_directory_has_one_owner(tmp_path):
         with pytest.raises(InputError, match=message):
             run_evaluation(dataclasses.replace(options, output_dir=tmp_path / name))
     with (
-        open_directory(tmp_path / "out", lambda: None),
+        hold(tmp_path / "out"),
         pytest.raises(InputError, match="Another run is working"),
     ):
         run_evaluation(dataclasses.replace(options, output_dir=tmp_path / "out"))

@@ -13,6 +13,7 @@ from etd_tf.jobs.extract import ExtractOptions, describe_extraction, run_extract
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
 from tests.helpers import contents, tiny_checkpoint
 
+FILES = ["flags.txt", "identity.json", "plan.json", "student"]
 _SIZE = StudentSize(layers=2, hidden=9, intermediate=4)
 
 
@@ -31,8 +32,10 @@ def _options(teacher, tmp_path, **changes):
 def test_random_extraction_writes_student_plan_and_flags(teacher, tmp_path):
     result = run_extraction(_options(teacher, tmp_path))
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["flags.txt", "plan.json", "student"]
-    assert (out / "flags.txt").read_text() == "--student_layers=2\n"
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    mark, *flags = (out / "flags.txt").read_text().splitlines()
+    assert mark.startswith("# Flags of one run of etd_extract; the same flags continue it")
+    assert flags == ["--student_layers=2"]
     plan = ExtractionPlan.load(out / "plan.json")
     assert (plan.extraction, plan.seed) == ("rand", 3)
     saved = load_checkpoint(out / "student").parameters()
@@ -84,7 +87,7 @@ def test_compensation_reads_text_and_changes_readers_alone(teacher, tmp_path):
     options = _options(teacher, tmp_path, corpus=corpus, extraction=folding)
     result = run_extraction(options)
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["flags.txt", "plan.json", "student"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "timing.json"])
     saved = load_checkpoint(out / "student")
     assert saved.fingerprint() == result.initial.checkpoint.fingerprint()
     plain = extract(load_checkpoint(teacher), ExtractionPlan.load(out / "plan.json")).parameters()
@@ -128,13 +131,55 @@ def test_refusals_name_the_fix_and_leave_nothing(teacher, tmp_path, changes, fix
 def test_overwriting_replaces_an_extraction_and_nothing_else(teacher, tmp_path):
     options = _options(teacher, tmp_path)
     run_extraction(options)
-    with pytest.raises(InputError, match="pass --overwrite"):
+    with pytest.raises(InputError, match="pass overwrite=True to replace it"):
         run_extraction(options)
     run_extraction(dataclasses.replace(options, overwrite=True, seed=4))
     assert ExtractionPlan.load(tmp_path / "out" / "plan.json").seed == 4
     (tmp_path / "out" / "notes.txt").write_text("keep me")
-    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
+    run_extraction(dataclasses.replace(options, overwrite=True, seed=5))
+    assert (tmp_path / "out" / "notes.txt").read_text() == "keep me"
+    (tmp_path / "out" / "flags.txt").unlink()
+    before = sorted((tmp_path / "out").rglob("*"))
+    with pytest.raises(InputError, match=r"no run of etd_extract made \(identity.json, notes.txt"):
         run_extraction(dataclasses.replace(options, overwrite=True))
+    assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+def test_an_extraction_of_an_earlier_version_is_finished(teacher, tmp_path):
+    """Its flags had no first line that says whose they are, and it had no identity."""
+    options = _options(teacher, tmp_path)
+    run_extraction(options)
+    out = tmp_path / "out"
+    (out / "identity.json").unlink()
+    (out / "flags.txt").write_text("--student_layers=2\n")
+    with pytest.raises(InputError, match="holds a finished run"):
+        run_extraction(options)
+    (out / "notes.txt").write_text("keep me")
+    with pytest.raises(InputError, match="that no run of etd_extract made"):
+        run_extraction(dataclasses.replace(options, overwrite=True))
+    (out / "notes.txt").unlink()
+    run_extraction(dataclasses.replace(options, overwrite=True, seed=4))
+    assert sorted(path.name for path in out.iterdir()) == FILES
+
+
+def test_an_interrupted_extraction_goes_on_with_its_scores(teacher, tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"the cat sat on the mat and ran {i}." * 3 for i in range(40)))
+    corpus = CorpusOptions((str(text),), sequence_length=16, cache_dir=tmp_path / "cache")
+    scoring = ExtractionOptions(importance_examples=8)
+    options = _options(teacher, tmp_path, corpus=corpus, extraction=scoring)
+    with monkeypatch.context() as patch:
+        patch.setattr("etd_tf.jobs.extract.save_checkpoint", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            run_extraction(options)
+    with pytest.raises(InputError, match=r"an unfinished run of etd_extract with other settings"):
+        run_extraction(dataclasses.replace(options, settings={"student_layers": "3"}))
+    whole = run_extraction(dataclasses.replace(options, output_dir=tmp_path / "whole"))
+    monkeypatch.setattr("etd_tf.jobs.student.score_units", lambda *_, **__: pytest.fail("again"))
+    continued = run_extraction(options)
+    assert continued.initial.scoring_seconds > 0
+    student = load_checkpoint(tmp_path / "out" / "student")
+    assert student.fingerprint() == whole.initial.checkpoint.fingerprint()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_an_error_leaves_nothing(tmp_path):
 def test_an_existing_directory_is_refused_before_work(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").write_text("old")
-    with pytest.raises(InputError, match=r"exists already\. .*pass --overwrite"):
+    with pytest.raises(InputError, match=r"exists already\. .*pass overwrite=True"):
         fill(tmp_path / "model", AssertionError("the block must not run"))
     assert tree(tmp_path) == {"model/old": "old"}
 
@@ -194,6 +194,33 @@ def test_a_full_disk_is_no_bad_input(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "mkstemp", full)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         write_atomically(tmp_path / "metrics.json", "text")
+
+
+@pytest.mark.parametrize("name", ["fsync", "chmod"])
+def test_a_file_system_that_refuses_what_is_not_essential_is_used(tmp_path, monkeypatch, name):
+    for number in (errno.EINVAL, errno.EPERM, errno.ENOTSUP):
+
+        def refuse(*_, number=number, **__):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, name, refuse)
+        write_atomically(tmp_path / "file", "new")
+        fill(tmp_path / "model", overwrite=True)
+        assert tree(tmp_path) == {"file": "new", "model/new": "new"}
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, name, broken)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_atomically(tmp_path / "file", "newer")
+    assert tree(tmp_path) == {"file": "new", "model/new": "new"}
+
+
+def test_others_may_read_what_a_library_kept_for_its_owner(tmp_path):
+    with atomic_directory(tmp_path / "model") as scratch:
+        (scratch / "weights").touch(0o600)
+    assert (tmp_path / "model" / "weights").stat().st_mode & 0o777 == 0o644
 
 
 def test_sha256_reads_in_blocks(tmp_path):

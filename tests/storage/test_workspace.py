@@ -1,16 +1,27 @@
-"""Tests of the run directory: whose it is, when it is refused, what is never touched."""
+"""Tests of a job's directory: whose it is, when it is refused, what is never touched."""
 
 import concurrent.futures
 import errno
+import json
 import os
 import sys
 
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.jobs.run_directory import check_run_directory, open_run_directory
+from etd_tf.jobs.compare_study import LAYOUT as STUDY
+from etd_tf.jobs.distill import LAYOUT as RUN
+from etd_tf.storage.workspace import Layout, Workspace, changes
 
 SETTINGS = {"teacher": "a", "steps": "5", "log_every": "10"}
+
+
+def open_run_directory(path, settings, **options):
+    return Workspace(RUN, path, settings, **options).open()
+
+
+def check_run_directory(path, settings, **options):
+    Workspace(RUN, path, settings, **options).check()
 
 
 def _begin(path, settings=SETTINGS, **options):
@@ -65,7 +76,7 @@ def test_the_same_settings_continue_and_others_are_refused(tmp_path):
     _begin(tmp_path / "out", {**SETTINGS, "log_every": "1", "output_dir": "elsewhere"})
     others = {"steps": "6", "teacher": "a", "log_every": "10", "dropout": "0.1"}
     with pytest.raises(
-        InputError, match=r"--dropout was '' and is now '0\.1'; --steps was '5' and is now '6'"
+        InputError, match=r"dropout was '' and is now '0\.1'; steps was '5' and is now '6'"
     ):
         check_run_directory(tmp_path / "out", others)
     check_run_directory(tmp_path / "out", others, overwrite=True)
@@ -76,7 +87,7 @@ def test_a_finished_run_is_kept_until_overwriting_begins(tmp_path):
     _fill(tmp_path)
     (tmp_path / "my_notes.txt").write_text("mine")
     before = _tree(tmp_path)
-    with pytest.raises(InputError, match=r"holds a finished run\. Choose another --output_dir, or"):
+    with pytest.raises(InputError, match=r"holds a finished run\. Choose another output_dir, or"):
         _begin(tmp_path)
     assert _tree(tmp_path) == before
     with (
@@ -87,7 +98,6 @@ def test_a_finished_run_is_kept_until_overwriting_begins(tmp_path):
     assert _tree(tmp_path) == before
     _begin(tmp_path, {"steps": "7"}, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".lock",
         "flags.txt",
         "identity.json",
         "my_notes.txt",
@@ -123,7 +133,7 @@ def test_a_removal_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
         if len(removed) > 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("etd_tf.jobs.run_directory.remove_path", remove)
+    monkeypatch.setattr("etd_tf.storage.workspace.remove_path", remove)
     with pytest.raises(KeyboardInterrupt):
         _begin(tmp_path, overwrite=True)
     monkeypatch.undo()
@@ -131,7 +141,6 @@ def test_a_removal_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
     assert removed[0] == "report.json"  # first, so that half a run never counts as finished
     _begin(tmp_path, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".lock",
         "flags.txt",
         "identity.json",
     ]
@@ -146,7 +155,7 @@ def test_leftovers_of_killed_writes_are_removed(tmp_path):
     (tmp_path / ".mine").write_text("x")
     _begin(tmp_path)
     left = {path.name for path in tmp_path.rglob(".*")}
-    assert left == {".lock", ".mine"}
+    assert left == {".mine"}
 
 
 def test_two_runs_cannot_share_a_directory(tmp_path):
@@ -168,11 +177,11 @@ def test_other_workers_read_the_run_and_change_nothing(tmp_path):
             other.begin({})
             assert other.keep_seconds("scoring", 4.0) == 2.5
             assert (other.path, other.is_chief) == (out, False)
-    assert _tree(out) == before
+            assert _tree(out) == before
 
 
 def test_other_workers_must_see_what_the_chief_began(tmp_path, monkeypatch):
-    monkeypatch.setattr("etd_tf.jobs.run_directory._VISIBLE_SECONDS", 0.1)
+    monkeypatch.setattr("etd_tf.storage.workspace._VISIBLE_SECONDS", 0.1)
     with (
         open_run_directory(tmp_path / "local", SETTINGS, is_chief=False) as run,
         pytest.raises(InputError, match=r"does not see it in .*local\. Give all workers one"),
@@ -184,7 +193,7 @@ def test_a_directory_that_a_worker_cannot_look_into_is_named(tmp_path, monkeypat
     def denied(_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("pathlib.Path.iterdir", denied)
+    monkeypatch.setattr(os, "listdir", denied)
     for is_chief in (True, False):
         with (
             pytest.raises(InputError, match=r"cannot be read \(Permission denied\)\. Choose"),
@@ -226,7 +235,7 @@ def test_damaged_flags_are_other_settings(tmp_path):
     _begin(tmp_path)
     with open(tmp_path / "flags.txt", "ab") as file:
         file.write(b"--x=\xff\n")
-    with pytest.raises(InputError, match="--x was"):
+    with pytest.raises(InputError, match="x was"):
         _begin(tmp_path)
 
 
@@ -236,7 +245,7 @@ def test_what_the_flags_named_must_stay_the_same(tmp_path):
         run.begin(first)
     for change, what in (({"teacher": "x"}, "teacher"), ({"text": {}}, "text")):
         with (
-            pytest.raises(InputError, match=f"begun with another {what} than the same flags name"),
+            pytest.raises(InputError, match=f"begun with another {what} than the same settings"),
             open_run_directory(tmp_path, SETTINGS) as run,
         ):
             run.begin(first | change)
@@ -244,6 +253,56 @@ def test_what_the_flags_named_must_stay_the_same(tmp_path):
         run.begin(first | {"teacher": "x"})
     with open_run_directory(tmp_path, SETTINGS) as run:
         run.begin(first | {"teacher": "x"})
+
+
+def test_it_is_checked_again_once_it_is_held(tmp_path, monkeypatch):
+    checks = []
+    monkeypatch.setattr(Workspace, "check", lambda _: checks.append((tmp_path / ".lock").exists()))
+    with Workspace(RUN, tmp_path).open():
+        pass
+    assert checks == [False, True]
+
+
+def test_runs_can_be_added_to_what_never_ends(tmp_path):
+    first = {"steps": "5", "arms": "none"}
+    with Workspace(STUDY, tmp_path, first).open() as study:
+        study.begin({})
+    assert json.loads((tmp_path / "study.json").read_text()) == {"steps": "5"}
+    Workspace(STUDY, tmp_path, first | {"arms": "impt"}).check()
+    with pytest.raises(
+        InputError, match=r"holds a run of etd_compare with other .*: steps was '5' and is now '6'"
+    ) as refused:
+        Workspace(STUDY, tmp_path, first | {"steps": "6"}).check()
+    assert "overwrite" not in str(refused.value)
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(InputError, match=r"no run of etd_compare made \(identity.json\)"):
+        Workspace(STUDY, tmp_path, first).check()
+
+
+@pytest.mark.parametrize("name", ["earlier", "identity"])
+def test_what_an_earlier_version_began_is_refused_by_name(tmp_path, name):
+    layout = Layout("etd_new", "flags.txt", finished="end", earlier=("old.json",))
+    if name == "earlier":
+        (tmp_path / "old.json").touch()
+        with pytest.raises(InputError, match=r"by an earlier version of etd_tf. Finish it with"):
+            Workspace(layout, tmp_path).check()
+    else:
+        with Workspace(layout, tmp_path).open() as run:
+            run.begin({"teacher": "a"})
+        (tmp_path / "identity.json").write_text('{"teacher": "a"}')  # continued while equal
+        with Workspace(layout, tmp_path).open() as run:
+            run.begin({"teacher": "a"})
+            with pytest.raises(InputError, match=r"by an earlier version .* pass overwrite=True"):
+                run.begin({"teacher": "b"})
+    with Workspace(layout, tmp_path, overwrite=True).open() as run:
+        run.begin({"teacher": "b"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flags.txt", "identity.json"]
+
+
+def test_differences_are_said_by_name():
+    assert changes({"a": 1, "b": 2}, {"b": 2, "a": 1}) == ""
+    assert changes({"a": 1, "b": 2}, {"b": 3}) == "a was 1 and is now ''; b was 2 and is now 3"
+    assert changes({"a": 1, "b": 2}, {"b": 3}, frozenset("a")) == "b was 2 and is now 3"
 
 
 if __name__ == "__main__":
