@@ -52,7 +52,7 @@ def export_litert(
     if path.suffix != ".tflite":
         raise InputError(f"A LiteRT file must end in .tflite: {path}.")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already. Choose another file or pass --overwrite.")
+        raise InputError(f"{path} exists already. Choose another file or pass overwrite=True.")
     copy = float32_copy(checkpoint)
     content = _convert(copy, quantize=quantize)
     error = _difference(content, copy)

@@ -71,7 +71,7 @@ def test_loaded_weights_can_be_trained_and_the_file_stays(tmp_path: Path) -> Non
 def test_a_directory_can_be_overwritten_by_its_own_checkpoint(tmp_path: Path) -> None:
     save_checkpoint(tiny_checkpoint(), tmp_path / "out")
     loaded = load_checkpoint(tmp_path / "out")
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="pass overwrite=True"):
         save_checkpoint(loaded, tmp_path / "out")
     save_checkpoint(loaded, tmp_path / "out", overwrite=True)
     assert load_checkpoint(tmp_path / "out").fingerprint() == tiny_checkpoint().fingerprint()

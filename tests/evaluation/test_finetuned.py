@@ -138,7 +138,7 @@ def test_label_names_must_be_there_and_fit(tmp_path):
 
 def test_existing_directories_are_kept(tmp_path):
     save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES)
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="pass overwrite=True"):
         save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES)
     save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES, overwrite=True)
 

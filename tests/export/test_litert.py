@@ -78,7 +78,7 @@ def test_wrong_numbers_are_not_written(checkpoint, tmp_path, monkeypatch):
 def test_refusals(checkpoint, path, tmp_path):
     with pytest.raises(InputError, match=r"end in \.tflite"):
         export_litert(checkpoint, tmp_path / "model.lite")
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="pass overwrite=True"):
         export_litert(checkpoint, path)
 
 

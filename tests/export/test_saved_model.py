@@ -181,7 +181,7 @@ def test_mixed_precision_checkpoint_is_served_in_float32(tmp_path):
 
 
 def test_refusals(checkpoint, model, tmp_path):
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="pass overwrite=True"):
         export_saved_model(checkpoint, model.path.parent)
     with pytest.raises(InputError, match="from 5 to 23"):
         export_saved_model(checkpoint, tmp_path / "long", max_length=24)
