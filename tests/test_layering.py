@@ -4,6 +4,8 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,57 @@ def test_the_order_has_no_circle():
         return ranks[part]
 
     assert max(rank(part) for part in ALLOWED) == rank("cli")
+
+
+def names_imported(path: Path) -> Iterator[str]:
+    """Modules and the names that are taken from them, also those only for the type checker."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a source file."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[str]:
+    """Circles in a graph of modules, one for each module that an earlier one leads back to."""
+    found, done = [], set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        if module in above:
+            found.append(" -> ".join((*above[above.index(module) :], module)))
+        elif module not in done:
+            for target in sorted(imports.get(module, ())):
+                visit(target, (*above, module))
+            done.add(module)
+
+    for module in sorted(imports):
+        visit(module, ())
+    return found
+
+
+def test_modules_import_each_other_in_no_circle():
+    paths = {module_of(path): path for path in sources()}
+    imports = {
+        module: {
+            target if target in paths else target.rpartition(".")[0]
+            for target in names_imported(path)
+        }
+        & paths.keys()
+        for module, path in paths.items()
+    }
+    assert len(imports) > 100
+    assert circles(imports) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b -> c -> b"]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 FORBIDDEN = {

@@ -5,23 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.distillation.arguments import (
-    as_losses,
-    as_selection_matrix,
-    as_teacher,
-    as_weights,
-    unique_term_names,
-    unpack_batch,
-    validate_models,
-)
 from etd_tf.distillation.dependence import find_dependent
 from etd_tf.distillation.features import compute_features, count_examples, input_names
 from etd_tf.errors import InputError
-from etd_tf.losses.base import Features, Loss
+from etd_tf.losses.base import Features, Loss, ModelSpec, check_mlm_head
+from etd_tf.losses.minilm import MiniLM
 from etd_tf.losses.mlm import masked_lm_loss
 from etd_tf.types import Tensor
 
@@ -80,20 +73,20 @@ class Distiller(keras.Model):
     ) -> None:
         # The outer model's policy decides whether compile() adds loss scaling.
         super().__init__(name="distiller", dtype=student.encoder.dtype_policy, autocast=False)
-        losses = self.distillation_losses = as_losses(distillation_losses)
-        self.distillation_loss_weights = as_weights(distillation_loss_weights, len(losses))
+        losses = self.distillation_losses = _as_losses(distillation_losses)
+        self.distillation_loss_weights = _as_weights(distillation_loss_weights, len(losses))
         self.student_loss_weight = student_loss_weight
-        validate_models(teacher, student, losses, student_loss_weight)
-        self.teacher = as_teacher(teacher, teacher_dtype)
+        _validate_models(teacher, student, losses, student_loss_weight)
+        self.teacher = _as_teacher(teacher, teacher_dtype)
         self.student = student
         self._track_student()
-        matrix = as_selection_matrix(selection)
+        matrix = _as_selection_matrix(selection)
         self.projections = {
             f"{index}_{name}": layer
             for index, loss in enumerate(losses)
             for name, layer in loss.projections(teacher.config, student.config, matrix).items()
         }
-        self._term_names = unique_term_names(losses)
+        self._term_names = _unique_term_names(losses)
         self._trackers = [keras.metrics.Mean(name=name) for name in self._log_names()]
         self._used: frozenset[int] | None = None
         self.built = True
@@ -249,7 +242,7 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Runs one optimizer step on one replica's batch; Keras calls it."""
-        batch = unpack_batch(data)
+        batch = _unpack_batch(data)
         variables = self.trainable_variables
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
@@ -263,7 +256,7 @@ class Distiller(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
         """Evaluates one replica's batch; Keras calls it."""
-        batch = unpack_batch(data)
+        batch = _unpack_batch(data)
         return self._update_metrics(batch, *self.distillation_loss(batch, training=False))
 
     def _update_metrics(
@@ -297,3 +290,141 @@ class Distiller(keras.Model):
             "A saved Distiller holds no teacher. Build Distiller(teacher, student, ...) again "
             "and call load_weights() on the file."
         )
+
+
+def _validate_models(
+    teacher: Checkpoint,
+    student: Checkpoint,
+    losses: Sequence[Loss],
+    student_loss_weight: float,
+) -> None:
+    """Checks that two models fit each other and the losses.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        losses: What will compare them.
+        student_loss_weight: Share of the student's own masked-LM loss.
+
+    Raises:
+        InputError: They do not, or the student was made outside of the strategy in use.
+    """
+    if not 0.0 <= student_loss_weight < 1.0:
+        raise InputError(
+            f"student_loss_weight={student_loss_weight} is outside [0, 1). To train without a "
+            "teacher, use distillation_losses=etd_tf.losses.MaskedLM()."
+        )
+    sizes = (teacher.config.vocab_size, student.config.vocab_size)
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"The teacher has {sizes[0]} tokens and the student {sizes[1]}, but both read the "
+            "same token ids. Use a student with the teacher's vocabulary."
+        )
+    specs = [ModelSpec(c.config, c.mlm_head is not None) for c in (teacher, student)]
+    if student_loss_weight > 0.0:
+        check_mlm_head(specs[1], "student", "student_loss_weight > 0")
+    for loss in losses:
+        loss.validate(*specs)
+    _check_strategy_scope(student)
+
+
+def _as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
+    """Returns the teacher under a dtype policy: itself if it can serve, else a copy.
+
+    Args:
+        teacher: The teacher.
+        dtype: Keras dtype policy, or None for the teacher's own.
+    """
+    if dtype is None:
+        return teacher
+    # Under a strategy it must be made again inside of the scope.
+    fits = keras.dtype_policies.get(dtype) == teacher.encoder.dtype_policy
+    return teacher if fits and not tf.distribute.has_strategy() else teacher.astype(dtype)
+
+
+def _as_losses(losses: Loss | Sequence[Loss] | None) -> list[Loss]:
+    """Returns the losses as a list; None stands for `MiniLM()`.
+
+    Raises:
+        InputError: Something is not a loss of `etd_tf.losses`, or the list is empty.
+    """
+    if losses is None:
+        return [MiniLM()]
+    found: list[Any] = list(losses) if isinstance(losses, list | tuple) else [losses]
+    wrong = [type(loss).__name__ for loss in found if not isinstance(loss, Loss)]
+    if wrong or not found:
+        raise InputError(
+            f"distillation_losses has {', '.join(wrong) or 'no loss'}; expected losses of "
+            "etd_tf.losses, such as etd_tf.losses.MiniLM()."
+        )
+    return found
+
+
+def _as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Returns one weight a loss; None stands for ones.
+
+    Raises:
+        InputError: Their number is not `count`, or one is not positive and finite.
+    """
+    if weights is None:
+        return [1.0] * count
+    found = [float(weight) for weight in np.ravel(np.asarray(weights))]
+    if len(found) != count or not all(np.isfinite(w) and w > 0.0 for w in found):
+        raise InputError(
+            f"distillation_loss_weights={found} does not give each of the {count} losses a "
+            "positive, finite weight."
+        )
+    return found
+
+
+def _as_selection_matrix(selection: Any) -> np.ndarray | None:
+    """Returns the float32 `[H', H]` matrix of an extraction plan or array, or None."""
+    if selection is None:
+        return None
+    matrix = selection.selection_matrix() if hasattr(selection, "selection_matrix") else selection
+    return np.asarray(matrix, np.float32)
+
+
+def _unique_term_names(losses: Sequence[Loss]) -> list[dict[str, str]]:
+    """Log name of each loss's terms; a name that comes again gets a number."""
+    seen: dict[str, int] = {}
+    names: list[dict[str, str]] = []
+    for loss in losses:
+        found = {}
+        for term in loss.term_weights:
+            seen[term] = seen.get(term, 0) + 1
+            found[term] = term if seen[term] == 1 else f"{term}_{seen[term]}"
+        names.append(found)
+    return names
+
+
+def _check_strategy_scope(student: Checkpoint) -> None:
+    """Refuses a student whose variables the current `tf.distribute` strategy cannot train.
+
+    Raises:
+        InputError: Its variables were created outside of the strategy's scope.
+    """
+    if not tf.distribute.has_strategy():
+        return
+    extended = tf.distribute.get_strategy().extended
+    if not extended.variable_created_in_scope(student.encoder.embeddings.token.value):
+        raise InputError(
+            "The student's variables were created outside of this tf.distribute strategy. Load "
+            "or extract the student inside the same `with strategy.scope():` block."
+        )
+
+
+def _unpack_batch(data: Any) -> Mapping[str, Tensor]:
+    """Takes the dictionary of inputs out of what a Keras step receives.
+
+    Raises:
+        InputError: There are labels or sample weights besides it.
+    """
+    batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is not None or weights is not None:
+        raise InputError(
+            "The Distiller takes no labels and no sample weights: yield only the dictionary of "
+            "inputs. Masked-LM labels go into it as masked_lm_positions, masked_lm_ids and "
+            "masked_lm_weights."
+        )
+    return batch

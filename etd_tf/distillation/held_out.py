@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.features import count_examples
-from etd_tf.distillation.teaching import teacher_source
+from etd_tf.distillation.step import teacher_source
 
 
 class HeldOut:

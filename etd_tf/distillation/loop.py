@@ -1,24 +1,160 @@
-"""The training loop: one or several trainers on the same batches, each with a run of its own."""
+"""The training loop: one or several runs on the same batches, each with a student of its own."""
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
-from etd_tf.distillation.run import Run
-from etd_tf.distillation.step import StepOptions, TrainStep
+from etd_tf.distillation.step import Learner, StepOptions, TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.progress import Tracker, track
+from etd_tf.training.metrics_log import MetricsLog
+from etd_tf.training.optimization import WarmupLinearDecay
 from etd_tf.training.options import TrainerOptions, TrainResult
 from etd_tf.training.signals import catch_signals
+from etd_tf.training.state import StateStore
 from etd_tf.training.strategy import use_xla
+from etd_tf.training.workers import Workers
 
 TrainBatches = Callable[[int, int, int], tf.data.Dataset]
 """(start_step, num_workers, worker_index) -> endless dataset of a worker's share of batches."""
+
+_KEYS = ("step", "split")  # of a line of metrics.jsonl, beside its numbers
+_CURE = "Lower --learning_rate, lengthen --warmup_steps or use --precision=float32."
+
+
+class Run:
+    """One student's part in a loop: its weights, log, held-out losses and checkpoints.
+
+    Args:
+        learner: The student; the newest checkpoint is loaded into it.
+        options: Settings.
+        run_dir: Where `metrics.jsonl` and `tensorboard/` go.
+        store: The checkpoints.
+        workers: The processes that train together.
+        on_evaluate: Called with the step before each held-out evaluation.
+
+    Attributes:
+        learner: As given.
+        options: As given.
+        workers: As given.
+        step: Finished steps.
+        seconds: Time spent on them, over all sittings; shared work counts in equal parts.
+        failure: Why it ended early, if it did.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        options: TrainerOptions,
+        *,
+        run_dir: Path,
+        store: StateStore,
+        workers: Workers,
+        on_evaluate: Callable[[int], None] | None = None,
+    ) -> None:
+        self.learner, self.options, self.workers = learner, options, workers
+        self._store, self._on_evaluate = store, on_evaluate
+        workers.check_same_run(store.identity)
+        self.step, self.seconds = store.restore(learner.state())
+        self._saved = self.step
+        self.failure: DivergenceError | None = None
+        workers.check_same_step(self.step)
+        self.log = (
+            MetricsLog(run_dir / "metrics.jsonl", run_dir / "tensorboard", resume_step=self.step)
+            if workers.is_chief
+            else MetricsLog(None)
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has no further step to make."""
+        return self.failure is not None or self.step >= self.options.steps
+
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether it must be evaluated where it is, before any step."""
+        finished = self.step == self.options.steps
+        return self.step == 0 or (finished and "validation" not in self.log.latest)
+
+    @property
+    def held_out(self) -> dict[str, float]:
+        """The latest held-out means."""
+        latest = self.log.latest.get("validation", {})
+        return {name: value for name, value in latest.items() if name not in _KEYS}
+
+    def advance(self, count: int, metrics: dict[str, float]) -> None:
+        """Records steps that were made, and saves and logs what is due."""
+        self.step += count
+        if not np.isfinite(metrics["loss"]):
+            self._fail(count, metrics)
+            return
+        if self._due(self.options.log_every):
+            self._log(metrics)
+        if self.step == self.options.steps and not self.learner.updates:
+            self.failure = DivergenceError(
+                f"None of the {self.step} steps changed the weights: their gradients overflowed "
+                "float16. Train longer, or use --precision=mixed_bfloat16 or float32."
+            )
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        options, updates = self.options, self.learner.updates
+        schedule = WarmupLinearDecay(options.learning_rate, options.steps, options.warmup_steps)
+        values = {**metrics, "learning_rate": float(schedule(max(updates - 1, 0)))}
+        if self.learner.scales_loss:
+            values["skipped_steps"] = self.step - updates
+        self.log.write(self.step, "train", values)
+
+    def evaluation_is_due(self) -> bool:
+        """Whether the held-out loss is to be measured after this step."""
+        return self._due(self.options.evaluate_every) or self.step in self.options.evaluate_at
+
+    def announce_evaluation(self) -> None:
+        """Tells whoever waits for it that the student is about to be evaluated."""
+        if self._on_evaluate is not None:
+            self._on_evaluate(self.step)
+
+    def save_if_due(self) -> None:
+        """Writes a checkpoint where the options ask for one."""
+        if self._due(self.options.checkpoint_every):
+            self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint; only of finite weights, so that no good one is lost to them."""
+        if self.step <= self._saved or self.failure is not None:
+            return
+        finite = [tf.reduce_all(tf.math.is_finite(v.value)) for v in self.learner.variables]
+        if not all(map(bool, finite)):
+            self.failure = DivergenceError(
+                f"Weights are not finite after step {self.step}, so they are not saved. {_CURE}"
+            )
+            return
+        if self.workers.is_chief:
+            self._store.save(self.step, self.learner.state(), seconds=self.seconds)
+        self._saved = self.step
+
+    def _due(self, every: int) -> bool:
+        return self.step == self.options.steps or bool(every and self.step % every == 0)
+
+    def _fail(self, count: int, metrics: dict[str, float]) -> None:
+        store, step = self._store, self.step - count
+        # Of one step, the weights it began with are the ones that failed.
+        last = step - 1 if count == 1 else step
+        if self.workers.is_chief and last < step:
+            store.discard(step)
+        good = [saved for saved in store.steps() if saved <= last]
+        kept = f"The last good checkpoint is step {good[-1]}" if good else "No good checkpoint"
+        terms = ", ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        self.failure = DivergenceError(
+            f"The loss became {metrics['loss']} between steps {step} and {self.step}: {terms}. "
+            f"{kept}. {_CURE}"
+        )
 
 
 class Loop:
@@ -38,8 +174,8 @@ class Loop:
     ) -> None:
         self._runs = list(runs)
         self._train_batches, self._validation = train_batches, validation
-        first = runs[0].trainer
-        self._options, self._strategy, self._workers = first.options, first.strategy, first.workers
+        self._options, self._workers = runs[0].options, runs[0].workers
+        self._strategy = self._workers.strategy
         self._tokens_per_step = 0
         self._mark = time.monotonic()
 
@@ -80,11 +216,11 @@ class Loop:
 
     def _leg(self, runs: list[Run], tracker: Tracker, caught: list[int]) -> int:
         """Trains level runs until one fails or they draw level with another; or a signal."""
-        start, trainers = runs[0].step, [run.trainer for run in runs]
+        start = runs[0].step
         ahead = [run.step for run in self._runs if not run.is_over and run.step > start]
         end = min([self._options.steps, *ahead])
         train_step = TrainStep(
-            [trainer.learner for trainer in trainers],
+            [run.learner for run in runs],
             strategy=self._strategy,
             options=step_options(self._options),
         )
@@ -117,7 +253,7 @@ class Loop:
     def _held_out(self, runs: Sequence[Run]) -> HeldOut | None:
         if self._validation is None or not runs:
             return None
-        return HeldOut([run.trainer.distiller for run in runs], self._validation)
+        return HeldOut([run.learner.distiller for run in runs], self._validation)
 
     def _evaluate(self, runs: Sequence[Run], held_out: HeldOut | None = None) -> None:
         """Measures the held-out loss of runs; failed ones only take part."""

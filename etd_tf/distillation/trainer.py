@@ -8,11 +8,9 @@ import keras
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
-from etd_tf.distillation.loop import Loop, TrainBatches
-from etd_tf.distillation.run import Run
+from etd_tf.distillation.loop import Loop, Run, TrainBatches
 from etd_tf.distillation.step import Learner
 from etd_tf.errors import DivergenceError, InputError
-from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
 from etd_tf.training.options import TrainerOptions, TrainResult
 from etd_tf.training.state import StateStore
@@ -33,10 +31,9 @@ class Trainer:
 
     Attributes:
         options: As given.
-        mixed_float16: As given.
+        strategy: As given.
         distiller: The losses and both models; holds the student.
-        trained: The variables that the optimizer updates.
-        optimizer: AdamW over them.
+        learner: The distiller, AdamW and the variables that it updates.
         store: The checkpoints.
         workers: The processes that train together.
 
@@ -59,20 +56,21 @@ class Trainer:
         identity: Mapping[str, Any] | None = None,
         mixed_float16: bool = False,
     ) -> None:
-        self.options, self.mixed_float16 = options, mixed_float16
+        self.options = options
         self.strategy = strategy or tf.distribute.get_strategy()
         self.options.check_split(self.strategy.num_replicas_in_sync)
         self.run_dir = Path(run_dir)
         keras.utils.set_random_seed(options.seed)
         with self.strategy.scope():
             self.distiller = make_distiller()
-            self.trained = self.distiller.trainable_variables
-            self.optimizer = make_optimizer(
+            trained = self.distiller.trainable_variables
+            optimizer = make_optimizer(
                 WarmupLinearDecay(options.learning_rate, options.steps, options.warmup_steps),
                 weight_decay=options.weight_decay,
-                variables=self.trained,
+                variables=trained,
                 loss_scaling=mixed_float16,
             )
+        self.learner = Learner(self.distiller, optimizer, trained)
         self.workers = Workers(self.strategy)
         self.store = StateStore(
             self.run_dir / "checkpoints",
@@ -80,30 +78,26 @@ class Trainer:
             keep=options.keep_checkpoints,
         )
 
-    @property
-    def learner(self) -> Learner:
-        """What a training step needs of it."""
-        return Learner(self.distiller, self.optimizer, self.trained)
+    def start(self, on_evaluate: Callable[[int], None] | None = None) -> Run:
+        """Loads the newest checkpoint, if there is one, for a loop that goes on from there.
 
-    @property
-    def updates(self) -> int:
-        """Steps that changed the weights: all, but for those of float16 that overflowed."""
-        optimizer = self.optimizer.inner_optimizer if self.mixed_float16 else self.optimizer
-        return int(optimizer.iterations.numpy())
+        Args:
+            on_evaluate: As for `fit`.
 
-    def variables(self) -> dict[str, keras.Variable]:
-        """Everything a checkpoint holds, under names that are the same in every process."""
-        student = self.distiller.student
-        named = {
-            f"student/{name}": variable
-            for name, variable in parameter_variables(student.encoder, student.mlm_head).items()
-        }
-        for name, layer in self.distiller.projections.items():
-            for index, variable in enumerate(layer.weights):
-                named[f"projection/{name}/{index}"] = variable
-        for index, variable in enumerate(self.optimizer.variables):
-            named[f"optimizer/{index}"] = variable
-        return named
+        Returns:
+            The run.
+
+        Raises:
+            InputError: The checkpoints belong to another run.
+        """
+        return Run(
+            self.learner,
+            self.options,
+            run_dir=self.run_dir,
+            store=self.store,
+            workers=self.workers,
+            on_evaluate=on_evaluate,
+        )
 
     def fit(
         self,
@@ -164,7 +158,7 @@ def fit_together(
     """
     _check_together(trainers)
     callbacks = on_evaluate or [None] * len(trainers)
-    runs = [Run(*pair) for pair in zip(trainers, callbacks, strict=True)]
+    runs = [trainer.start(call) for trainer, call in zip(trainers, callbacks, strict=True)]
     return Loop(runs, train_batches, validation).finish()
 
 

@@ -34,13 +34,14 @@ class Workers:
         strategy: Any strategy; most have one worker.
 
     Attributes:
+        strategy: As given.
         count: Worker processes.
         index: This one; worker 0 is the chief, the only one that writes to the run
             directory.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
-        self._strategy = strategy
+        self.strategy = strategy
         self.count, self.index = worker_layout(strategy)
         self._sum = tf.function(self._sum_over_replicas)
 
@@ -61,8 +62,8 @@ class Workers:
         if self.count == 1:
             return [value]
         one_hot = tf.one_hot(self.index, self.count) * float(value)
-        replicas = self._strategy.num_replicas_in_sync // self.count
-        total = self._strategy.experimental_local_results(self._sum(one_hot))[0]
+        replicas = self.strategy.num_replicas_in_sync // self.count
+        total = self.strategy.experimental_local_results(self._sum(one_hot))[0]
         return [round(float(number) / replicas) for number in total]
 
     def _sum_over_replicas(self, values: tf.Tensor) -> tf.Tensor:
@@ -70,7 +71,7 @@ class Workers:
             placed = tf.identity(values)  # on the replica's device, which the reduction needs
             return tf.distribute.get_replica_context().all_reduce("SUM", placed)
 
-        return self._strategy.run(replica)
+        return self.strategy.run(replica)
 
     @contextlib.contextmanager
     def chief_first(self) -> Iterator[None]:

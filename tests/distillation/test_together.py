@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
-from etd_tf.distillation.step import TrainStep
-from etd_tf.distillation.teaching import SharedTeacher
+from etd_tf.distillation.step import SharedTeacher, TrainStep
 from etd_tf.distillation.trainer import fit_together
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.losses import LogitsDistillation, MiniLM, TinyBERT

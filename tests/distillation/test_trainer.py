@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from etd_tf.distillation.loop import Loop
-from etd_tf.distillation.run import Run
 from etd_tf.distillation.step import TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.training import TrainerOptions
@@ -180,7 +179,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, weights_a
 @pytest.mark.parametrize(("count", "kept"), [(1, []), (3, ["step-00000002"])])
 def test_only_weights_that_failed_are_removed(tmp_path, count, kept):
     """Of several steps in one call, the first may have been good."""
-    run = Run(make_trainer(tmp_path, steps=9), None)
+    run = make_trainer(tmp_path, steps=9).start()
     run.step = 2
     run.save()
     run.advance(count, {"loss": float("nan")})
@@ -194,7 +193,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer.distiller.trainable_variables[0].assign(
         np.full(trainer.distiller.trainable_variables[0].shape, np.nan)
     )
-    run = Run(trainer, None)
+    run = trainer.start()
     run.step = 2
     run.save()
     assert "not finite after step 2, so they are not saved" in str(run.failure)
@@ -219,7 +218,9 @@ def test_float16_scales_the_loss_and_resumes(tmp_path):
 
 def test_skipped_steps_and_the_rate_that_was_used_are_logged(tmp_path):
     trainer = make_trainer(tmp_path, precision="mixed_float16", steps=6, warmup_steps=6)
-    trainer.optimizer.dynamic_scale.assign(2.0**31)  # overflows until it is halved often enough
+    trainer.learner.optimizer.dynamic_scale.assign(
+        2.0**31
+    )  # overflows until it is halved often enough
     with pytest.raises(DivergenceError, match="None of the 6 steps changed the weights"):
         trainer.fit(stream())
     assert not (tmp_path / "checkpoints").exists()
@@ -264,7 +265,7 @@ def test_batches_of_unknown_size_are_refused(tmp_path):
 
 def test_tokens_are_those_of_token_ids(tmp_path):
     trainer = make_trainer(tmp_path)
-    loop = Loop([Run(trainer, None)], _with_another_entry_first, None)
+    loop = Loop([trainer.start()], _with_another_entry_first, None)
     loop._distribute(0)
     assert loop._tokens_per_step == 4 * 7
 
