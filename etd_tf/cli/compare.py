@@ -10,6 +10,7 @@ from etd_tf.cli import flags as shared
 from etd_tf.cli import training_flags
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError
+from etd_tf.losses import LOSSES
 
 if TYPE_CHECKING:
     from etd_tf.jobs.compare_tasks import DownstreamOptions
@@ -32,7 +33,7 @@ def define_flags(flag_set: FlagSet) -> None:
     """Defines every flag of the command."""
     flag_set.group("What is compared")
     shared.define_teacher(flag_set)
-    flag_set.strings("losses", ["minilm"], "Losses: tinybert, minilm, minilmv2, mlm.")
+    flag_set.strings("losses", ["minilm"], f"Losses: {', '.join(LOSSES)}.")
     flag_set.strings(
         "students", [], "Students: layers x hidden x heads x intermediate, e.g. 6x384x12x1536."
     )
@@ -101,7 +102,6 @@ def read_options(values: flags.FlagValues) -> "CompareOptions":
         InputError: Two flags contradict each other, or a value is out of range.
     """
     from etd_tf.jobs.compare_types import CompareOptions, parse_student
-    from etd_tf.losses import LOSSES
 
     if not values.students:
         raise InputError(

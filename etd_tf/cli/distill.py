@@ -11,11 +11,11 @@ from etd_tf.cli import flags as shared
 from etd_tf.cli import training_flags
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError, Interrupted
+from etd_tf.export import FORMATS
+from etd_tf.losses import LOSSES
 
 if TYPE_CHECKING:
     from etd_tf.jobs.distill_types import DistillOptions
-
-EXPORT_FORMATS = ("saved_model", "keras_hub", "google", "litert")
 
 SUMMARY = """extracts a small student from a BERT teacher and distils it on raw text.
 
@@ -47,7 +47,7 @@ def define_flags(flag_set: FlagSet) -> None:
     flag_set.strings(
         "export",
         ["saved_model"],
-        f"Formats written beside the Hugging Face directory: {', '.join(EXPORT_FORMATS)}; "
+        f"Formats written beside the Hugging Face directory: {', '.join(_export_formats())}; "
         "empty for none.",
     )
     flag_set.boolean(
@@ -56,15 +56,17 @@ def define_flags(flag_set: FlagSet) -> None:
     flag_set.required("teacher", "output_dir")
 
 
+def _export_formats() -> list[str]:
+    return [name for name, form in FORMATS.items() if form.optional]
+
+
 def _define_loss(flag_set: FlagSet) -> None:
     flag_set.group("Distillation loss")
     flag_set.choice(
         "loss",
         "minilm",
-        ["tinybert", "minilm", "minilmv2", "mlm"],
-        "tinybert: attention scores and hidden states; minilm: attention and value relations "
-        "(equal head counts); minilmv2: query, key and value relations (any head counts); mlm: "
-        "the teacher's masked-LM logits.",
+        list(LOSSES),
+        "; ".join(f"{name}: {loss.summary}" for name, loss in LOSSES.items()) + ".",
     )
     training_flags.define_loss_details(flag_set)
 
@@ -77,10 +79,10 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
     """
     from etd_tf.jobs.distill_types import DistillOptions
 
-    unknown = sorted(set(values.export) - set(EXPORT_FORMATS))
+    unknown = sorted(set(values.export) - set(_export_formats()))
     if unknown:
         raise InputError(
-            f"--export={','.join(unknown)} is unknown; choose from {', '.join(EXPORT_FORMATS)}. "
+            f"--export={','.join(unknown)} is unknown; choose from {', '.join(_export_formats())}. "
             "The Hugging Face directory is always written."
         )
     return DistillOptions(

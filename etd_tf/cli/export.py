@@ -2,27 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags
 
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.cli.flags import model_source
 from etd_tf.errors import InputError
-
-if TYPE_CHECKING:
-    from etd_tf.export import Export
-
-FORMATS = ("saved_model", "huggingface", "keras_hub", "google", "litert")
+from etd_tf.export import FORMATS, Export
+from etd_tf.settings import settings_of
 
 SUMMARY = """writes a model in other formats; each one is loaded back and compared.
 
 Example:
-  etd_export --model=out --format=saved_model,litert --output_dir=exported
-
-saved_model: TensorFlow Serving, text goes in. huggingface: Transformers. keras_hub: KerasHub.
-google: google-research/bert and tf-models. litert: one .tflite file for phones.
-"""
+  etd_export --model=out --format=saved_model,litert --output_dir=exported"""
 
 
 def define_flags(flag_set: FlagSet) -> None:
@@ -34,7 +26,13 @@ def define_flags(flag_set: FlagSet) -> None:
         "A directory made by etd_distill or etd_extract, or anything that --teacher takes there.",
     )
     flag_set.group("Export")
-    flag_set.strings("format", ["saved_model"], f"One or more of: {', '.join(FORMATS)}.")
+    flag_set.strings(
+        "format",
+        ["saved_model"],
+        "One or more of: "
+        + "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items())
+        + ".",
+    )
     flag_set.integer(
         "max_length",
         None,
@@ -53,16 +51,13 @@ def run(values: flags.FlagValues) -> None:
     targets = {form: Path(values.output_dir).expanduser() / form for form in formats}
     _check(values, targets)
     from etd_tf.checkpoints import load_checkpoint
-    from etd_tf.export import ExportOptions, export_checkpoint
 
     _check_nothing_lost(values, targets)
     checkpoint = load_checkpoint(model_source(values.model))
-    options = ExportOptions(max_length=values.max_length, quantize=values.quantize)
-    for form, target in targets.items():
-        export = export_checkpoint(
-            checkpoint, target, form, options=options, overwrite=values.overwrite
-        )
-        sys.stdout.write(_describe(export))
+    for name, target in targets.items():
+        options = {one.name: values[one.flag].value for one in settings_of(FORMATS[name])}
+        form = FORMATS[name](**options)
+        sys.stdout.write(_describe(form.write(checkpoint, target, overwrite=values.overwrite)))
 
 
 def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:
@@ -72,9 +67,12 @@ def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:
         raise InputError(
             f"--format={','.join(values.format)} is not known; choose from {', '.join(FORMATS)}."
         )
-    for flag, form in (("max_length", "saved_model"), ("quantize", "litert")):
-        if values[flag].value and form not in targets:
-            raise InputError(f"--{flag} has an effect on --format={form} only; add it or drop it.")
+    for name in FORMATS.keys() - targets.keys():
+        for one in settings_of(FORMATS[name]):
+            if values[one.flag].value != one.default:
+                raise InputError(
+                    f"--{one.flag} has an effect on --format={name} only; add it or drop it."
+                )
     taken = [str(path) for path in targets.values() if path.exists()]
     if taken and not values.overwrite:
         raise InputError(
@@ -84,19 +82,18 @@ def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:
 
 def _check_nothing_lost(values: flags.FlagValues, targets: dict[str, Path]) -> None:
     """Refuses to replace the model itself, and what is no earlier export."""
-    from etd_tf.export import holds_export
     from etd_tf.jobs.safeguards import check_spares_inputs
 
     for form, target in targets.items():
         check_spares_inputs(target, {"model": [model_source(values.model)]})
-        if not holds_export(target, form):
+        if not FORMATS[form].may_replace(target):
             raise InputError(
                 f"{target} holds something else than an earlier {form} export, which --overwrite "
                 "would delete. Choose another --output_dir."
             )
 
 
-def _describe(export: "Export") -> str:
+def _describe(export: Export) -> str:
     lines = [f"{export.format:<12} {export.path}  {export.bytes_on_disk / 1e6:,.1f} MB"]
     if export.max_difference is not None:
         lines.append(f"{'':<12} largest difference from the model: {export.max_difference:.1e}")

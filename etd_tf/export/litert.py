@@ -1,30 +1,68 @@
 """LiteRT (TensorFlow Lite) files, for phones and other small machines."""
 
 import contextlib
+import dataclasses
 import io
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import tensorflow as tf
-
-from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import EtdError, InputError
+from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.export.saved_model import encoder_function, float32_copy
-from etd_tf.export.serving import IDS_INPUTS, largest_error, raw_variables, require_tensorflow
-from etd_tf.modeling.parameters import parameter_variables
-from etd_tf.storage.atomic import write_atomically
+from etd_tf.lazy import tf
+from etd_tf.settings import setting
+from etd_tf.storage.atomic import atomic_directory, write_atomically
 from etd_tf.types import Array, Tensor
 
+if TYPE_CHECKING:
+    from etd_tf.checkpoints.checkpoint import Checkpoint
+
+_FILE = "model.tflite"
 _TOLERANCE = 1e-4  # of the largest value
 _QUANTIZED_TOLERANCE = 0.5  # int8 weights of a small model; catches a broken file only
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LiteRT(Format):
+    """One file for phones and small machines, with the tokenizer beside it.
+
+    Args:
+        quantize: Store kernels as int8.
+    """
+
+    name = "litert"
+    summary = "one .tflite file for phones"
+    mark = _FILE
+    folder = "exports/litert"
+    limit = 1e-4
+
+    quantize: bool = setting(False, "litert: int8 kernels, a quarter of the size.")
+
+    def write(
+        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+    ) -> Export:
+        """Writes it and compares its outputs; see the base class."""
+        with atomic_directory(directory, overwrite=overwrite) as scratch:
+            difference = export_litert(checkpoint, scratch / _FILE, quantize=self.quantize)
+            if checkpoint.tokenizer is not None:
+                checkpoint.tokenizer.save(scratch)
+        note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
+        path = directory / _FILE
+        return Export(self.name, str(path), size_on_disk(path), difference, note)
+
+    def usage(self, export: Export) -> str:
+        """Loads it in TensorFlow's interpreter."""
+        return (
+            "# LiteRT, on phones and small machines\n"
+            f'student = tf.lite.Interpreter("{export.path}").get_signature_runner()'
+        )
+
+
 def export_litert(
-    checkpoint: Checkpoint, path: str | Path, *, quantize: bool = False, overwrite: bool = False
+    checkpoint: "Checkpoint", path: str | Path, *, quantize: bool = False, overwrite: bool = False
 ) -> float:
     """Writes the encoder as one LiteRT file of built-in operators, and checks it.
 
@@ -47,6 +85,8 @@ def export_litert(
         InputError: The path is unsuitable or taken, or Keras does not run on TensorFlow.
         EtdError: The file gives other numbers than the checkpoint.
     """
+    from etd_tf.export.serving import require_tensorflow
+
     require_tensorflow()
     path = Path(path)
     if path.suffix != ".tflite":
@@ -67,7 +107,10 @@ def export_litert(
     return error
 
 
-def _convert(checkpoint: Checkpoint, *, quantize: bool) -> bytes:
+def _convert(checkpoint: "Checkpoint", *, quantize: bool) -> bytes:
+    from etd_tf.export.serving import IDS_INPUTS, raw_variables
+    from etd_tf.modeling.parameters import parameter_variables
+
     for layer in checkpoint.encoder.encoder_layers:
         layer.portable = True
     predict = encoder_function(checkpoint)
@@ -107,8 +150,12 @@ def run_litert(content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return outputs
 
 
-def _difference(content: bytes, checkpoint: Checkpoint) -> float:
+def _difference(content: bytes, checkpoint: "Checkpoint") -> float:
     """Runs two batches of different shape through the file and through the model."""
+    import numpy as np
+
+    from etd_tf.export.serving import largest_error
+
     generator = np.random.default_rng(0)
     largest = 0.0
     for batch, length in ((1, 3), (2, min(16, checkpoint.config.max_positions))):

@@ -1,30 +1,83 @@
 """Serving SavedModels of a checkpoint."""
 
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
-
-from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.export.serving import (
-    WARMUP_TEXTS,
-    Predict,
-    ServingModel,
-    ServingSpec,
-    write_serving_model,
-)
-from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.lazy import ops
+from etd_tf.settings import setting
 from etd_tf.types import Tensor
+
+if TYPE_CHECKING:
+    from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.export.serving import Predict, ServingModel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedModel(Format):
+    """A SavedModel that takes text where its tokenizer is BERT's.
+
+    Args:
+        max_length: Tokens that texts are cut to; None for the model's positions.
+    """
+
+    name = "saved_model"
+    summary = "TensorFlow Serving, text goes in"
+    mark = "*/saved_model.pb"
+    folder = "saved_model"
+    limit = 1e-4
+
+    max_length: int | None = setting(
+        None, "saved_model: tokens that texts are cut to; default: the model's positions.", least=5
+    )
+
+    def write(
+        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+    ) -> Export:
+        """Writes it and compares its outputs; see the base class."""
+        model = export_saved_model(
+            checkpoint, directory, overwrite=overwrite, max_length=self.max_length
+        )
+        note = (
+            "Takes text; import tensorflow_text before loading it."
+            if model.ids_only is None
+            else f"Takes token ids only: {model.ids_only}."
+        )
+        return Export(
+            self.name,
+            str(model.path),
+            size_on_disk(model.path),
+            model.max_difference,
+            note,
+            takes_text=model.ids_only is None,
+        )
+
+    def usage(self, export: Export) -> str:
+        """Loads it in TensorFlow and calls it with what it takes."""
+        if export.takes_text:
+            return (
+                "# TensorFlow and TensorFlow Serving; text goes in\n"
+                "import tensorflow as tf, tensorflow_text\n"
+                f'serve = tf.saved_model.load("{export.path}").signatures["serving_default"]\n'
+                'outputs = serve(text=tf.constant(["Some text."]))'
+            )
+        return (
+            "# TensorFlow and TensorFlow Serving; token ids go in, int32 [batch, length]\n"
+            "import tensorflow as tf\n"
+            f'serve = tf.saved_model.load("{export.path}").signatures["serve_ids"]\n'
+            "outputs = serve(token_ids=ids, segment_ids=segments, padding_mask=mask)"
+        )
 
 
 def export_saved_model(
-    checkpoint: Checkpoint,
+    checkpoint: "Checkpoint",
     directory: str | Path,
     *,
     overwrite: bool = False,
     max_length: int | None = None,
-    warmup_texts: tuple[str, ...] = WARMUP_TEXTS,
-) -> ServingModel:
+) -> "ServingModel":
     """Writes a checkpoint as a SavedModel for TensorFlow Serving.
 
     Signatures and their outputs, all float32 unless said otherwise:
@@ -42,7 +95,6 @@ def export_saved_model(
         overwrite: Replace an existing directory.
         max_length: Tokens that texts are cut to, special tokens included; default: the
             model's number of positions.
-        warmup_texts: Texts for TensorFlow Serving's warm-up and for the check.
 
     Returns:
         What was written.
@@ -51,6 +103,10 @@ def export_saved_model(
         InputError: The directory exists or `max_length` does not fit the model.
         EtdError: The written model gives other numbers than the checkpoint.
     """
+    from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.export.serving import ServingSpec, write_serving_model
+    from etd_tf.modeling.parameters import parameter_variables
+
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
     checkpoint = float32_copy(checkpoint)
@@ -63,12 +119,11 @@ def export_saved_model(
         tokenizer=checkpoint.tokenizer,
         return_tokens=True,
         extra={} if checkpoint.mlm_head is None else {"masked_lm": masked_lm_function(checkpoint)},
-        warmup_texts=warmup_texts,
     )
     return write_serving_model(directory, encoder_function(checkpoint), spec, overwrite=overwrite)
 
 
-def float32_copy(checkpoint: Checkpoint) -> Checkpoint:
+def float32_copy(checkpoint: "Checkpoint") -> "Checkpoint":
     """Copies a checkpoint into ordinary float32 variables of this process.
 
     Whatever precision it computes in and however a `tf.distribute` strategy spreads its
@@ -77,7 +132,7 @@ def float32_copy(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint.astype("float32")
 
 
-def encoder_function(checkpoint: Checkpoint) -> Predict:
+def encoder_function(checkpoint: "Checkpoint") -> "Predict":
     """The function behind `serve_ids`: the encoder in inference mode."""
 
     def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -87,7 +142,7 @@ def encoder_function(checkpoint: Checkpoint) -> Predict:
     return predict
 
 
-def masked_lm_function(checkpoint: Checkpoint) -> Predict:
+def masked_lm_function(checkpoint: "Checkpoint") -> "Predict":
     """The function behind `masked_lm`: vocabulary logits of every position."""
     head, encoder = checkpoint.mlm_head, checkpoint.encoder
     if head is None:
@@ -95,7 +150,7 @@ def masked_lm_function(checkpoint: Checkpoint) -> Predict:
 
     def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         hidden = encoder(inputs, training=False)["sequence_output"]
-        table = keras.ops.convert_to_tensor(encoder.embeddings.token)
+        table = ops.convert_to_tensor(encoder.embeddings.token)
         return {"mlm_logits": head(hidden, table)}
 
     return predict

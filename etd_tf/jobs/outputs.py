@@ -6,7 +6,8 @@ from pathlib import Path
 
 from etd_tf import __version__
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
-from etd_tf.export import Export, export_checkpoint
+from etd_tf.export import FORMATS, Export
+from etd_tf.export.huggingface import HuggingFace
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.extraction_costs import extraction_flops
 from etd_tf.jobs.student import InitialStudent, sample_size
@@ -24,11 +25,9 @@ from etd_tf.reporting import (
 from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.training.metrics_log import read_metrics
 
-STUDENT, SAVED_MODEL, EXPORTS = "student", "saved_model", "exports"
+STUDENT = HuggingFace.folder
 _METHODS = {"impt": "ETD-Impt", "rand": "ETD-Rand", "none": "random initialisation"}
 _LATENCY_BATCHES = (1, 32)
-# Largest error of the outputs by format. KerasHub is missing: it cannot compute exact GELU.
-_LIMITS = {"huggingface": 0.0, "google": 0.0, "saved_model": 1e-4, "litert": 1e-4}
 
 
 def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
@@ -43,16 +42,16 @@ def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
     Returns:
         The report.
     """
-    exports = tuple(_export(result, form) for form in ("huggingface", *options.exports))
+    forms = [name for name, form in FORMATS.items() if not form.optional]
+    exports = tuple(_export(result, name) for name in (*forms, *options.exports))
     report = make_report(options, result, exports)
     write_report(result.run_dir, report)
     return report
 
 
-def _export(result: DistillResult, form: str) -> Export:
-    named = {"huggingface": result.run_dir / STUDENT, "saved_model": result.run_dir / SAVED_MODEL}
-    target = named.get(form, result.run_dir / EXPORTS / form)
-    return export_checkpoint(result.student, target, form, overwrite=True)
+def _export(result: DistillResult, name: str) -> Export:
+    form = FORMATS[name]()
+    return form.write(result.student, result.run_dir / form.folder, overwrite=True)
 
 
 def make_report(
@@ -88,9 +87,10 @@ def make_report(
         machine=describe_machine(),
         data=_data_facts(options, result.records),
         checks=tuple(
-            Check(f"{export.format}, loaded back", export.max_difference, _LIMITS[export.format])
+            Check(f"{export.format}, loaded back", export.max_difference, limit)
             for export in exports
-            if export.format in _LIMITS and export.max_difference is not None
+            if (limit := FORMATS[export.format].limit) is not None
+            and export.max_difference is not None
         ),
         exports=exports,
         flags={**options.settings, "etd_tf version": __version__},

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from etd_tf.cli.app import run_command
-from etd_tf.cli.export import COMMAND, FORMATS
+from etd_tf.cli.export import COMMAND
+from etd_tf.export import FORMATS
 from tests.helpers import REPOSITORY, tiny_checkpoint
 
 
@@ -75,12 +76,6 @@ def test_refusals(model, tmp_path, capsys, arguments, fix):
     assert run_command(COMMAND, [*defaults, *arguments]) == 2
     assert fix in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_formats_are_those_of_the_library():
-    from etd_tf.export import FORMATS as LIBRARY_FORMATS
-
-    assert set(FORMATS) == set(LIBRARY_FORMATS)
 
 
 def test_help_starts_without_tensorflow():

@@ -8,8 +8,8 @@ import pytest
 from etd_tf.checkpoints import FORMATS as CHECKPOINT_FORMATS
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.export import FORMATS, ExportOptions, export_checkpoint
-from etd_tf.export.formats import size_on_disk
+from etd_tf.export import FORMATS, export_checkpoint
+from etd_tf.export.base import size_on_disk
 from tests.helpers import tiny_checkpoint
 
 
@@ -32,9 +32,7 @@ def test_each_format_is_written_and_verified(checkpoint, tmp_path, form):
 
 
 def test_litert_has_the_tokenizer_beside_it(checkpoint, tmp_path):
-    export = export_checkpoint(
-        checkpoint, tmp_path / "out", "litert", options=ExportOptions(quantize=True)
-    )
+    export = export_checkpoint(checkpoint, tmp_path / "out", "litert", quantize=True)
     assert "int8" in export.note
     assert {"model.tflite", "vocab.txt"} <= {e.name for e in (tmp_path / "out").iterdir()}
 
@@ -42,9 +40,7 @@ def test_litert_has_the_tokenizer_beside_it(checkpoint, tmp_path):
 def test_saved_model_options_and_note(checkpoint, tmp_path):
     import tensorflow as tf
 
-    export = export_checkpoint(
-        checkpoint, tmp_path / "out", "saved_model", options=ExportOptions(max_length=6)
-    )
+    export = export_checkpoint(checkpoint, tmp_path / "out", "saved_model", max_length=6)
     assert "import tensorflow_text" in export.note
     serve = tf.saved_model.load(export.path).signatures["serving_default"]
     assert serve(text=tf.constant(["the " * 9]))["token_ids"].shape == (1, 6)

@@ -1,0 +1,118 @@
+"""What was exported, and the interface of a format."""
+
+import abc
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from etd_tf.settings import Settings
+
+if TYPE_CHECKING:
+    from etd_tf.checkpoints import Checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """One form of a model on disk.
+
+    Attributes:
+        format: A name in `etd_tf.export.FORMATS`.
+        path: What to load: a directory, or a file for `"litert"`.
+        bytes_on_disk: Size of all its files.
+        max_difference: Largest difference of its outputs from the model's, found when it
+            was loaded back; 0 where the weights were compared bit by bit.
+        note: What its user should know.
+        takes_text: Whether text goes in, not token ids.
+    """
+
+    format: str
+    path: str
+    bytes_on_disk: int
+    max_difference: float | None = None
+    note: str = ""
+    takes_text: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format(Settings, abc.ABC):
+    """Base of the forms that a model is written in; its fields are its options.
+
+    Attributes:
+        name: Its name in `etd_tf.export.FORMATS` and on the command line.
+        summary: One phrase for help pages: who reads it.
+        mark: Pattern of a file that every export of the format has.
+        folder: Where a distillation run writes it, below its directory.
+        optional: Whether a run writes it only where asked.
+        limit: Largest difference that a report lets pass; None where none can be promised.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    mark: ClassVar[str]
+    folder: ClassVar[str]
+    optional: ClassVar[bool] = True
+    limit: ClassVar[float | None] = None
+
+    @abc.abstractmethod
+    def write(
+        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+    ) -> Export:
+        """Writes a model, loads it back and compares.
+
+        Args:
+            checkpoint: The model.
+            directory: The directory to create.
+            overwrite: Replace an existing directory.
+
+        Returns:
+            What was written.
+
+        Raises:
+            InputError: The directory exists, or an option does not fit the model.
+            EtdError: What was written does not give the model's numbers.
+        """
+
+    @abc.abstractmethod
+    def usage(self, export: Export) -> str:
+        """Lines of Python that load an export, for readers of a report."""
+
+    @classmethod
+    def may_replace(cls, directory: Path) -> bool:
+        """Whether a directory is empty, missing, or looks like what the format writes.
+
+        Args:
+            directory: The directory.
+
+        Returns:
+            Whether an export may take its place without the loss of anything else.
+        """
+        if not directory.exists():
+            return True
+        if not directory.is_dir():
+            return False
+        return any(directory.glob(cls.mark)) or not any(directory.iterdir())
+
+
+class CheckpointFormat(Format):
+    """Base of the formats that `save_checkpoint` writes and `load_checkpoint` reads."""
+
+    def write(
+        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+    ) -> Export:
+        """Writes the checkpoint and compares its weights bit by bit; see the base class."""
+        from etd_tf.checkpoints import save_checkpoint
+
+        saved = save_checkpoint(checkpoint, directory, format=self.name, overwrite=overwrite)
+        return Export(
+            self.name,
+            str(directory),
+            size_on_disk(directory),
+            max_difference=saved.max_difference or 0.0,
+            note=" ".join(saved.notes),
+        )
+
+
+def size_on_disk(path: Path) -> int:
+    """Adds up the bytes of a file, or of all files below a directory."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,22 @@
+"""KerasHub presets."""
+
+import dataclasses
+
+from etd_tf.export.base import CheckpointFormat, Export
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KerasHub(CheckpointFormat):
+    """A preset directory of `BertBackbone`.
+
+    It has no limit of error: KerasHub cannot compute exact GELU.
+    """
+
+    name = "keras_hub"
+    summary = "KerasHub"
+    mark = "model.weights.h5"
+    folder = "exports/keras_hub"
+
+    def usage(self, export: Export) -> str:
+        """Loads it in KerasHub."""
+        return f'# KerasHub\nstudent = keras_hub.models.BertBackbone.from_preset("{export.path}")'
