@@ -1,16 +1,126 @@
 """Whatever a user can choose is one object in one place: adding one takes one file."""
 
+import dataclasses
+import json
 import sys
 
 import pytest
 
-from etd_tf.lazy import LazyModule
+from etd_tf.cli import compare, distill, export
+from etd_tf.cli.app import run_command
+from etd_tf.export import FORMATS
+from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.lazy import LazyModule, ops
+from etd_tf.losses import LOSSES, Loss
+from etd_tf.settings import setting
+from tests.jobs.tiny_job import job_flags, write_teacher, write_text
 
 
 def test_heavy_modules_are_loaded_on_first_use():
     module = LazyModule("json.tool")
     assert "json.tool" not in vars(module)
     assert module.main is __import__("json.tool", fromlist=["main"]).main
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyLoss(Loss):
+    """How far the mean of all states is from the teacher's."""
+
+    name = "toy"
+    summary = "the mean of all states"
+
+    power: float = setting(2.0, "Power of the toy loss.", flag="toy_power", least=1.0)
+
+    @property
+    def term_weights(self):
+        return {"toy_distance": 1.0}
+
+    def validate(self, teacher, student):
+        pass
+
+    def compute_terms(self, teacher, student, projections):
+        ours, theirs = (ops.mean(one.trace.sequence_output) for one in (student, teacher))
+        gap = ops.abs(ops.subtract(ours, ops.stop_gradient(theirs)))
+        return {"toy_distance": ops.add(ops.power(gap, self.power), 0.5)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyFormat(Format):
+    """The student's width and nothing else."""
+
+    name = "toy"
+    summary = "toy readers"
+    mark = "width.json"
+    folder = "exports/toy"
+    limit = 0.0
+
+    indent: int = setting(0, "toy: spaces.", flag="toy_indent", least=0)
+
+    def write(self, checkpoint, directory, *, overwrite=False):
+        directory.mkdir(parents=True, exist_ok=overwrite)
+        width = checkpoint.config.hidden_size
+        (directory / self.mark).write_text(json.dumps({"width": width}, indent=self.indent))
+        difference = abs(json.loads((directory / self.mark).read_text())["width"] - width)
+        return Export(self.name, str(directory), size_on_disk(directory), float(difference))
+
+    def usage(self, export):
+        return f'width = toys.read("{export.path}")'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    write_teacher(folder / "teacher")
+    write_text(folder / "text.txt")
+    return folder
+
+
+def shown(capsys, command, *arguments: str) -> str:
+    """What a command prints."""
+    status = run_command(command, arguments)
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    return " ".join(printed.out.split())
+
+
+def test_a_loss_takes_one_file(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(LOSSES, "toy", ToyLoss)
+    assert "toy: the mean of all states" in shown(capsys, distill.COMMAND, "--help")
+    assert "Power of the toy loss." in shown(capsys, distill.COMMAND, "--help")
+    assert "toy" in shown(capsys, compare.COMMAND, "--help")
+    out = tmp_path / "out"
+    flags = job_flags(folder, out, loss="toy", toy_power=3.0)
+    shown(capsys, distill.COMMAND, *flags)
+    line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["toy_distance"] == line["loss"] >= 0.5
+    assert json.loads((out / "report.json").read_text())["loss"] == "toy"
+    assert "toy loss" in (out / "report.html").read_text()
+    assert run_command(distill.COMMAND, [*flags, "--toy_power=0.5"]) == 2
+    assert "toy_power" in capsys.readouterr().err
+    flags = job_flags(folder, tmp_path / "other", toy_power=3.0)
+    assert run_command(distill.COMMAND, flags) == 2
+    assert "--toy_power has no effect" in capsys.readouterr().err
+
+
+def test_a_format_takes_one_file(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(FORMATS, "toy", ToyFormat)
+    assert "toy: toy readers" in shown(capsys, export.COMMAND, "--help")
+    assert "toy: spaces." in shown(capsys, export.COMMAND, "--help")
+    assert "litert, toy" in shown(capsys, distill.COMMAND, "--help")
+    out = tmp_path / "out"
+    shown(capsys, distill.COMMAND, *job_flags(folder, out, export="toy", steps=2, warmup_steps=0))
+    assert (out / ToyFormat.folder / ToyFormat.mark).is_file()
+    report = json.loads((out / "report.json").read_text())
+    assert [one["format"] for one in report["exports"]] == ["huggingface", "toy"]
+    assert "toys.read(" in (out / "report.html").read_text()
+    assert "toy, loaded back" in (out / "report.html").read_text()
+    flags = [f"--model={out}", "--format=toy", f"--output_dir={tmp_path / 'exported'}"]
+    assert "largest difference" in shown(capsys, export.COMMAND, *flags, "--toy_indent=3")
+    written = (tmp_path / "exported" / "toy" / ToyFormat.mark).read_text()
+    assert '\n   "width"' in written
+    again = [*flags[:1], "--format=huggingface", f"--output_dir={tmp_path}", "--toy_indent=3"]
+    assert run_command(export.COMMAND, again) == 2
+    assert "--toy_indent has an effect on --format=toy only" in capsys.readouterr().err
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from etd_tf.errors import DivergenceError, EtdError, InputError, Interrupted
+from etd_tf.settings import NamedSetting
 
 EXIT_FAILURE, EXIT_INPUT_ERROR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,6 +82,22 @@ class FlagSet:
         """Defines a comma-separated list of texts."""
         flags.DEFINE_list(name, list(default), help_text, flag_values=self.values)
         self._added(name)
+
+    def setting(self, one: NamedSetting) -> None:
+        """Defines the flag of a setting, once; settings without a flag are left out."""
+        if not one.flag or one.flag in self.values:
+            return
+        if one.said.choices is not None:
+            self.choice(one.flag, one.default, tuple(one.said.choices()), one.said.help)
+        elif one.kind is bool:
+            self.boolean(one.flag, one.default, one.said.help)
+        elif one.kind is int:
+            least = None if one.said.least is None else int(one.said.least)
+            self.integer(one.flag, one.default, one.said.help, minimum=least)
+        elif one.kind is float:
+            self.number(one.flag, one.default, one.said.help, minimum=one.said.least)
+        else:
+            self.string(one.flag, one.default, one.said.help)
 
     def required(self, *names: str) -> None:
         """Marks flags without which the command cannot run."""

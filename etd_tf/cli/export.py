@@ -33,13 +33,9 @@ def define_flags(flag_set: FlagSet) -> None:
         + "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items())
         + ".",
     )
-    flag_set.integer(
-        "max_length",
-        None,
-        "saved_model: tokens that texts are cut to; default: the model's positions.",
-        minimum=5,
-    )
-    flag_set.boolean("quantize", False, "litert: int8 kernels, a quarter of the size.")
+    for form in FORMATS.values():
+        for option in settings_of(form):
+            flag_set.setting(option)
     flag_set.string("output_dir", None, "Each format becomes a directory in here.")
     flag_set.boolean("overwrite", False, "Replace what is there.")
     flag_set.required("model", "output_dir")

@@ -7,34 +7,18 @@ from absl import flags
 
 from etd_tf.cli.app import FlagSet
 from etd_tf.errors import InputError
+from etd_tf.losses import LOSSES
+from etd_tf.settings import NamedSetting, settings_of
 
 if TYPE_CHECKING:
     from etd_tf.training import TrainerOptions
 
-# Which flags belong to which loss: setting another loss's flag would do nothing.
-_LOSS_FLAGS: dict[str, dict[str, str]] = {
-    "tinybert": {"tinybert_layers": "layers"},
-    "minilm": {"teacher_layer": "teacher_layer"},
-    "minilmv2": {"teacher_layer": "teacher_layer", "relation_heads": "relation_heads"},
-    "mlm": {"temperature": "temperature"},
-}
-
 
 def define_loss_details(flag_set: FlagSet) -> None:
     """Defines what the losses and their inputs leave open."""
-    flag_set.choice(
-        "tinybert_layers",
-        "last",
-        ["last", "all"],
-        "Layers of the tinybert loss: the last, or all (with embeddings).",
-    )
-    flag_set.integer(
-        "teacher_layer", -1, "Teacher layer of the minilm losses, 1 to L; -1 is the last."
-    )
-    flag_set.integer(
-        "relation_heads", None, "Relation heads of minilmv2; default: the most that fit, up to 48."
-    )
-    flag_set.number("temperature", 1.0, "Softmax temperature of the mlm loss.", minimum=1e-3)
+    for loss in LOSSES.values():
+        for option in settings_of(loss):
+            flag_set.setting(option)
     flag_set.number(
         "student_loss_weight",
         0.0,
@@ -157,16 +141,21 @@ def loss_options(values: flags.FlagValues, losses: Sequence[str]) -> dict[str, d
     Raises:
         InputError: A flag was set that none of the losses reads.
     """
-    read = {flag for loss in losses for flag in _LOSS_FLAGS[loss]}
-    others = {flag for names in _LOSS_FLAGS.values() for flag in names} - read
-    for flag in sorted(others):
-        if values[flag].present and values[flag].value != values[flag].default:
-            users = [loss for loss, names in _LOSS_FLAGS.items() if flag in names]
+    users: dict[str, list[str]] = {}
+    for name in LOSSES:
+        for option in _flags(name):
+            users.setdefault(option.flag, []).append(name)
+    for flag, names in sorted(users.items()):
+        idle = not set(names) & set(losses)
+        if idle and values[flag].present and values[flag].value != values[flag].default:
             raise InputError(
                 f"--{flag} has no effect on --loss={','.join(losses)}; it belongs to "
-                f"{' and '.join(users)}."
+                f"{' and '.join(names)}."
             )
     return {
-        loss: {option: values[flag].value for flag, option in _LOSS_FLAGS[loss].items()}
-        for loss in losses
+        loss: {option.name: values[option.flag].value for option in _flags(loss)} for loss in losses
     }
+
+
+def _flags(loss: str) -> list[NamedSetting]:
+    return [option for option in settings_of(LOSSES[loss]) if option.flag]

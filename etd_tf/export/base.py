@@ -43,6 +43,7 @@ class Format(Settings, abc.ABC):
         mark: Pattern of a file that every export of the format has.
         folder: Where a distillation run writes it, below its directory.
         optional: Whether a run writes it only where asked.
+        code: Lines of Python that load it from `{path}`.
         limit: Largest difference that a report lets pass; None where none can be promised.
     """
 
@@ -51,11 +52,12 @@ class Format(Settings, abc.ABC):
     mark: ClassVar[str]
     folder: ClassVar[str]
     optional: ClassVar[bool] = True
+    code: ClassVar[str] = ""
     limit: ClassVar[float | None] = None
 
     @abc.abstractmethod
     def write(
-        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+        self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
         """Writes a model, loads it back and compares.
 
@@ -72,9 +74,9 @@ class Format(Settings, abc.ABC):
             EtdError: What was written does not give the model's numbers.
         """
 
-    @abc.abstractmethod
     def usage(self, export: Export) -> str:
         """Lines of Python that load an export, for readers of a report."""
+        return self.code.format(path=export.path)
 
     @classmethod
     def may_replace(cls, directory: Path) -> bool:
@@ -97,7 +99,7 @@ class CheckpointFormat(Format):
     """Base of the formats that `save_checkpoint` writes and `load_checkpoint` reads."""
 
     def write(
-        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+        self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
         """Writes the checkpoint and compares its weights bit by bit; see the base class."""
         from etd_tf.checkpoints import save_checkpoint
@@ -106,7 +108,7 @@ class CheckpointFormat(Format):
         return Export(
             self.name,
             str(directory),
-            size_on_disk(directory),
+            size_on_disk(Path(directory)),
             max_difference=saved.max_difference or 0.0,
             note=" ".join(saved.notes),
         )

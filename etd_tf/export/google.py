@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from etd_tf.export.base import CheckpointFormat, Export
+from etd_tf.export.base import CheckpointFormat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,8 +14,3 @@ class Google(CheckpointFormat):
     mark = "bert_model.ckpt.index"
     folder = "exports/google"
     limit = 0.0
-
-    def usage(self, export: Export) -> str:
-        """Nothing: those programs take the directory as a flag."""
-        del export
-        return ""

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from etd_tf.export.base import CheckpointFormat, Export
+from etd_tf.export.base import CheckpointFormat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,11 +15,8 @@ class HuggingFace(CheckpointFormat):
     folder = "student"
     optional = False
     limit = 0.0
-
-    def usage(self, export: Export) -> str:
-        """Loads it here and in Transformers."""
-        return (
-            "# etd_tf, or stock Hugging Face Transformers\n"
-            f'student = etd_tf.load_checkpoint("{export.path}")\n'
-            f'student = transformers.AutoModel.from_pretrained("{export.path}")'
-        )
+    code = (
+        "# etd_tf, or stock Hugging Face Transformers\n"
+        'student = etd_tf.load_checkpoint("{path}")\n'
+        'student = transformers.AutoModel.from_pretrained("{path}")'
+    )

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from etd_tf.export.base import CheckpointFormat, Export
+from etd_tf.export.base import CheckpointFormat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,4 @@ class KerasHub(CheckpointFormat):
     summary = "KerasHub"
     mark = "model.weights.h5"
     folder = "exports/keras_hub"
-
-    def usage(self, export: Export) -> str:
-        """Loads it in KerasHub."""
-        return f'# KerasHub\nstudent = keras_hub.models.BertBackbone.from_preset("{export.path}")'
+    code = '# KerasHub\nstudent = keras_hub.models.BertBackbone.from_preset("{path}")'

@@ -37,12 +37,16 @@ class LiteRT(Format):
     summary = "one .tflite file for phones"
     mark = _FILE
     folder = "exports/litert"
+    code = (
+        "# LiteRT, on phones and small machines\n"
+        'student = tf.lite.Interpreter("{path}").get_signature_runner()'
+    )
     limit = 1e-4
 
     quantize: bool = setting(False, "litert: int8 kernels, a quarter of the size.")
 
     def write(
-        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+        self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
         """Writes it and compares its outputs; see the base class."""
         with atomic_directory(directory, overwrite=overwrite) as scratch:
@@ -50,15 +54,8 @@ class LiteRT(Format):
             if checkpoint.tokenizer is not None:
                 checkpoint.tokenizer.save(scratch)
         note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
-        path = directory / _FILE
+        path = Path(directory) / _FILE
         return Export(self.name, str(path), size_on_disk(path), difference, note)
-
-    def usage(self, export: Export) -> str:
-        """Loads it in TensorFlow's interpreter."""
-        return (
-            "# LiteRT, on phones and small machines\n"
-            f'student = tf.lite.Interpreter("{export.path}").get_signature_runner()'
-        )
 
 
 def export_litert(

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
     from etd_tf.export.serving import Predict, ServingModel
 
+_CODE_FOR_TEXT = """# TensorFlow and TensorFlow Serving; text goes in
+import tensorflow as tf, tensorflow_text
+serve = tf.saved_model.load("{path}").signatures["serving_default"]
+outputs = serve(text=tf.constant(["Some text."]))"""
+_CODE_FOR_IDS = """# TensorFlow and TensorFlow Serving; token ids go in, int32 [batch, length]
+import tensorflow as tf
+serve = tf.saved_model.load("{path}").signatures["serve_ids"]
+outputs = serve(token_ids=ids, segment_ids=segments, padding_mask=mask)"""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedModel(Format):
@@ -34,7 +43,7 @@ class SavedModel(Format):
     )
 
     def write(
-        self, checkpoint: "Checkpoint", directory: Path, *, overwrite: bool = False
+        self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
         """Writes it and compares its outputs; see the base class."""
         model = export_saved_model(
@@ -56,19 +65,7 @@ class SavedModel(Format):
 
     def usage(self, export: Export) -> str:
         """Loads it in TensorFlow and calls it with what it takes."""
-        if export.takes_text:
-            return (
-                "# TensorFlow and TensorFlow Serving; text goes in\n"
-                "import tensorflow as tf, tensorflow_text\n"
-                f'serve = tf.saved_model.load("{export.path}").signatures["serving_default"]\n'
-                'outputs = serve(text=tf.constant(["Some text."]))'
-            )
-        return (
-            "# TensorFlow and TensorFlow Serving; token ids go in, int32 [batch, length]\n"
-            "import tensorflow as tf\n"
-            f'serve = tf.saved_model.load("{export.path}").signatures["serve_ids"]\n'
-            "outputs = serve(token_ids=ids, segment_ids=segments, padding_mask=mask)"
-        )
+        return (_CODE_FOR_TEXT if export.takes_text else _CODE_FOR_IDS).format(path=export.path)
 
 
 def export_saved_model(

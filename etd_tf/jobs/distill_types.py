@@ -7,6 +7,7 @@ from typing import Any
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.errors import InputError
+from etd_tf.export import FORMATS
 from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.jobs.student import InitialStudent
@@ -79,6 +80,11 @@ class DistillOptions:
         for name, (value, limits) in shares.items():
             if not 0.0 <= value <= 1.0 or (value == 1.0 and limits == "[0, 1)"):
                 raise InputError(f"--{name}={value} is outside {limits}.")
+        unknown = [name for name in self.exports if name not in FORMATS]
+        if unknown:
+            raise InputError(
+                f"exports={', '.join(unknown)} is unknown; choose from {', '.join(FORMATS)}."
+            )
         text_only = not any(map(is_record_path, self.corpus.corpus))
         if self.needs_masked_lm and self.masking_rate == 0 and text_only:
             raise InputError(

@@ -8,7 +8,7 @@ import pytest
 from etd_tf.checkpoints import FORMATS as CHECKPOINT_FORMATS
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.export import FORMATS, export_checkpoint
+from etd_tf.export import FORMATS, LiteRT, SavedModel
 from etd_tf.export.base import size_on_disk
 from tests.helpers import tiny_checkpoint
 
@@ -20,7 +20,7 @@ def checkpoint():
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_format_is_written_and_verified(checkpoint, tmp_path, form):
-    export = export_checkpoint(checkpoint, tmp_path / form, form)
+    export = FORMATS[form]().write(checkpoint, tmp_path / form)
     assert export.format == form
     assert export.path.startswith(str(tmp_path / form))
     assert export.bytes_on_disk > 4 * checkpoint.num_parameters()
@@ -28,11 +28,11 @@ def test_each_format_is_written_and_verified(checkpoint, tmp_path, form):
     if form in CHECKPOINT_FORMATS:
         assert load_checkpoint(export.path).fingerprint() == checkpoint.fingerprint()
     with pytest.raises(InputError, match="exists already"):
-        export_checkpoint(checkpoint, tmp_path / form, form)
+        FORMATS[form]().write(checkpoint, tmp_path / form)
 
 
 def test_litert_has_the_tokenizer_beside_it(checkpoint, tmp_path):
-    export = export_checkpoint(checkpoint, tmp_path / "out", "litert", quantize=True)
+    export = LiteRT(quantize=True).write(checkpoint, tmp_path / "out")
     assert "int8" in export.note
     assert {"model.tflite", "vocab.txt"} <= {e.name for e in (tmp_path / "out").iterdir()}
 
@@ -40,22 +40,15 @@ def test_litert_has_the_tokenizer_beside_it(checkpoint, tmp_path):
 def test_saved_model_options_and_note(checkpoint, tmp_path):
     import tensorflow as tf
 
-    export = export_checkpoint(checkpoint, tmp_path / "out", "saved_model", max_length=6)
+    export = SavedModel(max_length=6).write(checkpoint, tmp_path / "out")
     assert "import tensorflow_text" in export.note
     serve = tf.saved_model.load(export.path).signatures["serving_default"]
     assert serve(text=tf.constant(["the " * 9]))["token_ids"].shape == (1, 6)
 
 
 def test_note_says_why_there_is_no_text_input(tmp_path):
-    export = export_checkpoint(
-        tiny_checkpoint(vocab_size=9, num_layers=1), tmp_path / "out", "saved_model"
-    )
+    export = SavedModel().write(tiny_checkpoint(vocab_size=9, num_layers=1), tmp_path / "out")
     assert "token ids only: the checkpoint has no tokenizer" in export.note
-
-
-def test_unknown_format_is_refused(checkpoint, tmp_path):
-    with pytest.raises(InputError, match="Choose from saved_model"):
-        export_checkpoint(checkpoint, tmp_path / "x", "onnx")
 
 
 def test_size_on_disk(tmp_path):

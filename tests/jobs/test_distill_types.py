@@ -125,6 +125,11 @@ def test_masking_twice_or_not_at_all_is_refused(tmp_path):
         options.resolve_masking(_records(0))
 
 
+def test_unknown_formats_are_refused_before_any_work(tmp_path):
+    with pytest.raises(InputError, match="exports=onnx is unknown; choose from saved_model"):
+        _options(tmp_path, exports=("saved_model", "onnx"))
+
+
 def test_losses_get_their_options(tmp_path):
     loss = _options(tmp_path, loss="minilmv2", loss_options={"relation_heads": 6}).make_loss()
     assert isinstance(loss, MiniLMv2)

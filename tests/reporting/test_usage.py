@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from etd_tf.export import export_checkpoint
+from etd_tf.export import HuggingFace, SavedModel
 from etd_tf.reporting.page import render
 from tests.helpers import tiny_checkpoint
 from tests.reporting.sample import sample_report
@@ -23,7 +23,7 @@ def printed_code(export):
 @pytest.mark.parametrize("takes_text", [True, False])
 def test_a_saved_model_is_called_with_what_it_takes(tmp_path, takes_text):
     checkpoint = tiny_checkpoint(num_layers=1, **({} if takes_text else {"vocab_size": 9}))
-    export = export_checkpoint(checkpoint, tmp_path / "out", "saved_model")
+    export = SavedModel().write(checkpoint, tmp_path / "out")
     assert export.takes_text is takes_text
     ones = np.ones((2, 5), np.int32)
     names = {"ids": ones, "segments": 0 * ones, "mask": ones}
@@ -36,7 +36,7 @@ def test_a_hugging_face_directory_is_loaded(tmp_path):
 
     import etd_tf
 
-    export = export_checkpoint(tiny_checkpoint(num_layers=1), tmp_path / "out", "huggingface")
+    export = HuggingFace().write(tiny_checkpoint(num_layers=1), tmp_path / "out")
     names = {"etd_tf": etd_tf, "transformers": transformers}
     exec(printed_code(export), names)  # noqa: S102
     assert names["student"].config.num_hidden_layers == 1
