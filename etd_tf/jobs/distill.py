@@ -11,6 +11,7 @@ import tensorflow as tf
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.distillation import Distiller, Trainer
 from etd_tf.errors import InputError
+from etd_tf.export import FORMATS
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import (
     TrainingText,
@@ -39,7 +40,8 @@ LAYOUT = Layout(
     mark="flags.txt",
     names=(
         *("report.json", "report.html", "plan.json", "scores.npz", COMPENSATED_DIRECTORY),
-        *("metrics.jsonl", "tensorboard", "checkpoints", "student", "saved_model", "exports"),
+        *("metrics.jsonl", "tensorboard", "checkpoints"),
+        *dict.fromkeys(form.folder.partition("/")[0] for form in FORMATS.values()),
     ),
     finished="report.json",
     folders=("checkpoints", "exports"),
