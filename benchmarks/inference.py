@@ -53,10 +53,10 @@ def saved_model_forward(model: str, batch: int) -> Forward:
     import tensorflow as tf
 
     import etd_tf
-    from etd_tf.export import export_saved_model
+    from etd_tf.export import SavedModel
 
     folder = tempfile.mkdtemp()
-    export_saved_model(etd_tf.load_checkpoint(model), folder)
+    SavedModel().write(etd_tf.load_checkpoint(model), folder)
     loaded = tf.saved_model.load(str(next(Path(folder).rglob("saved_model.pb")).parent))
     signature = loaded.signatures["serve_ids"]
     ids = tf.constant(token_ids(batch))

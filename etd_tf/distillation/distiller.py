@@ -298,17 +298,7 @@ def _validate_models(
     losses: Sequence[Loss],
     student_loss_weight: float,
 ) -> None:
-    """Checks that two models fit each other and the losses.
-
-    Args:
-        teacher: The teacher.
-        student: The student.
-        losses: What will compare them.
-        student_loss_weight: Share of the student's own masked-LM loss.
-
-    Raises:
-        InputError: They do not, or the student was made outside of the strategy in use.
-    """
+    """Refuses models that do not fit each other, the losses or the strategy in use."""
     if not 0.0 <= student_loss_weight < 1.0:
         raise InputError(
             f"student_loss_weight={student_loss_weight} is outside [0, 1). To train without a "
@@ -329,12 +319,7 @@ def _validate_models(
 
 
 def _as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
-    """Returns the teacher under a dtype policy: itself if it can serve, else a copy.
-
-    Args:
-        teacher: The teacher.
-        dtype: Keras dtype policy, or None for the teacher's own.
-    """
+    """The teacher under a dtype policy (None: its own): itself if it can serve, else a copy."""
     if dtype is None:
         return teacher
     # Under a strategy it must be made again inside of the scope.
@@ -343,11 +328,7 @@ def _as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
 
 
 def _as_losses(losses: Loss | Sequence[Loss] | None) -> list[Loss]:
-    """Returns the losses as a list; None stands for `MiniLM()`.
-
-    Raises:
-        InputError: Something is not a loss of `etd_tf.losses`, or the list is empty.
-    """
+    """The losses as a list; None stands for `MiniLM()`."""
     if losses is None:
         return [MiniLM()]
     found: list[Any] = list(losses) if isinstance(losses, list | tuple) else [losses]
@@ -361,11 +342,7 @@ def _as_losses(losses: Loss | Sequence[Loss] | None) -> list[Loss]:
 
 
 def _as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Returns one weight a loss; None stands for ones.
-
-    Raises:
-        InputError: Their number is not `count`, or one is not positive and finite.
-    """
+    """One positive, finite weight a loss; None stands for ones."""
     if weights is None:
         return [1.0] * count
     found = [float(weight) for weight in np.ravel(np.asarray(weights))]
@@ -378,7 +355,7 @@ def _as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
 
 
 def _as_selection_matrix(selection: Any) -> np.ndarray | None:
-    """Returns the float32 `[H', H]` matrix of an extraction plan or array, or None."""
+    """The float32 `[H', H]` matrix of an extraction plan or array, or None."""
     if selection is None:
         return None
     matrix = selection.selection_matrix() if hasattr(selection, "selection_matrix") else selection
@@ -399,11 +376,7 @@ def _unique_term_names(losses: Sequence[Loss]) -> list[dict[str, str]]:
 
 
 def _check_strategy_scope(student: Checkpoint) -> None:
-    """Refuses a student whose variables the current `tf.distribute` strategy cannot train.
-
-    Raises:
-        InputError: Its variables were created outside of the strategy's scope.
-    """
+    """Refuses a student whose variables the current `tf.distribute` strategy cannot train."""
     if not tf.distribute.has_strategy():
         return
     extended = tf.distribute.get_strategy().extended
@@ -415,11 +388,7 @@ def _check_strategy_scope(student: Checkpoint) -> None:
 
 
 def _unpack_batch(data: Any) -> Mapping[str, Tensor]:
-    """Takes the dictionary of inputs out of what a Keras step receives.
-
-    Raises:
-        InputError: There are labels or sample weights besides it.
-    """
+    """The dictionary of inputs in what a Keras step receives; refuses labels and weights."""
     batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     if labels is not None or weights is not None:
         raise InputError(

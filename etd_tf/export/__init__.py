@@ -4,8 +4,8 @@ from etd_tf.export.base import Export, Format
 from etd_tf.export.google import Google
 from etd_tf.export.huggingface import HuggingFace
 from etd_tf.export.keras_hub import KerasHub
-from etd_tf.export.litert import LiteRT, export_litert
-from etd_tf.export.saved_model import SavedModel, export_saved_model
+from etd_tf.export.litert import LiteRT
+from etd_tf.export.saved_model import SavedModel
 from etd_tf.lazy import lazy_names
 
 FORMATS: dict[str, type[Format]] = {
@@ -31,8 +31,6 @@ __all__ = [  # noqa: PLE0604
     "KerasHub",
     "LiteRT",
     "SavedModel",
-    "export_litert",
-    "export_saved_model",
     *_HOMES,
 ]
 __getattr__ = lazy_names(__name__, _HOMES)

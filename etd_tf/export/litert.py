@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etd_tf.errors import EtdError, InputError
+from etd_tf.errors import EtdError
 from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.export.saved_model import encoder_function, float32_copy
 from etd_tf.lazy import tf
 from etd_tf.settings import setting
-from etd_tf.storage.atomic import atomic_directory, write_atomically
+from etd_tf.storage.atomic import atomic_directory
 from etd_tf.types import Array, Tensor
 
 if TYPE_CHECKING:
@@ -27,10 +27,15 @@ _QUANTIZED_TOLERANCE = 0.5  # int8 weights of a small model; catches a broken fi
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LiteRT(Format):
-    """One file for phones and small machines, with the tokenizer beside it.
+    """The encoder as one LiteRT file of built-in operators, with the tokenizer beside it.
+
+    The signature `serving_default` takes int32 `token_ids`, `segment_ids` and
+    `padding_mask` `[B, T]` of any batch and length, and returns float32 `sequence_output`
+    and, with a pooler, `pooled_output`.
 
     Args:
-        quantize: Store kernels as int8.
+        quantize: Store kernels as int8 (dynamic-range quantisation): a quarter of the
+            size, slightly other numbers.
     """
 
     name = "litert"
@@ -48,60 +53,26 @@ class LiteRT(Format):
     def write(
         self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
-        """Writes it and compares its outputs; see the base class."""
+        """Writes it and runs it on two batches of different shapes; see the base class."""
+        from etd_tf.export.serving import require_tensorflow
+
+        require_tensorflow()
         with atomic_directory(directory, overwrite=overwrite) as scratch:
-            difference = export_litert(checkpoint, scratch / _FILE, quantize=self.quantize)
+            copy = float32_copy(checkpoint)
+            content = _convert(copy, quantize=self.quantize)
+            error = _difference(content, copy)
+            allowed = _QUANTIZED_TOLERANCE if self.quantize else _TOLERANCE
+            if error > allowed:
+                raise EtdError(
+                    f"LiteRT check failed: outputs differ from the model by {error:.1e} of the "
+                    f"largest value (allowed {allowed:.0e})."
+                )
+            (scratch / _FILE).write_bytes(content)
             if checkpoint.tokenizer is not None:
                 checkpoint.tokenizer.save(scratch)
         note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
         path = Path(directory) / _FILE
-        return Export(self.name, str(path), size_on_disk(path), difference, note)
-
-
-def export_litert(
-    checkpoint: "Checkpoint", path: str | Path, *, quantize: bool = False, overwrite: bool = False
-) -> float:
-    """Writes the encoder as one LiteRT file of built-in operators, and checks it.
-
-    The signature `serving_default` takes int32 `token_ids`, `segment_ids` and
-    `padding_mask` `[B, T]` of any batch and length, and returns float32 `sequence_output`
-    and, with a pooler, `pooled_output`.
-
-    Args:
-        checkpoint: The model.
-        path: The file; its name must end in `.tflite`.
-        quantize: Store kernels as int8 (dynamic-range quantisation): a quarter of the
-            size, slightly other numbers.
-        overwrite: Replace an existing file.
-
-    Returns:
-        The largest difference of an output from the checkpoint's, relative to the largest
-        value or 1, found by running the file on two batches of different shapes.
-
-    Raises:
-        InputError: The path is unsuitable or taken, or Keras does not run on TensorFlow.
-        EtdError: The file gives other numbers than the checkpoint.
-    """
-    from etd_tf.export.serving import require_tensorflow
-
-    require_tensorflow()
-    path = Path(path)
-    if path.suffix != ".tflite":
-        raise InputError(f"A LiteRT file must end in .tflite: {path}.")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already. Choose another file or pass overwrite=True.")
-    copy = float32_copy(checkpoint)
-    content = _convert(copy, quantize=quantize)
-    error = _difference(content, copy)
-    allowed = _QUANTIZED_TOLERANCE if quantize else _TOLERANCE
-    if error > allowed:
-        raise EtdError(
-            f"LiteRT check failed: outputs differ from the model by {error:.1e} of the largest "
-            f"value (allowed {allowed:.0e})."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    return error
+        return Export(self.name, str(path), size_on_disk(path), error, note)
 
 
 def _convert(checkpoint: "Checkpoint", *, quantize: bool) -> bytes:

@@ -12,7 +12,7 @@ from etd_tf.types import Tensor
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
-    from etd_tf.export.serving import Predict, ServingModel
+    from etd_tf.export.serving import Predict
 
 _CODE_FOR_TEXT = """# TensorFlow and TensorFlow Serving; text goes in
 import tensorflow as tf, tensorflow_text
@@ -26,10 +26,20 @@ outputs = serve(token_ids=ids, segment_ids=segments, padding_mask=mask)"""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedModel(Format):
-    """A SavedModel that takes text where its tokenizer is BERT's.
+    """A SavedModel for TensorFlow Serving, in the subdirectory `1`.
+
+    Signatures and their outputs, all float32 unless said otherwise:
+
+    - `serving_default`: `text` string `[B]` to `sequence_output` `[B, T, H]`,
+      `pooled_output` `[B, H]` (with a pooler), `token_ids` and `padding_mask` int32
+      `[B, T]`. Takes token ids where the tokenizer is not BERT's WordPiece.
+    - `serve_ids`: int32 `token_ids`, `segment_ids`, `padding_mask` `[B, T]` to
+      `sequence_output` and `pooled_output`.
+    - `masked_lm` (with a masked-LM head): the same inputs to `mlm_logits` `[B, T, V]`.
 
     Args:
-        max_length: Tokens that texts are cut to; None for the model's positions.
+        max_length: Tokens that texts are cut to, special tokens included; None for the
+            model's number of positions.
     """
 
     name = "saved_model"
@@ -46,78 +56,35 @@ class SavedModel(Format):
         self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
         """Writes it and compares its outputs; see the base class."""
-        model = export_saved_model(
-            checkpoint, directory, overwrite=overwrite, max_length=self.max_length
+        from etd_tf.checkpoints.checkpoint import Checkpoint
+        from etd_tf.export.serving import ServingSpec, write_serving_model
+        from etd_tf.modeling.parameters import parameter_variables
+
+        if not isinstance(checkpoint, Checkpoint):
+            raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
+        checkpoint = float32_copy(checkpoint)
+        config, head = checkpoint.config, checkpoint.mlm_head
+        spec = ServingSpec(
+            variables=list(parameter_variables(checkpoint.encoder, head).values()),
+            max_length=config.max_positions if self.max_length is None else self.max_length,
+            max_positions=config.max_positions,
+            num_segments=config.type_vocab_size,
+            tokenizer=checkpoint.tokenizer,
+            return_tokens=True,
+            extra={} if head is None else {"masked_lm": masked_lm_function(checkpoint)},
         )
-        note = (
-            "Takes text; import tensorflow_text before loading it."
-            if model.ids_only is None
-            else f"Takes token ids only: {model.ids_only}."
-        )
-        return Export(
-            self.name,
-            str(model.path),
-            size_on_disk(model.path),
-            model.max_difference,
-            note,
-            takes_text=model.ids_only is None,
-        )
+        predict = encoder_function(checkpoint)
+        model = write_serving_model(directory, predict, spec, overwrite=overwrite)
+        text = model.ids_only is None
+        note = "Takes text; import tensorflow_text before loading it."
+        if not text:
+            note = f"Takes token ids only: {model.ids_only}."
+        size = size_on_disk(model.path)
+        return Export(self.name, str(model.path), size, model.max_difference, note, text)
 
     def usage(self, export: Export) -> str:
         """Loads it in TensorFlow and calls it with what it takes."""
         return (_CODE_FOR_TEXT if export.takes_text else _CODE_FOR_IDS).format(path=export.path)
-
-
-def export_saved_model(
-    checkpoint: "Checkpoint",
-    directory: str | Path,
-    *,
-    overwrite: bool = False,
-    max_length: int | None = None,
-) -> "ServingModel":
-    """Writes a checkpoint as a SavedModel for TensorFlow Serving.
-
-    Signatures and their outputs, all float32 unless said otherwise:
-
-    - `serving_default`: `text` string `[B]` to `sequence_output` `[B, T, H]`,
-      `pooled_output` `[B, H]` (with a pooler), `token_ids` and `padding_mask` int32
-      `[B, T]`. Takes token ids where the tokenizer is not BERT's WordPiece.
-    - `serve_ids`: int32 `token_ids`, `segment_ids`, `padding_mask` `[B, T]` to
-      `sequence_output` and `pooled_output`.
-    - `masked_lm` (with a masked-LM head): the same inputs to `mlm_logits` `[B, T, V]`.
-
-    Args:
-        checkpoint: The model.
-        directory: The served model's directory; the SavedModel is its subdirectory `1`.
-        overwrite: Replace an existing directory.
-        max_length: Tokens that texts are cut to, special tokens included; default: the
-            model's number of positions.
-
-    Returns:
-        What was written.
-
-    Raises:
-        InputError: The directory exists or `max_length` does not fit the model.
-        EtdError: The written model gives other numbers than the checkpoint.
-    """
-    from etd_tf.checkpoints.checkpoint import Checkpoint
-    from etd_tf.export.serving import ServingSpec, write_serving_model
-    from etd_tf.modeling.parameters import parameter_variables
-
-    if not isinstance(checkpoint, Checkpoint):
-        raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
-    checkpoint = float32_copy(checkpoint)
-    config = checkpoint.config
-    spec = ServingSpec(
-        variables=list(parameter_variables(checkpoint.encoder, checkpoint.mlm_head).values()),
-        max_length=config.max_positions if max_length is None else max_length,
-        max_positions=config.max_positions,
-        num_segments=config.type_vocab_size,
-        tokenizer=checkpoint.tokenizer,
-        return_tokens=True,
-        extra={} if checkpoint.mlm_head is None else {"masked_lm": masked_lm_function(checkpoint)},
-    )
-    return write_serving_model(directory, encoder_function(checkpoint), spec, overwrite=overwrite)
 
 
 def float32_copy(checkpoint: "Checkpoint") -> "Checkpoint":

@@ -1,13 +1,14 @@
 """LiteRT files run on built-in operators and give the model's numbers."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export import export_litert, litert
+from etd_tf.export import LiteRT, litert
 from etd_tf.export.litert import run_litert
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
@@ -19,9 +20,9 @@ def checkpoint():
 
 @pytest.fixture(scope="module")
 def path(checkpoint, tmp_path_factory):
-    path = tmp_path_factory.mktemp("litert") / "made" / "model.tflite"
-    assert export_litert(checkpoint, path) < 1e-5
-    return path
+    export = LiteRT().write(checkpoint, tmp_path_factory.mktemp("litert") / "made")
+    assert export.max_difference < 1e-5
+    return Path(export.path)
 
 
 @pytest.mark.parametrize(("batch_size", "length"), [(1, 1), (3, 7), (2, 23)])
@@ -49,9 +50,10 @@ def test_signature_and_operators(path):
 
 def test_exact_gelu_without_pooler_from_mixed_precision(tmp_path):
     checkpoint = tiny_checkpoint(pooler=False, num_layers=1)
-    assert export_litert(checkpoint.astype("mixed_bfloat16"), tmp_path / "m.tflite") < 1e-5
+    export = LiteRT().write(checkpoint.astype("mixed_bfloat16"), tmp_path / "m")
+    assert export.max_difference < 1e-5
     batch = random_batch(checkpoint.config)
-    outputs = run_litert((tmp_path / "m.tflite").read_bytes(), batch)
+    outputs = run_litert(Path(export.path).read_bytes(), batch)
     assert set(outputs) == {"sequence_output"}
     expected = checkpoint.encoder(batch)["sequence_output"]
     assert relative_error(outputs["sequence_output"], expected) < 1e-5
@@ -60,26 +62,23 @@ def test_exact_gelu_without_pooler_from_mixed_precision(tmp_path):
 
 def test_quantised_file_is_smaller_and_close(tmp_path):
     checkpoint = tiny_checkpoint(num_layers=1, hidden_size=64, num_heads=2, intermediate_size=256)
-    exact, small = tmp_path / "exact.tflite", tmp_path / "small.tflite"
-    export_litert(checkpoint, exact)
-    difference = export_litert(checkpoint, small, quantize=True)
-    assert 1e-4 < difference < 0.2
-    assert small.stat().st_size < 0.5 * exact.stat().st_size
+    exact = LiteRT().write(checkpoint, tmp_path / "exact")
+    small = LiteRT(quantize=True).write(checkpoint, tmp_path / "small")
+    assert 1e-4 < small.max_difference < 0.2
+    assert small.bytes_on_disk < 0.5 * exact.bytes_on_disk
 
 
 def test_wrong_numbers_are_not_written(checkpoint, tmp_path, monkeypatch):
     other = litert._convert(tiny_checkpoint(1, hidden_act="gelu_new", num_layers=2), quantize=False)
     monkeypatch.setattr(litert, "_convert", lambda *_, **__: other)
     with pytest.raises(EtdError, match="LiteRT check failed"):
-        export_litert(checkpoint, tmp_path / "m.tflite")
+        LiteRT().write(checkpoint, tmp_path / "m")
     assert not list(tmp_path.iterdir())
 
 
-def test_refusals(checkpoint, path, tmp_path):
-    with pytest.raises(InputError, match=r"end in \.tflite"):
-        export_litert(checkpoint, tmp_path / "model.lite")
+def test_what_is_there_is_not_replaced(checkpoint, path):
     with pytest.raises(InputError, match="pass overwrite=True"):
-        export_litert(checkpoint, path)
+        LiteRT().write(checkpoint, path.parent)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.tools import saved_model_cli
 
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export import export_saved_model, saved_model
+from etd_tf.export import SavedModel, saved_model
 from etd_tf.export.saved_model import masked_lm_function
 from tests.export.numbers import encode
 from tests.helpers import WORDPIECES, random_batch, relative_error, tiny_checkpoint
@@ -27,7 +28,7 @@ def checkpoint():
 
 @pytest.fixture(scope="module")
 def model(checkpoint, tmp_path_factory):
-    return export_saved_model(checkpoint, tmp_path_factory.mktemp("served") / "student")
+    return SavedModel().write(checkpoint, tmp_path_factory.mktemp("served") / "student")
 
 
 def signature_table(path):
@@ -57,17 +58,17 @@ def test_golden_signatures(model):
 
 
 def test_layout_is_that_of_tensorflow_serving(model):
-    assert model.path.name == "1"
-    assert model.ids_only is None
-    assert {entry.name for entry in model.path.parent.iterdir()} == {"1"}
-    assert (model.path / "saved_model.pb").is_file()
-    assert (model.path / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
-    lines = (model.path / "assets" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert Path(model.path).name == "1"
+    assert model.takes_text
+    assert {entry.name for entry in Path(model.path).parent.iterdir()} == {"1"}
+    assert (Path(model.path) / "saved_model.pb").is_file()
+    assert (Path(model.path) / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+    lines = (Path(model.path) / "assets" / "vocab.txt").read_text(encoding="utf-8").splitlines()
     assert lines == list(WORDPIECES)
 
 
 def test_every_signature_has_a_warmup_request(model):
-    path = model.path / "assets.extra" / "tf_serving_warmup_requests"
+    path = Path(model.path) / "assets.extra" / "tf_serving_warmup_requests"
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     for name in (b"serving_default", b"serve_ids", b"masked_lm"):
         assert sum(name in record for record in records) == 1
@@ -127,7 +128,9 @@ def test_text_in_a_fresh_process_with_tensorflow_alone(model, checkpoint, tmp_pa
 
 
 def test_no_python_in_the_graph(model):
-    proto = saved_model_pb2.SavedModel.FromString((model.path / "saved_model.pb").read_bytes())
+    proto = saved_model_pb2.SavedModel.FromString(
+        (Path(model.path) / "saved_model.pb").read_bytes()
+    )
     graph = proto.meta_graphs[0].graph_def
     operations = {node.op for node in graph.node}
     operations |= {node.op for function in graph.library.function for node in function.node_def}
@@ -153,15 +156,16 @@ def test_sequences_beyond_the_positions_are_refused_with_both_lengths(model):
 
 def test_max_length_cuts_texts(tmp_path):
     checkpoint = tiny_checkpoint(num_layers=1)
-    model = export_saved_model(checkpoint, tmp_path / "short", max_length=7)
+    model = SavedModel(max_length=7).write(checkpoint, tmp_path / "short")
     serve = tf.saved_model.load(str(model.path)).signatures["serving_default"]
     assert serve(text=tf.constant(["the " * 9]))["token_ids"].shape == (1, 7)
 
 
 def test_without_pooler_head_and_tokenizer(tmp_path):
     checkpoint = tiny_checkpoint(pooler=False, vocab_size=11, num_layers=1)
-    model = export_saved_model(checkpoint, tmp_path / "bare")
-    assert model.ids_only == "the checkpoint has no tokenizer"
+    model = SavedModel().write(checkpoint, tmp_path / "bare")
+    assert not model.takes_text
+    assert "token ids only: the checkpoint has no tokenizer" in model.note
     table = signature_table(model.path)
     assert set(table) == {"serving_default", "serve_ids"}
     assert table["serving_default"] == table["serve_ids"]
@@ -169,12 +173,12 @@ def test_without_pooler_head_and_tokenizer(tmp_path):
 
 
 def test_one_segment_model_takes_text(tmp_path):
-    export_saved_model(tiny_checkpoint(type_vocab_size=1, num_layers=1), tmp_path / "one")
+    SavedModel().write(tiny_checkpoint(type_vocab_size=1, num_layers=1), tmp_path / "one")
 
 
 def test_mixed_precision_checkpoint_is_served_in_float32(tmp_path):
     checkpoint = tiny_checkpoint(num_layers=1).astype("mixed_bfloat16")
-    mixed = export_saved_model(checkpoint, tmp_path / "mixed")
+    mixed = SavedModel().write(checkpoint, tmp_path / "mixed")
     outputs = signature_table(mixed.path)["serve_ids"][1]
     assert {dtype for dtype, _ in outputs.values()} == {"float32"}
     assert mixed.max_difference < 1e-5
@@ -182,11 +186,11 @@ def test_mixed_precision_checkpoint_is_served_in_float32(tmp_path):
 
 def test_refusals(checkpoint, model, tmp_path):
     with pytest.raises(InputError, match="pass overwrite=True"):
-        export_saved_model(checkpoint, model.path.parent)
+        SavedModel().write(checkpoint, Path(model.path).parent)
     with pytest.raises(InputError, match="from 5 to 23"):
-        export_saved_model(checkpoint, tmp_path / "long", max_length=24)
+        SavedModel(max_length=24).write(checkpoint, tmp_path / "long")
     with pytest.raises(InputError, match="Expected a Checkpoint"):
-        export_saved_model(checkpoint.encoder, tmp_path / "wrong")
+        SavedModel().write(checkpoint.encoder, tmp_path / "wrong")
     with pytest.raises(InputError, match="no masked-LM head"):
         masked_lm_function(tiny_checkpoint())
     assert not list(tmp_path.iterdir())
@@ -195,12 +199,12 @@ def test_refusals(checkpoint, model, tmp_path):
 def test_overwrite_replaces_and_a_failed_export_keeps_the_old_one(tmp_path, monkeypatch):
     directory = tmp_path / "model"
     checkpoint, other = (tiny_checkpoint(seed, num_layers=1) for seed in (0, 1))
-    first = export_saved_model(checkpoint, directory)
-    second = export_saved_model(other, directory, overwrite=True)
+    first = SavedModel().write(checkpoint, directory)
+    second = SavedModel().write(other, directory, overwrite=True)
     assert second.path == first.path
     monkeypatch.setattr(saved_model, "encoder_function", _drifting)
     with pytest.raises(EtdError, match="differs from the model"):
-        export_saved_model(checkpoint, directory, overwrite=True)
+        SavedModel().write(checkpoint, directory, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     batch = random_batch(other.config)
     outputs = tf.saved_model.load(str(second.path)).signatures["serve_ids"](
@@ -224,7 +228,7 @@ def _drifting(checkpoint):
 def test_variables_of_a_strategy_are_exported(tmp_path):
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         checkpoint = tiny_checkpoint(num_layers=1)
-    model = export_saved_model(checkpoint, tmp_path / "model")
+    model = SavedModel().write(checkpoint, tmp_path / "model")
     assert model.max_difference < 1e-5
 
 
