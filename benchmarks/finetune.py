@@ -22,16 +22,10 @@ import numpy as np
 from contest import Maker, Turn, add_flags, against_torch
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
-from etd_tf.evaluation import (
-    FinetuneOptions,
-    GlueExperiment,
-    SquadExperiment,
-    finetune,
-    sts_probe,
-)
+from etd_tf.evaluation import FinetuneOptions, finetune
 from etd_tf.modeling import BertEncoder
-from etd_tf.tasks.glue_data import load_glue
-from etd_tf.tasks.glue_tasks import glue_task
+from etd_tf.tasks import GLUE_TASKS, StsProbe
+from etd_tf.tasks.squad import SquadV1
 
 STEPS, BATCH, LENGTH = 10, 32, 64
 
@@ -52,12 +46,12 @@ def timed(name: str, work: Callable[[], object]) -> None:
 
 
 def mrpc(student: Checkpoint, glue_dir: str, epochs: int) -> None:
-    experiment = GlueExperiment(glue_task("mrpc"), glue_dir, student)
+    experiment = GLUE_TASKS["mrpc"].configured({"glue_dir": glue_dir}).experiment(student)
     finetune(student, experiment, FinetuneOptions(learning_rates=(3e-4,), epochs=epochs))
 
 
 def squad(student: Checkpoint, squad_dir: str) -> None:
-    experiment = SquadExperiment("v1.1", squad_dir, student)
+    experiment = SquadV1(squad_dir=squad_dir).experiment(student)
     experiment.evaluate(experiment.make_model(student))
 
 
@@ -69,12 +63,11 @@ def etd_steps(options: argparse.Namespace) -> tuple[Turn, float]:
         FineTuner,
         Schedule,
         TrainingSet,
-        classification_loss,
     )
 
     teacher = load_checkpoint(options.teacher)
     config = random_student(teacher, options.layers, options.hidden).config
-    tuner = FineTuner(SequenceClassifier(config, 2), classification_loss)
+    tuner = FineTuner(SequenceClassifier(config, 2), SequenceClassifier.training_loss)
     rows = np.random.default_rng(0).integers(1000, 30000, (STEPS * BATCH, LENGTH))
     ids = tuple(rows.astype(np.int32))
     sequences = Sequences(ids, tuple(np.zeros_like(row) for row in ids), 0, LENGTH)
@@ -137,8 +130,8 @@ def main() -> None:
         return
     student = random_student(load_checkpoint(options.teacher), options.layers, options.hidden)
     if options.glue_dir:
-        sts = load_glue(glue_task("stsb"), "dev", options.glue_dir)
-        timed("sts-probe", lambda: sts_probe(student, sts))
+        probe = StsProbe(glue_dir=options.glue_dir)
+        timed("sts-probe", lambda: probe.score({"student": student}))
         name = f"MRPC, {options.epochs} epochs, dev and test"
         timed(name, lambda: mrpc(student, options.glue_dir, options.epochs))
     if options.squad_dir:

@@ -25,4 +25,5 @@ def _add(module: griffe.Module, homes: dict[str, str]) -> None:
     for name, home in homes.items():
         if home != ".":  # a module, which is a member already
             module.set_member(name, griffe.Alias(name, f"{module.path}.{home}.{name}"))
-    module.exports = list(homes)
+    known = [name for name in module.exports or () if isinstance(name, str)]
+    module.exports = list(dict.fromkeys([*homes, *known]))

@@ -11,6 +11,8 @@ from etd_tf.cli import training_flags
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError
 from etd_tf.losses import LOSSES
+from etd_tf.settings import NamedSetting, settings_of
+from etd_tf.tasks import TASKS, TrainedTask
 
 if TYPE_CHECKING:
     from etd_tf.jobs.compare_tasks import DownstreamOptions
@@ -79,15 +81,11 @@ def _define_measuring(flag_set: FlagSet) -> None:
     flag_set.strings(
         "tasks",
         [],
-        "Downstream tasks: sts-probe scores every kept student without training; glue/NAME and "
-        "squad/v1.1 or v2.0 fine-tune.",
+        "Downstream tasks; those that are not fine-tuned score every kept student. One or more "
+        f"of: {', '.join(TASKS)}.",
     )
-    flag_set.string(
-        "glue_dir", None, "Directory with GLUE's own layout, or tfds for TensorFlow Datasets."
-    )
-    flag_set.string(
-        "squad_dir", None, "Directory with SQuAD's own files, or tfds for TensorFlow Datasets."
-    )
+    for option in _data_settings().values():
+        flag_set.setting(option)
     flag_set.strings("finetune_at", ["100"], "Percentages of the steps; students fine-tuned.")
     flag_set.strings("finetune_learning_rates", ["1e-4"], "Peak learning rates to choose from.")
     flag_set.strings("finetune_seeds", ["0"], "One training each.")
@@ -155,8 +153,7 @@ def _downstream_options(values: flags.FlagValues) -> "DownstreamOptions":
     _check_downstream_flags(values)
     return DownstreamOptions(
         tasks=tuple(values.tasks),
-        glue_dir=values.glue_dir or "",
-        squad_dir=values.squad_dir or "",
+        data={name: values[name].value or "" for name in _data_settings()},
         squad_epochs=values.squad_epochs,
         finetune=FinetuneOptions(
             learning_rates=shared.numbers(values, "finetune_learning_rates", float),
@@ -167,23 +164,28 @@ def _downstream_options(values: flags.FlagValues) -> "DownstreamOptions":
     )
 
 
+def _data_settings() -> dict[str, NamedSetting]:
+    """The options that say where tasks' data is, by name."""
+    return {
+        one.name: one
+        for task in TASKS.values()
+        for one in settings_of(type(task))
+        if one.name == task.data_setting
+    }
+
+
 def _check_downstream_flags(values: flags.FlagValues) -> None:
     """Refuses flags of tasks that are not asked for; a flag file may name all data there is."""
-    families = {task.partition("/")[0] for task in values.tasks}
-    trained = {"glue", "squad"}
-    needs = {
-        "glue_dir": ("", families),
-        "squad_dir": ("", families),
-        "squad_epochs": ("=squad/VERSION", {"squad"}),
-        "finetune_epochs": ("=glue/NAME", {"glue"}),
-        **{
-            f"finetune_{name}": ("=glue/NAME and squad/VERSION", trained)
-            for name in ("at", "learning_rates", "seeds")
-        },
-    }
-    for name, (tasks, useful) in needs.items():
+    trained = {name: one for name, one in TASKS.items() if isinstance(one, TrainedTask)}
+    needs = {name: (set(TASKS), "") for name in _data_settings()}
+    for setting in ("finetune_epochs", "squad_epochs"):
+        users = {name for name, one in trained.items() if one.epochs_setting == setting}
+        needs[setting] = (users, f"={', '.join(sorted(users))}")
+    for name in ("at", "learning_rates", "seeds"):
+        needs[f"finetune_{name}"] = (set(trained), f"={', '.join(trained)}")
+    for name, (useful, tasks) in needs.items():
         flag = values[name]
-        if flag.present and flag.value != flag.default and not families & useful:
+        if flag.present and flag.value != flag.default and not useful & set(values.tasks):
             raise InputError(f"--{name} has an effect on --tasks{tasks} only.")
 
 

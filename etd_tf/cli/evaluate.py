@@ -3,20 +3,19 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from etd_tf.cli import flags as shared
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError
+from etd_tf.settings import NamedSetting, settings_of
+from etd_tf.tasks import TASKS, ScoredTask, TrainedTask
 
 if TYPE_CHECKING:
     from etd_tf.evaluation.finetuning import FinetuneOptions
     from etd_tf.jobs.evaluate import EvaluationOptions
-
-_GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
-TASKS = ("sts-probe", *(f"glue/{name}" for name in _GLUE), "squad/v1.1", "squad/v2.0")
 
 SUMMARY = """measures what a model is worth.
 
@@ -56,28 +55,13 @@ def define_flags(flag_set: FlagSet) -> None:
 def _define_task(flag_set: FlagSet) -> None:
     flag_set.group("Task")
     flag_set.string("task", "", f"One of: {', '.join(TASKS)}. AX comes with glue/mnli.")
-    flag_set.string(
-        "glue_dir",
-        None,
-        "Directory with GLUE's own layout (SST-2/train.tsv, ...), or tfds for TensorFlow Datasets.",
-    )
-    flag_set.string(
-        "squad_dir", None, "Directory with SQuAD's own files (train-v1.1.json, ...), or tfds."
-    )
-    flag_set.integer(
-        "max_length",
-        None,
-        "Tokens of an example; default: 128, SQuAD 384, at most the model's positions.",
-        minimum=6,
-    )
-    flag_set.integer("doc_stride", 128, "squad: tokens between windows of a paragraph.", minimum=1)
-    flag_set.number(
-        "null_threshold", 0.0, "squad/v2.0: no answer where its score is ahead by more than this."
-    )
+    for option in _task_settings().values():
+        flag_set.setting(option)
     flag_set.boolean(
         "benchmark",
         False,
-        "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, batch 1 and 32.",
+        "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, or as many as all "
+        "models have positions, batch 1 and 32.",
     )
 
 
@@ -123,33 +107,48 @@ def read_options(values: flags.FlagValues) -> "EvaluationOptions":
     from etd_tf.jobs.evaluate import EvaluationOptions
 
     models = [shared.model_source(model) for model in values.model]
-    data_dir = values.squad_dir if task.startswith("squad/") else values.glue_dir
     return EvaluationOptions(
         models=tuple(([values.teacher] if values.teacher else []) + models),
         task=task,
-        data_dir=os.path.expanduser(data_dir or ""),
+        task_options=_task_options(values),
         finetune=_finetune_options(values) if values.finetune else None,
-        max_length=values.max_length,
-        doc_stride=values.doc_stride,
-        null_threshold=values.null_threshold,
         benchmark=values.benchmark,
         output_dir=Path(values.output_dir).expanduser() if values.output_dir else None,
         overwrite=values.overwrite,
     )
 
 
+def _task_settings() -> dict[str, NamedSetting]:
+    """Options of all tasks, by name."""
+    return {one.name: one for task in TASKS.values() for one in settings_of(type(task))}
+
+
+def _task_options(values: flags.FlagValues) -> dict[str, Any]:
+    """What the flags say about the chosen task; data directories may begin with `~`."""
+    if not values.task:
+        return {}
+    task = TASKS[values.task]
+    found = {one.name: values[one.flag].value for one in settings_of(type(task))}
+    return found | {task.data_setting: os.path.expanduser(found[task.data_setting] or "")}
+
+
 def _refuse_idle_flags(values: flags.FlagValues) -> None:
     """A flag that the task does not read would silently do nothing."""
-    family = values.task.partition("/")[0]
-    trained = family in ("glue", "squad")
+    task = TASKS.get(values.task)
+    trained = isinstance(task, TrainedTask)
+    known = {name: type(one) for name, one in TASKS.items()}
     readers = {
-        "glue_dir": ("--task=glue/... and sts-probe", family in ("glue", "sts-probe")),
-        "squad_dir": ("--task=squad/...", family == "squad"),
-        "max_length": ("--task", bool(family)),
-        "doc_stride": ("--task=squad/...", family == "squad"),
-        "null_threshold": ("--task=squad/v2.0", values.task == "squad/v2.0"),
-        "finetune": ("--task=glue/... and squad/...", trained),
-        "teacher": ("sts-probe and --benchmark alone", not trained),
+        option.flag: (
+            "--task=" + ", ".join(n for n, kind in known.items() if option in settings_of(kind)),
+            task is not None and option in settings_of(type(task)),
+        )
+        for option in _task_settings().values()
+    }
+    trainings = ", ".join(name for name, one in TASKS.items() if isinstance(one, TrainedTask))
+    scorings = ", ".join(name for name, one in TASKS.items() if isinstance(one, ScoredTask))
+    readers |= {
+        "finetune": (f"--task={trainings}", trained),
+        "teacher": (f"{scorings} and --benchmark alone", not trained),
         **dict.fromkeys(_FINETUNING_FLAGS, ("fine-tuning", trained and values.finetune)),
     }
     for name, (reader, is_read) in readers.items():

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from absl import logging
+
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.latency import LatencyStats, compare_latency, measure_latency
@@ -38,7 +40,7 @@ def benchmark_models(
     models: Mapping[str, Checkpoint],
     *,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-    sequence_length: int = SEQUENCE_LENGTH,
+    sequence_length: int | None = None,
     repeats: int = 20,
 ) -> dict[str, ModelCost]:
     """Measures models, each in alternation with the first one.
@@ -46,7 +48,8 @@ def benchmark_models(
     Args:
         models: Checkpoints by the name to report, the reference (a teacher) first.
         batch_sizes: Batch sizes to time.
-        sequence_length: Tokens a sequence.
+        sequence_length: Tokens a sequence; None for 128, or for what the model with the fewest
+            positions has.
         repeats: Timed passes of each model and batch size.
 
     Returns:
@@ -58,6 +61,11 @@ def benchmark_models(
     """
     if not models:
         raise InputError("There is no model to measure. Pass at least one.")
+    if sequence_length is None:
+        positions = min(checkpoint.config.max_positions for checkpoint in models.values())
+        sequence_length = min(SEQUENCE_LENGTH, positions)
+        if positions < SEQUENCE_LENGTH:
+            logging.warning("Measuring at %d tokens: no more fit every model.", positions)
     reference, *others = models
     latency: dict[str, list[LatencyStats]] = {name: [] for name in models}
     options = {"sequence_length": sequence_length, "repeats": repeats}

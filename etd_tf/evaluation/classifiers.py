@@ -1,13 +1,15 @@
-"""Task models: the encoder with one dense layer on top."""
+"""Task models: the encoder with one dense layer on top, its loss and what it serves."""
 
+import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.modeling.attention import padding_bias
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder
 from etd_tf.modeling.layers import Dense, SeedStream, dropout
@@ -41,8 +43,24 @@ class TaskModel(keras.Model):
         )
         self.built = True
 
-    head_name = "classifier"
+    head_name: ClassVar[str]
     """Name of the dense layer, as Hugging Face calls it."""
+    serves_tokens: ClassVar[bool] = False
+    """Whether who serves it needs the token ids, to understand one output a token."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def training_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """The scalar that training reduces, of the model's outputs and a batch with labels."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def stack(outputs: Mapping[str, Tensor]) -> Tensor:
+        """Joins the outputs to one tensor whose first axis is B."""
+
+    @abc.abstractmethod
+    def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a served model computes."""
 
     def get_parameters(self) -> Parameters:
         """Copies all weights: the encoder's canonical names, `head.kernel`, `head.bias`."""
@@ -88,6 +106,8 @@ class SequenceClassifier(TaskModel):
     Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.1.
     """
 
+    head_name = "classifier"
+
     def __init__(
         self,
         config: BertConfig | Mapping[str, Any],
@@ -124,6 +144,24 @@ class SequenceClassifier(TaskModel):
             pooled = dropout(pooled, self.config.hidden_dropout, seed)
         return {"logits": ops.cast(self.output_dense(pooled), "float32")}
 
+    @staticmethod
+    def training_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy of classes, or squared error of the one score."""
+        is_score = outputs["logits"].shape[-1] == 1
+        return (regression_loss if is_score else classification_loss)(outputs, batch)
+
+    @staticmethod
+    def stack(outputs: Mapping[str, Tensor]) -> Tensor:
+        """The logits `[B, C]`."""
+        return outputs["logits"]
+
+    def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Float32 `logits` and `probabilities` `[B, C]`; of regression `score` `[B]`."""
+        logits = self(inputs)["logits"]
+        if self.num_labels == 1:
+            return {"score": logits[:, 0]}
+        return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
+
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
         return {**self._config(), "num_labels": self.num_labels}
@@ -142,6 +180,7 @@ class SpanClassifier(TaskModel):
     """
 
     head_name = "qa_outputs"
+    serves_tokens = True
 
     def __init__(
         self,
@@ -172,9 +211,61 @@ class SpanClassifier(TaskModel):
         logits = ops.cast(self.output_dense(trace.sequence_output), "float32")
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
 
+    @staticmethod
+    def training_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy of the answer's first and last token."""
+        return span_loss(outputs, batch)
+
+    @staticmethod
+    def stack(outputs: Mapping[str, Tensor]) -> Tensor:
+        """Start and end logits `[B, T, 2]`."""
+        return ops.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
+
+    def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Float32 `start_logits` and `end_logits` `[B, T]`."""
+        outputs: dict[str, Tensor] = self(inputs)
+        return outputs
+
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
         return self._config()
+
+
+def classification_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean cross-entropy of `logits` `[B, C]` against int `labels` `[B]`."""
+    losses = ops.sparse_categorical_crossentropy(
+        batch["labels"], outputs["logits"], from_logits=True
+    )
+    return ops.mean(losses)
+
+
+def regression_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean squared error of `logits` `[B, 1]` against float `labels` `[B]`."""
+    return ops.mean(ops.square(ops.subtract(outputs["logits"][:, 0], batch["labels"])))
+
+
+def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean cross-entropy of first and last answer token over all real tokens.
+
+    Args:
+        outputs: `start_logits` and `end_logits` `[B, T]`.
+        batch: `padding_mask` `[B, T]`, int `start_positions` and `end_positions` `[B]`.
+
+    Returns:
+        The scalar, the mean of both halves.
+    """
+    bias = padding_bias(batch["padding_mask"])
+    halves = [
+        ops.mean(
+            ops.sparse_categorical_crossentropy(
+                batch[f"{side}_positions"],
+                ops.add(outputs[f"{side}_logits"], bias),
+                from_logits=True,
+            )
+        )
+        for side in ("start", "end")
+    ]
+    return ops.divide(ops.add(*halves), 2.0)
 
 
 def initial_parameters(checkpoint: Checkpoint, model: TaskModel, seed: int) -> Parameters:

@@ -2,7 +2,7 @@
 
 import abc
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -10,8 +10,12 @@ import numpy as np
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import TaskModel
-from etd_tf.evaluation.training import Loss, TrainingSet
-from etd_tf.types import IntArray
+from etd_tf.evaluation.encoding import Sequences
+from etd_tf.evaluation.finetuned import save_finetuned
+from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
+from etd_tf.evaluation.serving import export_finetuned
+from etd_tf.evaluation.training import TrainingSet
+from etd_tf.types import Array, IntArray
 
 Scores = dict[str, float]
 """Metric values by name."""
@@ -20,18 +24,63 @@ HELD_OUT_SHARE = 0.1
 _HELD_OUT_SEED = 20_190_101  # the same split in every run, whatever its seeds
 
 
+class TaskLike(Protocol):
+    """What an experiment asks of a task of `etd_tf.tasks`, which stands above this package."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line, e.g. `"glue/sst2"`."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that ranks models, higher is better."""
+
+    def length_for(self, *models: Checkpoint) -> int:
+        """Tokens of an example."""
+
+
 class Experiment(abc.ABC):
     """A task with its data, tokenised for one model.
 
+    Args:
+        task: The task.
+        checkpoint: The model, for its tokenizer and sizes.
+
     Attributes:
-        name: As on the command line, e.g. `"glue/sst2"`.
-        metric: The metric that ranks models, higher is better.
-        loss: The training loss.
+        name: The task's name.
+        metric: Its metric that ranks models, higher is better.
+        max_length: Tokens of an example.
+        head: The class of the task's models.
+        label_names: Class names in the order of the logits, where there are classes.
+        text_names: Names of the one or two texts for who serves the model.
+        kept_name: What the fine-tuned model calls the task.
     """
 
-    name: str
-    metric: str
-    loss: Loss
+    head: type[TaskModel]
+    label_names: tuple[str, ...] = ()
+    text_names: tuple[str, ...] = ("text",)
+
+    def __init__(self, task: TaskLike, checkpoint: Checkpoint) -> None:
+        self.name = self.kept_name = task.name
+        self.metric, self.max_length = task.metric, task.length_for(checkpoint)
+        self._checkpoint = checkpoint
+        self._forward: tuple[keras.Model, Forward] | None = None
+
+    def run(self, model: keras.Model, sequences: Sequences, description: str) -> list[Array]:
+        """Computes a model's logits; compiled once a model.
+
+        Args:
+            model: The model.
+            sequences: The inputs.
+            description: Text of the progress line.
+
+        Returns:
+            Of each sequence what `head.stack` makes of the outputs.
+        """
+        if self._forward is None or self._forward[0] is not model:
+            stack = self.head.stack
+            self._forward = (model, compile_forward(lambda inputs: stack(model(inputs))))
+        return run_sequences(self._forward[1], sequences, description=description)
 
     @abc.abstractmethod
     def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> TaskModel:
@@ -58,18 +107,33 @@ class Experiment(abc.ABC):
         """Writes prediction files in the benchmark's own format; returns their paths."""
 
     @abc.abstractmethod
-    def save_model(self, model: keras.Model, directory: Path, *, overwrite: bool = False) -> None:
-        """Writes the fine-tuned model as a Hugging Face directory."""
-
-    @abc.abstractmethod
-    def export_saved_model(
-        self, model: keras.Model, directory: Path, *, overwrite: bool = False
-    ) -> None:
-        """Writes the fine-tuned model as a SavedModel that takes text."""
-
-    @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
         """What decides the data: source, content and lengths, as plain values."""
+
+    def save_model(self, model: TaskModel, directory: Path, *, overwrite: bool = False) -> None:
+        """Writes the fine-tuned model as a Hugging Face directory."""
+        save_finetuned(
+            model,
+            directory,
+            tokenizer=self._checkpoint.tokenizer,
+            label_names=self.label_names,
+            task=self.kept_name,
+            overwrite=overwrite,
+        )
+
+    def export_saved_model(
+        self, model: TaskModel, directory: Path, *, overwrite: bool = False
+    ) -> None:
+        """Writes the fine-tuned model as a SavedModel that takes text."""
+        export_finetuned(
+            model,
+            directory,
+            tokenizer=self._checkpoint.tokenizer,
+            label_names=self.label_names,
+            text_inputs=self.text_names,
+            max_length=self.max_length,
+            overwrite=overwrite,
+        )
 
     def held_out_split(self) -> tuple[IntArray, IntArray]:
         """Splits the training examples, the same way in every run.
@@ -85,7 +149,7 @@ class Experiment(abc.ABC):
         if len(names) < 2:
             raise InputError(
                 f"{self.name}: the {len(groups)} training examples cannot be split to choose a "
-                "learning rate: they are too few, or all of one SQuAD article. Name one rate."
+                "learning rate: they are too few, or all of one article. Name one rate."
             )
         shuffled = np.random.default_rng(_HELD_OUT_SEED).permutation(names)
         held = shuffled[: max(round(HELD_OUT_SHARE * len(names)), 1)]

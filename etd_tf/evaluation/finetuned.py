@@ -44,16 +44,16 @@ class FinetunedModel:
     checkpoint: Checkpoint
     label_names: tuple[str, ...]
 
-    def check_task(self, task: str) -> None:
+    def check_head(self, wanted: str, task: str) -> None:
         """Checks that the head is of the kind that a task needs.
 
         Args:
-            task: `glue/NAME` or `squad/VERSION`.
+            wanted: The head's name.
+            task: The task's name.
 
         Raises:
-            InputError: A classifier is used on SQuAD or a span classifier on GLUE.
+            InputError: A classifier is used for answer spans, or the other way round.
         """
-        wanted = "qa_outputs" if task.startswith("squad/") else "classifier"
         if self.model.head_name != wanted:
             raise InputError(
                 f"{self.checkpoint.source or 'The model'} has a head called "
@@ -180,7 +180,7 @@ def _find_head(tensors: Mapping[str, Array], directory: Path) -> str:
     if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
         raise InputError(
             f"{directory} has no classifier.weight and no qa_outputs.weight: it is not fine-tuned. "
-            "Leave out --nofinetune to fine-tune it."
+            "Leave out finetune=False to fine-tune it."
         )
     return heads[0]
 

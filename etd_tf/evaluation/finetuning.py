@@ -232,7 +232,7 @@ class _Trainings:
             dtype = None if options.precision == "float32" else options.precision
             self._tuner = FineTuner(
                 self._experiment.make_model(self._checkpoint, dtype),
-                self._experiment.loss,
+                self._experiment.head.training_loss,
                 weight_decay=options.weight_decay,
             )
         model = self._tuner_model()

@@ -193,7 +193,7 @@ def _read_cells(path: Path, settings: Mapping[str, Any]) -> list[Cell]:
     state = read_json_object(path)
     if state.get("finished"):
         raise InputError(
-            f"{path} holds a finished run. Choose another directory or pass --overwrite."
+            f"{path} holds a finished run. Choose another directory or pass overwrite=True."
         )
     found = state.get("settings")
     if found != settings and state.get("cells") != []:  # else nothing would be lost
@@ -201,11 +201,13 @@ def _read_cells(path: Path, settings: Mapping[str, Any]) -> list[Cell]:
         changed = sorted(k for k in {*settings, *known} if settings.get(k) != known.get(k))
         raise InputError(
             f"{path} is of an unfinished run with another {', '.join(changed)}. Repeat its "
-            "settings to continue it, choose another directory or pass --overwrite."
+            "settings to continue it, choose another directory or pass overwrite=True."
         )
     try:
         cells = [Cell(**cell) for cell in state["cells"]]
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}). Pass --overwrite to start anew.") from error
+        raise InputError(
+            f"{path} is damaged ({error}). Pass overwrite=True to start anew."
+        ) from error
     logging.info("Continuing %s: %d trainings are done.", path, len(cells))
     return cells

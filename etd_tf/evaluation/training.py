@@ -11,7 +11,6 @@ from keras import ops
 
 from etd_tf.errors import DivergenceError
 from etd_tf.evaluation.encoding import Sequences
-from etd_tf.modeling.attention import padding_bias
 from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.progress import track
 from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
@@ -19,6 +18,8 @@ from etd_tf.types import Array, IntArray, Tensor
 
 Loss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """Maps the model's outputs and a batch (inputs and labels) to a scalar."""
+
+Step = Callable[..., Tensor]
 
 _POOL_BATCHES = 50  # batches sorted by length together
 _CHECK_EVERY = 20  # steps between looks at the loss
@@ -126,7 +127,7 @@ class FineTuner:
         self._clip_norm = clip_norm
         self._variables = list(model.trainable_variables)
         self._optimizer = make_optimizer(0.0, weight_decay=weight_decay, variables=self._variables)
-        self._step = tf.function(self._run_step, reduce_retracing=True)
+        self._steps: dict[str, Step] = {}
 
     def _run_step(self, batch: Mapping[str, Tensor], seed: Tensor, learning_rate: Tensor) -> Tensor:
         with tf.GradientTape() as tape:
@@ -139,6 +140,19 @@ class FineTuner:
         self._optimizer.learning_rate.assign(learning_rate)
         self._optimizer.apply(clipped, self._variables)
         return loss
+
+    def _compiled(self, batch: Mapping[str, Array]) -> Step:
+        """The training step for batches of any shape.
+
+        Traced once, with no size in it: a step traced for the first batch it meets computes the
+        last digits otherwise than one traced for others, and a run that goes on would show it.
+        """
+        kinds = {name: tf.TensorSpec([None] * v.ndim, v.dtype) for name, v in batch.items()}
+        if repr(kinds) not in self._steps:
+            seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
+            step = tf.function(self._run_step).get_concrete_function(kinds, seed, rate)
+            self._steps[repr(kinds)] = step
+        return self._steps[repr(kinds)]
 
     def fit(self, data: TrainingSet, schedule: Schedule, *, description: str) -> float:
         """Trains the model from its present weights with a fresh optimizer.
@@ -162,7 +176,8 @@ class FineTuner:
         with track(description, len(rates), "steps") as tracker:
             for step, rows in enumerate(self._batches(data, schedule)):
                 seed = np.asarray([schedule.seed, step * SEEDS_PER_PASS % MAX_SEED], np.int32)
-                losses.append(self._step(data.batch(rows), seed, rates[step]))
+                batch = data.batch(rows)
+                losses.append(self._compiled(batch)(batch, seed, rates[step]))
                 if step % _CHECK_EVERY == 0 or step + 1 == len(rates):
                     self._check(float(losses[-1]), step, schedule)
                 tracker.advance(
@@ -183,40 +198,3 @@ class FineTuner:
                 f"The loss is {loss} at step {step + 1} with learning rate "
                 f"{schedule.learning_rate:g}, seed {schedule.seed}. Choose a lower learning rate."
             )
-
-
-def classification_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of `logits` `[B, C]` against int `labels` `[B]`."""
-    losses = ops.sparse_categorical_crossentropy(
-        batch["labels"], outputs["logits"], from_logits=True
-    )
-    return ops.mean(losses)
-
-
-def regression_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean squared error of `logits` `[B, 1]` against float `labels` `[B]`."""
-    return ops.mean(ops.square(ops.subtract(outputs["logits"][:, 0], batch["labels"])))
-
-
-def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of first and last answer token over all real tokens.
-
-    Args:
-        outputs: `start_logits` and `end_logits` `[B, T]`.
-        batch: `padding_mask` `[B, T]`, int `start_positions` and `end_positions` `[B]`.
-
-    Returns:
-        The scalar, the mean of both halves.
-    """
-    bias = padding_bias(batch["padding_mask"])
-    halves = [
-        ops.mean(
-            ops.sparse_categorical_crossentropy(
-                batch[f"{side}_positions"],
-                ops.add(outputs[f"{side}_logits"], bias),
-                from_logits=True,
-            )
-        )
-        for side in ("start", "end")
-    ]
-    return ops.divide(ops.add(*halves), 2.0)

@@ -1,6 +1,7 @@
 """What the kept students of a comparison are worth downstream."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +11,15 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.evaluation.finetuning import finetune
 from etd_tf.jobs.compare_arm import student_folder
 from etd_tf.jobs.compare_study import Study
-from etd_tf.jobs.compare_tasks import DownstreamOptions, task_metric
+from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.compare_types import RunSpec
-from etd_tf.jobs.evaluate import STS_PROBE, EvaluationOptions, make_experiment
 from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
-from etd_tf.tasks.glue_data import load_glue
-from etd_tf.tasks.glue_tasks import glue_task
-from etd_tf.tasks.probe import sts_probe
+from etd_tf.tasks import TASKS, ScoredTask, TrainedTask
 
 SCORES_FILE = "downstream.json"
 _TEACHER = "teacher"
-_LENGTH = 128
 
 
 def add_scores(study: Study, spec: RunSpec, run: ArmRun) -> ArmRun:
@@ -38,11 +35,12 @@ def add_scores(study: Study, spec: RunSpec, run: ArmRun) -> ArmRun:
     """
     options = study.options
     found = {}
-    for task in options.downstream.tasks:
-        percents = options.snapshots if task == STS_PROBE else options.downstream.finetune_at
+    for name in options.downstream.tasks:
+        is_trained = isinstance(TASKS[name], TrainedTask)
+        percents = options.downstream.finetune_at if is_trained else options.snapshots
         steps = sorted({options.step_of(percent) for percent in percents})
-        points = [(step, _score(study, spec, task, step)) for step in steps]
-        found[task] = TaskScores(task_metric(task), tuple(points))
+        points = [(step, _score(study, spec, name, step)) for step in steps]
+        found[name] = TaskScores(TASKS[name].metric, tuple(points))
     return dataclasses.replace(run, downstream=found)
 
 
@@ -55,13 +53,14 @@ def teacher_scores(study: Study) -> dict[str, float]:
     Returns:
         Scores by task.
     """
-    if STS_PROBE not in study.options.downstream.tasks:
-        return {}
+    options = study.options.downstream
     return {
-        STS_PROBE: _known_score(
-            *(study, study.folder / "teacher.json", STS_PROBE, _TEACHER),
-            lambda: _probe(study.options.downstream, study.teacher),
+        name: _known_score(
+            *(study, study.folder / "teacher.json", name, _TEACHER),
+            functools.partial(_measure, options, name, study.teacher),
         )
+        for name in options.tasks
+        if isinstance(TASKS[name], ScoredTask)
     }
 
 
@@ -69,7 +68,9 @@ def _score(study: Study, spec: RunSpec, task: str, step: int) -> float:
     run_dir = study.folder / spec.folder
     return _known_score(
         *(study, run_dir / SCORES_FILE, task, str(step)),
-        lambda: _measure(study.options.downstream, task, student_folder(run_dir, step)),
+        lambda: _measure(
+            study.options.downstream, task, load_checkpoint(student_folder(run_dir, step))
+        ),
     )
 
 
@@ -91,25 +92,18 @@ def _known_score(
 def _settings(study: Study, task: str) -> dict[str, Any]:
     """What a score depends on besides the model, as JSON reads it back."""
     values: dict[str, Any] = {"data": study.task_data[task]}
-    if task != STS_PROBE:
+    if isinstance(TASKS[task], TrainedTask):
         values |= dataclasses.asdict(study.options.downstream.finetuning(task))
     found: dict[str, Any] = json.loads(json.dumps(values))
     return found
 
 
-def _measure(options: DownstreamOptions, task: str, folder: Path) -> float:
-    student = load_checkpoint(folder)
-    if task == STS_PROBE:
-        return _probe(options, student)
-    data_dir = options.data_dir(task)
-    evaluation = EvaluationOptions((str(folder),), task=task, data_dir=data_dir)
-    experiment = make_experiment(evaluation, student)
-    result = finetune(student, experiment, options.finetuning(task))
+def _measure(options: DownstreamOptions, name: str, model: Checkpoint) -> float:
+    task = options.task(name)
+    if isinstance(task, ScoredTask):
+        return task.score({name: model})[name][task.metric]
+    if not isinstance(task, TrainedTask):
+        raise TypeError(f"Task {name!r} is neither a TrainedTask nor a ScoredTask.")
+    result = finetune(model, task.experiment(model), options.finetuning(name))
     first_split = next(iter(result.summary))  # of two, MNLI's matched one
-    return float(result.summary[first_split][experiment.metric]["mean"])
-
-
-def _probe(options: DownstreamOptions, checkpoint: Checkpoint) -> float:
-    examples = load_glue(glue_task("stsb"), "dev", options.glue_dir)
-    length = min(_LENGTH, checkpoint.config.max_positions)
-    return sts_probe(checkpoint, examples, max_length=length)
+    return float(result.summary[first_split][task.metric]["mean"])

@@ -1,16 +1,12 @@
 """The downstream tasks of a comparison: which, trained how, on which data."""
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 
+from etd_tf import tasks
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
-from etd_tf.jobs.evaluate import STS_PROBE
-from etd_tf.tasks.glue_data import load_glue
-from etd_tf.tasks.glue_tasks import glue_task
-from etd_tf.tasks.squad import SquadExperiment
-from etd_tf.tasks.squad_data import SQUAD_SPLITS, load_squad
+from etd_tf.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,51 +14,40 @@ class DownstreamOptions:
     """What the students are tried on besides the held-out loss.
 
     Attributes:
-        tasks: `"sts-probe"`, `"glue/NAME"` and `"squad/VERSION"`.
-        glue_dir: Where GLUE is, STS-B for the probe included.
-        squad_dir: Where SQuAD is.
-        finetune: How students are trained on tasks of GLUE and, but for the epochs, SQuAD.
+        tasks: Names in `etd_tf.tasks.TASKS`.
+        data: Where the tasks' data is, by the name of the option that says so, e.g.
+            `glue_dir`.
+        finetune: How students are trained on tasks that need it, but for SQuAD's epochs.
         squad_epochs: Passes over SQuAD, which is larger than most tasks of GLUE.
         finetune_at: Percentages of the steps whose students are fine-tuned.
     """
 
     tasks: tuple[str, ...] = ()
-    glue_dir: str = ""
-    squad_dir: str = ""
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     finetune: FinetuneOptions = dataclasses.field(default_factory=FinetuneOptions)
     squad_epochs: int = 2
     finetune_at: tuple[int, ...] = (100,)
 
     def __post_init__(self) -> None:
         if len(set(self.tasks)) != len(self.tasks):
-            raise InputError(f"--tasks={','.join(self.tasks)}: expected none twice.")
-        trained = ("glue/", "squad/")
-        wrong = [t for t in self.tasks if t != STS_PROBE and not t.startswith(trained)]
-        if wrong:
+            raise InputError(f"tasks={','.join(self.tasks)}: expected none twice.")
+        unknown = [name for name in self.tasks if name not in tasks.TASKS]
+        if unknown:
             raise InputError(
-                f"--tasks={','.join(wrong)} is unknown; use {STS_PROBE}, glue/NAME or squad/v1.1."
+                f"tasks={','.join(unknown)} is unknown; choose from {', '.join(tasks.TASKS)}."
             )
-        for name, layout in (("glue_dir", "GLUE's own layout"), ("squad_dir", "SQuAD's files")):
-            lack = [task for task in self.tasks if _data_flag(task) == name]
-            if lack and not getattr(self, name):
-                raise InputError(
-                    f"--tasks={','.join(lack)} needs its data: pass --{name}=DIR with {layout}, "
-                    f"or --{name}=tfds."
-                )
+        for name in self.tasks:
+            self.task(name).check_source()
 
-    def data_dir(self, task: str) -> str:
-        """Where a task's data is."""
-        return str(getattr(self, _data_flag(task)))
+    def task(self, name: str) -> Task:
+        """One of the tasks, told where its data is."""
+        setting = tasks.TASKS[name].data_setting
+        return tasks.get(name, **{setting: self.data.get(setting, "")})
 
-    def finetuning(self, task: str) -> FinetuneOptions:
+    def finetuning(self, name: str) -> FinetuneOptions:
         """How students are trained on a task."""
-        if not task.startswith("squad/"):
-            return self.finetune
-        return dataclasses.replace(self.finetune, epochs=self.squad_epochs)
-
-
-def _data_flag(task: str) -> str:
-    return "squad_dir" if task.startswith("squad/") else "glue_dir"
+        epochs = {"finetune_epochs": self.finetune.epochs, "squad_epochs": self.squad_epochs}
+        return dataclasses.replace(self.finetune, epochs=epochs[tasks.TASKS[name].epochs_setting])
 
 
 def fingerprint_tasks(options: DownstreamOptions) -> dict[str, str]:
@@ -75,29 +60,6 @@ def fingerprint_tasks(options: DownstreamOptions) -> dict[str, str]:
         By task a SHA-256 of its data.
 
     Raises:
-        InputError: A task is unknown, or its data cannot be read.
+        InputError: A task's data cannot be read.
     """
-    return {
-        task: hashlib.sha256("".join(_split_fingerprints(options, task)).encode()).hexdigest()
-        for task in options.tasks
-    }
-
-
-def _split_fingerprints(options: DownstreamOptions, task: str) -> Iterator[str]:
-    family, _, name = task.partition("/")
-    if family == "squad":
-        for split in SQUAD_SPLITS:
-            yield load_squad(name, split, options.squad_dir).fingerprint()
-        return
-    known = glue_task("stsb" if task == STS_PROBE else name)
-    training = () if task == STS_PROBE else ("train",)
-    for split in (*training, *known.evaluation_splits):
-        yield load_glue(known, split, options.glue_dir).fingerprint()
-
-
-def task_metric(task: str) -> str:
-    """Name of the metric that ranks models on a task."""
-    family, _, name = task.partition("/")
-    if family == "squad":
-        return SquadExperiment.metric
-    return "spearman" if task == STS_PROBE else glue_task(name).metrics[0]
+    return {name: options.task(name).fingerprint() for name in options.tasks}

@@ -2,30 +2,24 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from etd_tf import tasks
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
-from etd_tf.evaluation.experiment import Experiment, Scores
+from etd_tf.evaluation.experiment import Scores
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetune
 from etd_tf.evaluation.run_record import OUTPUTS, PREDICTIONS_DIR, RunRecord
 from etd_tf.jobs.safeguards import check_spares_inputs
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.holding import hold
-from etd_tf.tasks.glue import GlueExperiment
-from etd_tf.tasks.glue_data import load_glue
-from etd_tf.tasks.glue_tasks import glue_task
-from etd_tf.tasks.probe import compare_sts
-from etd_tf.tasks.squad import SquadExperiment
-from etd_tf.tasks.squad_spans import SpanOptions
-from etd_tf.tasks.squad_windows import WindowOptions
+from etd_tf.tasks import ScoredTask, Task, TrainedTask
 
-STS_PROBE = "sts-probe"
 BENCHMARK_FILE = "benchmark.json"
-_GLUE_LENGTH, _SQUAD_LENGTH = 128, 384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +29,9 @@ class EvaluationOptions:
     Attributes:
         models: Where the models are; anything `load_checkpoint` takes. Fine-tuning takes
             one, the probe and the benchmark any number, a teacher first.
-        task: `STS_PROBE`, `glue/NAME`, `squad/VERSION`, or empty for the benchmark alone.
-        data_dir: Directory of the task's files, or `tfds[:DATA_DIR]`.
+        task: A name in `etd_tf.tasks.TASKS`, or empty for the benchmark alone.
+        task_options: The task's options by name: where its data is, lengths and so on.
         finetune: How to fine-tune; None scores a model that is fine-tuned already.
-        max_length: Tokens of an example; None for the usual 128 (GLUE) and 384 (SQuAD),
-            or the model's positions where these are fewer.
-        doc_stride: Tokens between SQuAD windows.
-        null_threshold: SQuAD v2.0's threshold for giving no answer.
         benchmark: Also measure sizes and latency.
         output_dir: Gets everything that is written; None writes nothing.
         overwrite: Replace an earlier run there.
@@ -49,11 +39,8 @@ class EvaluationOptions:
 
     models: tuple[str, ...]
     task: str = ""
-    data_dir: str = ""
+    task_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     finetune: FinetuneOptions | None = dataclasses.field(default_factory=FinetuneOptions)
-    max_length: int | None = None
-    doc_stride: int = 128
-    null_threshold: float = 0.0
     benchmark: bool = False
     output_dir: Path | None = None
     overwrite: bool = False
@@ -63,27 +50,37 @@ class EvaluationOptions:
             raise InputError(
                 f"Models: {', '.join(self.models) or 'none'}. Name at least one, none twice."
             )
-        if not self.task and not self.benchmark:
-            raise InputError("There is nothing to do. Pass --task, --benchmark or both.")
-        if self.task and not self.data_dir:
-            flag = "--squad_dir" if self.task.startswith("squad/") else "--glue_dir"
+        task = self.find_task()
+        if task is None and not self.benchmark:
+            raise InputError("There is nothing to do. Pass task=NAME, benchmark=True or both.")
+        if task is not None:
+            task.check_source()
+        if isinstance(task, TrainedTask) and len(self.models) > 1:
             raise InputError(
-                f"--task={self.task} needs its data: pass {flag}=DIR with the official files, or "
-                f"{flag}=tfds to download them with TensorFlow Datasets."
-            )
-        if self.is_trained_task and len(self.models) > 1:
-            raise InputError(
-                f"--task={self.task} takes one model, received {', '.join(self.models)}. Run it "
+                f"task={self.task} takes one model, received {', '.join(self.models)}. Run it "
                 "once for each model."
+            )
+        if self.saves_nothing:
+            raise InputError(
+                "saved_model=True has no effect without output_dir. Pass output_dir=DIR, or leave "
+                "it out."
             )
         if self.overwrite and self.output_dir is not None:
             for name in OUTPUTS:
                 check_spares_inputs(self.output_dir / name, {"model": self.models})
 
     @property
-    def is_trained_task(self) -> bool:
-        """Whether the task needs a fine-tuned head."""
-        return bool(self.task) and self.task != STS_PROBE
+    def saves_nothing(self) -> bool:
+        """Whether a SavedModel is asked for that no directory is there for."""
+        return self.output_dir is None and self.finetune is not None and self.finetune.saved_model
+
+    def find_task(self) -> Task | None:
+        """The task with its options; None for the benchmark alone.
+
+        Raises:
+            InputError: There is no such task or option.
+        """
+        return tasks.get(self.task, **self.task_options) if self.task else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,15 +88,15 @@ class EvaluationResult:
     """What an evaluation found out; fields are None where they were not asked for.
 
     Attributes:
-        task: The task.
-        probe: Spearman correlation by model.
+        task: The task; None for the benchmark alone.
+        zero_shot: Metrics by model, of a task without training.
         finetuned: Fine-tuning and its scores.
         scores: By split and metric, of a model that was fine-tuned before.
         costs: Size and speed by model.
     """
 
-    task: str
-    probe: dict[str, float] | None = None
+    task: Task | None
+    zero_shot: dict[str, Scores] | None = None
     finetuned: FinetuneResult | None = None
     scores: dict[str, Scores] | None = None
     costs: dict[str, ModelCost] | None = None
@@ -133,26 +130,27 @@ def _check_directory(path: Path, options: EvaluationOptions) -> None:
     # A benchmark alone has no other record that would protect an earlier one.
     if benchmark.exists() and not options.task and not options.overwrite:
         raise InputError(
-            f"{benchmark} exists already. Choose another directory or pass --overwrite."
+            f"{benchmark} exists already. Choose another directory or pass overwrite=True."
         )
 
 
 def _evaluate(options: EvaluationOptions) -> EvaluationResult:
-    result = EvaluationResult(options.task)
+    task = options.find_task()
+    result = EvaluationResult(task)
     checkpoints: dict[str, Checkpoint] = {}
-    if options.is_trained_task and options.finetune is None:
+    if isinstance(task, TrainedTask) and options.finetune is None:
         model = load_finetuned(options.models[0])
         checkpoints = {options.models[0]: model.checkpoint}
-        result = dataclasses.replace(result, scores=_score(options, model))
+        result = dataclasses.replace(result, scores=_score(options, task, model))
     else:
         checkpoints = {name: load_checkpoint(name) for name in options.models}
-        if options.task == STS_PROBE:
-            result = dataclasses.replace(result, probe=_probe(options, checkpoints))
-        elif options.is_trained_task and options.finetune is not None:
+        if isinstance(task, ScoredTask):
+            result = dataclasses.replace(result, zero_shot=_zero_shot(options, task, checkpoints))
+        elif isinstance(task, TrainedTask) and options.finetune is not None:
             (checkpoint,) = checkpoints.values()
             finetuned = finetune(
                 checkpoint,
-                make_experiment(options, checkpoint),
+                task.experiment(checkpoint),
                 options.finetune,
                 output_dir=options.output_dir,
                 overwrite=options.overwrite,
@@ -165,69 +163,26 @@ def _evaluate(options: EvaluationOptions) -> EvaluationResult:
     return result
 
 
-def make_experiment(
-    options: EvaluationOptions,
-    checkpoint: Checkpoint,
-    *,
-    label_names: tuple[str, ...] | None = None,
-) -> Experiment:
-    """Reads and tokenises a task's data.
-
-    Args:
-        options: Task, data and lengths.
-        checkpoint: The model that it is for.
-        label_names: Class order of a model that is fine-tuned already.
-
-    Returns:
-        The experiment.
-
-    Raises:
-        InputError: The task is unknown, or its data cannot be used.
-    """
-    family, _, name = options.task.partition("/")
-    length = _max_length(options, checkpoint, _SQUAD_LENGTH if family == "squad" else _GLUE_LENGTH)
-    if family == "glue":
-        return GlueExperiment(
-            glue_task(name),
-            options.data_dir,
-            checkpoint,
-            max_length=length,
-            label_names=label_names,
-        )
-    if family == "squad":
-        return SquadExperiment(
-            name,
-            options.data_dir,
-            checkpoint,
-            windows=WindowOptions(length, options.doc_stride),
-            spans=SpanOptions(null_threshold=options.null_threshold),
-        )
-    raise InputError(
-        f"Unknown task {options.task!r}. Tasks: {STS_PROBE}, glue/NAME, squad/v1.1, squad/v2.0."
-    )
+def _zero_shot(
+    options: EvaluationOptions, task: ScoredTask, checkpoints: dict[str, Checkpoint]
+) -> dict[str, Scores]:
+    """Scores models as they are."""
+    task.fingerprint()  # bad data is refused before the directory is touched
+    record = _open_record(options, task)
+    scores = task.score(checkpoints)
+    values = {name: found[task.metric] for name, found in scores.items()}
+    outcome = {"split": task.split, "metric": task.metric, "values": values, "scores": scores}
+    record.finish({task.name.replace("-", "_"): outcome})
+    return scores
 
 
-def _max_length(options: EvaluationOptions, checkpoint: Checkpoint, usual: int) -> int:
-    if options.max_length is not None:
-        return options.max_length
-    return min(usual, checkpoint.config.max_positions)
-
-
-def _probe(options: EvaluationOptions, checkpoints: dict[str, Checkpoint]) -> dict[str, float]:
-    examples = load_glue(glue_task("stsb"), "dev", options.data_dir)
-    record = _open_record(options)
-    length = min(_max_length(options, one, _GLUE_LENGTH) for one in checkpoints.values())
-    probe = compare_sts(checkpoints, examples, max_length=length)
-    record.finish({"sts_probe": {"split": "dev", "metric": "spearman", "values": probe}})
-    return probe
-
-
-def _score(options: EvaluationOptions, model: FinetunedModel) -> dict[str, Scores]:
+def _score(
+    options: EvaluationOptions, task: TrainedTask, model: FinetunedModel
+) -> dict[str, Scores]:
     """Scores a fine-tuned model and writes its predictions."""
-    names = model.label_names if options.task.startswith("glue/") else None
-    model.check_task(options.task)
-    experiment = make_experiment(options, model.checkpoint, label_names=names)
-    record = _open_record(options, PREDICTIONS_DIR)
+    model.check_head(task.head, task.name)
+    experiment = task.experiment(model.checkpoint, model.label_names)
+    record = _open_record(options, task, PREDICTIONS_DIR)
     scores = experiment.evaluate(model.model)
     if options.output_dir is not None:
         experiment.write_predictions(model.model, record.output(PREDICTIONS_DIR))
@@ -235,8 +190,8 @@ def _score(options: EvaluationOptions, model: FinetunedModel) -> dict[str, Score
     return scores
 
 
-def _open_record(options: EvaluationOptions, *outputs: str) -> RunRecord:
-    settings = {"task": options.task, "models": options.models, "data_dir": options.data_dir}
+def _open_record(options: EvaluationOptions, task: Task, *outputs: str) -> RunRecord:
+    settings = {"task": options.task, "models": options.models, "data_dir": task.source}
     return RunRecord.open(
         options.output_dir, settings, overwrite=options.overwrite, outputs=outputs
     )

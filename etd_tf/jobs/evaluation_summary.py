@@ -7,6 +7,7 @@ from etd_tf.evaluation.experiment import Scores
 from etd_tf.evaluation.finetuning import FinetuneResult
 from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION
 from etd_tf.jobs.evaluate import EvaluationResult
+from etd_tf.tasks import ScoredTask
 
 
 def describe_evaluation(result: EvaluationResult) -> str:
@@ -18,21 +19,25 @@ def describe_evaluation(result: EvaluationResult) -> str:
     Returns:
         Text of several lines.
     """
-    blocks = []
-    if result.probe is not None:
-        blocks.append(_probe(result.probe))
-    if result.finetuned is not None:
-        blocks.append(_finetuned(result.task, result.finetuned))
-    if result.scores is not None:
-        blocks.append(_scores(result.task, result.scores))
+    task, blocks = result.task, []
+    if isinstance(task, ScoredTask) and result.zero_shot is not None:
+        blocks.append(_zero_shot(task, result.zero_shot))
+    if task is not None and result.finetuned is not None:
+        blocks.append(_finetuned(task.name, result.finetuned))
+    if task is not None and result.scores is not None:
+        blocks.append(_scores(task.name, result.scores))
     if result.costs is not None:
         blocks.append(_costs(result.costs))
     return "\n".join(blocks)
 
 
-def _probe(values: dict[str, float]) -> str:
-    rows = [(name, f"{value:.4f}") for name, value in values.items()]
-    return _table(("zero-shot STS-B dev", "Spearman"), rows)
+def _zero_shot(task: ScoredTask, scores: dict[str, Scores]) -> str:
+    rows = [
+        (model, *(f"{found[metric]:.4f}" for metric in task.metrics))
+        for model, found in scores.items()
+    ]
+    header = (f"{task.label} {task.split}", *(metric.capitalize() for metric in task.metrics))
+    return _table(header, rows)
 
 
 def _finetuned(task: str, result: FinetuneResult) -> str:

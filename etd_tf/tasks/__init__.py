@@ -1,13 +1,46 @@
-"""Benchmark tasks: their data, official metrics and prediction files.
+"""Tasks: what models are measured on, with their data, metrics and prediction files."""
 
-Names are loaded on first use: metrics need no TensorFlow.
-"""
+from typing import Any
 
+from etd_tf.errors import InputError
 from etd_tf.lazy import lazy_names
+from etd_tf.tasks.glue import GLUE_TASKS
+from etd_tf.tasks.probe import StsProbe
+from etd_tf.tasks.squad import SquadV1, SquadV2
+from etd_tf.tasks.task import ScoredTask, Task, TrainedTask
+from etd_tf.tasks.text_task import Examples, TextTask
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        StsProbe(),
+        *(task for task in GLUE_TASKS.values() if task.evaluation_splits),
+        SquadV1(),
+        SquadV2(),
+    )
+}
+"""Every task that a command can be given, by name."""
+
+
+def get(name: str, **options: Any) -> Task:
+    """Finds a task.
+
+    Args:
+        name: A name in `TASKS`.
+        **options: Its options, e.g. `glue_dir="glue"`.
+
+    Returns:
+        The task with these options.
+
+    Raises:
+        InputError: The name or an option is unknown, or an option's value is not valid.
+    """
+    if name not in TASKS:
+        raise InputError(f"task={name} is unknown; choose from {', '.join(TASKS)}.")
+    return TASKS[name].configured(options)
+
 
 _HOMES = {
-    "GlueExperiment": "glue",
-    "SquadExperiment": "squad",
     "compare_sts": "probe",
     "compute_metrics": "metrics",
     "exact_match": "squad_metrics",
@@ -17,5 +50,16 @@ _HOMES = {
     "sts_probe": "probe",
 }
 
-__all__ = list(_HOMES)
+__all__ = [  # noqa: PLE0604
+    *_HOMES,
+    "GLUE_TASKS",
+    "TASKS",
+    "Examples",
+    "ScoredTask",
+    "StsProbe",
+    "Task",
+    "TextTask",
+    "TrainedTask",
+    "get",
+]
 __getattr__ = lazy_names(__name__, _HOMES)

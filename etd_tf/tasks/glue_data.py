@@ -4,9 +4,6 @@ Rows are read as GLUE ships them: tabs separate fields, quotes are ordinary char
 the first line names the columns except in CoLA's train and dev files.
 """
 
-import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,68 +12,16 @@ from typing import Any
 import numpy as np
 
 from etd_tf.errors import InputError
-from etd_tf.tasks.glue_tasks import MAX_SCORE, MIN_SCORE, GlueTask
+from etd_tf.tasks.glue import MAX_SCORE, MIN_SCORE, GlueTask
+from etd_tf.tasks.text_task import Examples
 from etd_tf.text.tfds import load_tfds, parse_source
-from etd_tf.types import Array, IntArray
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
 
 
-@dataclasses.dataclass(frozen=True)
-class GlueExamples:
-    """A split in memory.
-
-    Attributes:
-        task: The task.
-        split: Its split name.
-        texts: One or two texts an example.
-        labels: Int64 classes or float32 scores `[n]`; None in test splits.
-        indices: Int64 `[n]`, GLUE's own example numbers.
-        skipped: Malformed rows left out (only where the task allows it).
-    """
-
-    task: GlueTask
-    split: str
-    texts: tuple[tuple[str, ...], ...]
-    labels: Array | None
-    indices: IntArray
-    skipped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def need_labels(self) -> Array:
-        """Returns the labels.
-
-        Raises:
-            InputError: The split has none.
-        """
-        if self.labels is None:
-            raise InputError(
-                f"{self.task.title} {self.split} has no labels. "
-                f"Use {' or '.join(self.task.evaluation_splits) or 'another task'}."
-            )
-        return self.labels
-
-    def fingerprint(self) -> str:
-        """SHA-256 of texts, labels and numbers; the same from files and from TFDS."""
-        labels = None if self.labels is None else self.labels.tolist()
-        content = (self.task.name, self.split, self.texts, labels, self.indices.tolist())
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-    def take(self, rows: IntArray) -> "GlueExamples":
-        """Returns the examples at the given positions, in that order."""
-        return dataclasses.replace(
-            self,
-            texts=tuple(self.texts[row] for row in rows),
-            labels=None if self.labels is None else self.labels[rows],
-            indices=self.indices[rows],
-        )
-
-
-def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
+def load_glue(task: GlueTask, split: str, source: str | Path) -> Examples:
     """Reads one split of a task.
 
     Args:
@@ -91,14 +36,14 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> GlueExamples:
         InputError: The split or file does not exist, or a row cannot be read.
     """
     if split not in task.files:
-        raise InputError(f"{task.title} has no split {split!r}. Splits: {', '.join(task.files)}.")
+        raise InputError(f"{task.label} has no split {split!r}. Splits: {', '.join(task.files)}.")
     is_tfds, folder = parse_source(source)
     if is_tfds:
         return _load_tfds(task, split, folder)
     path = Path(folder) / task.files[split].path
     if not path.is_file():
         raise InputError(
-            f"{path} does not exist. --glue_dir must hold GLUE's own layout "
+            f"{path} does not exist. glue_dir must hold GLUE's own layout "
             f"({', '.join(file.path for file in task.files.values())}), or be "
             "tfds to use TensorFlow Datasets."
         )
@@ -111,7 +56,7 @@ def has_split(task: GlueTask, split: str, source: str | Path) -> bool:
     return is_tfds or (Path(folder) / task.files[split].path).is_file()
 
 
-def read_glue_file(task: GlueTask, split: str, path: str | Path) -> GlueExamples:
+def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
     """Reads one TSV file.
 
     Args:
@@ -130,7 +75,7 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> GlueExamples
     lines = _lines(path)
     columns = file.columns or tuple(next(lines, (1, ""))[1].split("\t"))
     labelled = not file.submission
-    wanted = (*task.texts, *((task.label_column,) if labelled else ()))
+    wanted = (*task.columns, *((task.label_column,) if labelled else ()))
     _check_columns(path, columns, wanted)
     rows, skipped = [], 0
     for line_number, line in lines:
@@ -179,7 +124,7 @@ def _from_rows(
     path: Path,
     rows: Sequence[tuple[int, Mapping[str, str]]],
     skipped: int,
-) -> GlueExamples:
+) -> Examples:
     labels, indices = None, np.arange(len(rows))
     if task.files[split].submission:
         column = next((name for name in _INDEX_COLUMNS if name in rows[0][1]), None)
@@ -191,8 +136,8 @@ def _from_rows(
         column = task.label_column
         values = [_label(task, row[column], f"{path}, line {number}") for number, row in rows]
         labels = np.asarray(values, np.float32 if task.is_regression else np.int64)
-    texts = tuple(tuple(row[name] for name in task.texts) for _, row in rows)
-    return GlueExamples(task, split, texts, labels, indices, skipped)
+    texts = tuple(tuple(row[name] for name in task.columns) for _, row in rows)
+    return Examples(task, split, texts, labels, indices, skipped)
 
 
 def _index(text: str, where: str) -> int:
@@ -204,12 +149,11 @@ def _index(text: str, where: str) -> int:
 def _label(task: GlueTask, text: str, where: str) -> float:
     """Reads a class by its spelling, or a score between 0 and 5."""
     if not task.is_regression:
-        spellings = [spelling for _, spelling in task.labels]
-        if text in spellings:
-            return spellings.index(text)
+        if text in task.spellings:
+            return task.spellings.index(text)
         raise InputError(
-            f"{where}: label {text!r} is not one of {', '.join(spellings)}. "
-            f"Check that the file belongs to {task.title}."
+            f"{where}: label {text!r} is not one of {', '.join(task.spellings)}. "
+            f"Check that the file belongs to {task.label}."
         )
     try:
         score = float(text)
@@ -222,9 +166,9 @@ def _label(task: GlueTask, text: str, where: str) -> float:
     return score
 
 
-def _load_tfds(task: GlueTask, split: str, data_dir: str) -> GlueExamples:
+def _load_tfds(task: GlueTask, split: str, data_dir: str) -> Examples:
     rows, info = load_tfds(
-        f"glue/{task.name}", task.files[split].tfds, data_dir, flag="glue_dir", files="TSV"
+        task.name, task.files[split].tfds, data_dir, flag="glue_dir", files="TSV"
     )
     names = getattr(info.features["label"], "names", None) or ()
     return examples_from_tfds(task, split, rows, tuple(names))
@@ -232,7 +176,7 @@ def _load_tfds(task: GlueTask, split: str, data_dir: str) -> GlueExamples:
 
 def examples_from_tfds(
     task: GlueTask, split: str, rows: Iterable[Mapping[str, Any]], label_names: Sequence[str]
-) -> GlueExamples:
+) -> Examples:
     """Converts rows of TensorFlow Datasets.
 
     Args:
@@ -250,7 +194,7 @@ def examples_from_tfds(
     """
     if sorted(label_names) != sorted(task.label_names):
         raise InputError(
-            f"glue/{task.name} has labels {', '.join(label_names) or 'none'}; expected "
+            f"{task.name} has labels {', '.join(label_names) or 'none'}; expected "
             f"{', '.join(task.label_names) or 'scores'}. Use another version of the dataset."
         )
     ordered = sorted(rows, key=lambda row: int(row["idx"]))
@@ -263,6 +207,6 @@ def examples_from_tfds(
             if task.is_regression
             else np.asarray([classes[int(value)] for value in values], np.int64)
         )
-    texts = tuple(tuple(row[name].decode("utf-8") for name in task.tfds_texts) for row in ordered)
+    texts = tuple(tuple(row[name].decode("utf-8") for name in task.text_names) for row in ordered)
     indices = np.asarray([int(row["idx"]) for row in ordered], np.int64)
-    return GlueExamples(task, split, texts, labels, indices)
+    return Examples(task, split, texts, labels, indices)

@@ -1,26 +1,51 @@
 """Zero-shot sentence similarity: a health check of an encoder that needs no training."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from keras import ops
-
-from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.evaluation.encoding import encode_texts
-from etd_tf.evaluation.inference import compile_forward, run_sequences
-from etd_tf.tasks.glue_data import GlueExamples
-from etd_tf.tasks.metrics import spearman
+from etd_tf.lazy import ops
+from etd_tf.tasks.glue import GLUE_TASKS, GlueData
+from etd_tf.tasks.task import ScoredTask
+from etd_tf.tasks.text_task import Examples
 from etd_tf.types import Array, Tensor
+
+if TYPE_CHECKING:
+    from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.evaluation.experiment import Scores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StsProbe(GlueData, ScoredTask):
+    """Similarities of STS-B's sentence pairs, without any training on them."""
+
+    name: str = "sts-probe"
+    label: str = "zero-shot STS-B"
+    metrics: tuple[str, ...] = ("spearman",)
+
+    def examples(self) -> Examples:
+        """Reads STS-B's pairs with their human scores."""
+        return dataclasses.replace(GLUE_TASKS["stsb"], glue_dir=self.glue_dir).read(self.split)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Reads the pairs; their hash."""
+        return {self.split: self.examples().fingerprint()}
+
+    def score(self, models: "Mapping[str, Checkpoint]") -> "dict[str, Scores]":
+        """Scores models, see `ScoredTask.score`; all at the length that the shortest has."""
+        length = self.length_for(*models.values())
+        values = compare_sts(models, self.examples(), max_length=length)
+        return {name: {self.metric: value} for name, value in values.items()}
 
 
 def sentence_embeddings(
-    checkpoint: Checkpoint, texts: list[str], *, max_length: int = 128
+    checkpoint: "Checkpoint", texts: str | Sequence[str], *, max_length: int = 128
 ) -> Array:
     """Averages the last hidden states over all real tokens, special ones included.
 
     Args:
         checkpoint: The encoder with its tokenizer.
-        texts: n sentences.
+        texts: n sentences, or one as a plain string.
         max_length: Longer sentences are cut.
 
     Returns:
@@ -29,7 +54,13 @@ def sentence_embeddings(
     Raises:
         InputError: The checkpoint has no tokenizer or too few positions.
     """
-    sequences = encode_texts(checkpoint, [(text,) for text in texts], max_length=max_length)
+    import numpy as np
+
+    from etd_tf.evaluation.encoding import encode_texts
+    from etd_tf.evaluation.inference import compile_forward, run_sequences
+
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    sequences = encode_texts(checkpoint, [(text,) for text in listed], max_length=max_length)
 
     def forward(inputs: Mapping[str, Tensor]) -> Tensor:
         states = ops.cast(checkpoint.encoder.trace(inputs).sequence_output, "float32")
@@ -37,10 +68,10 @@ def sentence_embeddings(
         return ops.divide(ops.sum(ops.multiply(states, mask), axis=1), ops.sum(mask, axis=1))
 
     rows = run_sequences(compile_forward(forward), sequences, description="Embedding sentences")
-    return np.stack(rows)
+    return np.asarray(rows, np.float32).reshape(len(listed), checkpoint.config.hidden_size)
 
 
-def sts_probe(checkpoint: Checkpoint, examples: GlueExamples, *, max_length: int = 128) -> float:
+def sts_probe(checkpoint: "Checkpoint", examples: Examples, *, max_length: int = 128) -> float:
     """Spearman correlation of cosine similarities with STS-B's human scores.
 
     Args:
@@ -54,6 +85,10 @@ def sts_probe(checkpoint: Checkpoint, examples: GlueExamples, *, max_length: int
     Raises:
         InputError: The checkpoint has no tokenizer, or the examples have no scores.
     """
+    import numpy as np
+
+    from etd_tf.tasks.metrics import spearman
+
     texts = sorted({text for pair in examples.texts for text in pair})
     place = {text: row for row, text in enumerate(texts)}
     embeddings = sentence_embeddings(checkpoint, texts, max_length=max_length)
@@ -64,7 +99,7 @@ def sts_probe(checkpoint: Checkpoint, examples: GlueExamples, *, max_length: int
 
 
 def compare_sts(
-    models: Mapping[str, Checkpoint], examples: GlueExamples, *, max_length: int = 128
+    models: "Mapping[str, Checkpoint]", examples: Examples, *, max_length: int = 128
 ) -> dict[str, float]:
     """Runs `sts_probe` on several models, e.g. a teacher and its students.
 

@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from etd_tf.cli.app import FlagSet, run_command
-from etd_tf.cli.evaluate import COMMAND, TASKS, define_flags, read_options
+from etd_tf.cli.evaluate import COMMAND, define_flags, read_options
 from etd_tf.errors import InputError
-from etd_tf.tasks.glue_tasks import GLUE_TASKS
+from etd_tf.tasks import TASKS
+from etd_tf.tasks.glue import GLUE_TASKS
 from tests.helpers import REPOSITORY
 
 
@@ -36,7 +37,7 @@ def test_flags_become_options(tmp_path):
         f"--output_dir={tmp_path}",
     )
     assert options.models == ("m",)
-    assert options.data_dir == "data"
+    assert options.find_task().source == "data"
     assert options.finetune.learning_rates == (1e-4, 3e-4)
     assert options.finetune.seeds == (1, 2)
     assert (options.finetune.epochs, options.finetune.precision) == (5, "mixed_bfloat16")
@@ -56,8 +57,12 @@ def test_teacher_comes_first_and_run_directories_name_their_student(tmp_path):
         ([], "--model is missing"),
         (["--model=m"], "nothing to do"),
         (["--model=m", "--task=glue/imdb"], "choose from sts-probe, glue/cola"),
-        (["--model=m", "--task=glue/sst2"], r"pass --glue_dir=DIR"),
+        (["--model=m", "--task=glue/sst2"], r"pass glue_dir=DIR"),
         (["--model=m", "--task=glue/sst2", "--squad_dir=d"], r"--squad_dir has an effect on"),
+        (
+            ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--saved_model"],
+            "saved_model=True has no effect without output_dir",
+        ),
         (["--model=m", "--benchmark", "--epochs=2"], "--epochs has an effect on fine-tuning only"),
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--nofinetune", "--seeds=1"],

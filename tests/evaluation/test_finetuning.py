@@ -13,14 +13,18 @@ from etd_tf.evaluation.finetuned import load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, finetune, summarize
 from etd_tf.evaluation.run_record import FINAL, SELECTION
 from etd_tf.evaluation.training import FineTuner
-from etd_tf.tasks.glue import GlueExperiment
-from etd_tf.tasks.glue_tasks import glue_task
-from etd_tf.tasks.squad import SquadExperiment
-from etd_tf.tasks.squad_windows import WindowOptions
+from etd_tf.tasks.glue import GLUE_TASKS
+from etd_tf.tasks.squad import SquadV1
+from etd_tf.tasks.text_experiment import TextExperiment
 from tests.evaluation.fixtures import write_squad, write_sst2
 from tests.helpers import tiny_checkpoint
 
 OPTIONS = FinetuneOptions(learning_rates=(1e-2,), epochs=6, batch_size=8)
+
+
+def sst2(source, checkpoint):
+    options = {"glue_dir": str(source), "max_length": 16}
+    return GLUE_TASKS["sst2"].configured(options).experiment(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def checkpoint():
 @pytest.fixture(scope="module")
 def experiment(checkpoint, tmp_path_factory):
     source = write_sst2(tmp_path_factory.mktemp("glue"))
-    return GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+    return sst2(source, checkpoint)
 
 
 def test_finetuning_learns_and_writes_everything(checkpoint, experiment, tmp_path):
@@ -55,7 +59,7 @@ def test_finetuning_learns_and_writes_everything(checkpoint, experiment, tmp_pat
 def test_the_rate_is_chosen_on_held_out_training_rows(checkpoint, experiment, monkeypatch):
     """The dev set must not be looked at before the choice is made."""
     calls = []
-    original = GlueExperiment.evaluate
+    original = TextExperiment.evaluate
 
     def evaluate(self, model):
         calls.append("dev")
@@ -66,8 +70,8 @@ def test_the_rate_is_chosen_on_held_out_training_rows(checkpoint, experiment, mo
         assert len(rows) == 5  # a tenth of 48
         return {"accuracy": float(len(calls) in (3, 4))}  # the second rate wins
 
-    monkeypatch.setattr(GlueExperiment, "evaluate", evaluate)
-    monkeypatch.setattr(GlueExperiment, "evaluate_training_rows", evaluate_rows)
+    monkeypatch.setattr(TextExperiment, "evaluate", evaluate)
+    monkeypatch.setattr(TextExperiment, "evaluate_training_rows", evaluate_rows)
     options = dataclasses.replace(
         OPTIONS, learning_rates=(1e-3, 2e-3, 3e-3), seeds=(0, 1), epochs=1
     )
@@ -151,14 +155,14 @@ def test_other_data_of_the_same_name_does_not_continue_a_run(checkpoint, tmp_pat
     options = dataclasses.replace(OPTIONS, learning_rates=(1e-3, 1e-2), epochs=1)
 
     def run():
-        experiment = GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+        experiment = sst2(source, checkpoint)
         finetune(checkpoint, experiment, options, output_dir=tmp_path / "out")
 
-    original = GlueExperiment.evaluate
-    monkeypatch.setattr(GlueExperiment, "evaluate", fit)  # both selections are done
+    original = TextExperiment.evaluate
+    monkeypatch.setattr(TextExperiment, "evaluate", fit)  # both selections are done
     with pytest.raises(KeyboardInterrupt):
         run()
-    monkeypatch.setattr(GlueExperiment, "evaluate", original)
+    monkeypatch.setattr(TextExperiment, "evaluate", original)
     write_sst2(source, seed=1)
     with pytest.raises(InputError, match="with another data"):
         run()
@@ -168,11 +172,10 @@ def test_other_data_of_the_same_name_does_not_continue_a_run(checkpoint, tmp_pat
 def test_low_precision_is_exported_as_float32(checkpoint, tmp_path, task):
     if task == "classifier":
         source = write_sst2(tmp_path / "glue")
-        experiment = GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+        experiment = sst2(source, checkpoint)
     else:
-        windows = WindowOptions(max_length=20, doc_stride=4)
-        source = write_squad(tmp_path / "squad")
-        experiment = SquadExperiment("v1.1", source, checkpoint, windows=windows)
+        source = str(write_squad(tmp_path / "squad"))
+        experiment = SquadV1(squad_dir=source, max_length=20, doc_stride=4).experiment(checkpoint)
     options = FinetuneOptions(epochs=1, precision="mixed_bfloat16", saved_model=True)
     finetune(checkpoint, experiment, options, output_dir=tmp_path / "out")
     assert (tmp_path / "out" / "saved_model" / "1" / "saved_model.pb").is_file()
@@ -180,7 +183,7 @@ def test_low_precision_is_exported_as_float32(checkpoint, tmp_path, task):
 
 def test_examples_of_one_group_are_not_split(checkpoint, tmp_path):
     source = write_sst2(tmp_path, train=1)
-    experiment = GlueExperiment(glue_task("sst2"), source, checkpoint, max_length=16)
+    experiment = sst2(source, checkpoint)
     with pytest.raises(InputError, match="the 1 training examples cannot be split"):
         finetune(checkpoint, experiment, dataclasses.replace(OPTIONS, learning_rates=(1e-3, 1e-2)))
 

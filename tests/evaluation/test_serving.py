@@ -7,11 +7,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
-from etd_tf.evaluation.serving import (
-    classifier_function,
-    export_classifier,
-    export_question_answerer,
-)
+from etd_tf.evaluation.serving import export_finetuned
 from tests.helpers import random_batch, tiny_config, tiny_tokenizer
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -33,7 +29,7 @@ def classifier(num_labels=3, **changes):
 def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
     pytest.importorskip("tensorflow_text")
     model, tokenizer = classifier(num_layers=1), tiny_tokenizer()
-    version = export_classifier(
+    version = export_finetuned(
         model,
         tmp_path / "served",
         tokenizer=tokenizer,
@@ -60,7 +56,7 @@ def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
 def test_served_scores_are_one_number_an_example():
     model = classifier(1, num_layers=1)
     batch = random_batch(model.config)
-    outputs = classifier_function(model)(batch)
+    outputs = model.serve(batch)
     logits = np.asarray(model(batch)["logits"])
     np.testing.assert_array_equal(outputs["score"], logits[:, 0])
 
@@ -68,8 +64,12 @@ def test_served_scores_are_one_number_an_example():
 def test_saved_model_takes_question_and_context(tmp_path):
     pytest.importorskip("tensorflow_text")
     span = fresh(SpanClassifier(tiny_config(num_layers=1)))
-    version = export_question_answerer(
-        span, tmp_path / "span", tokenizer=tiny_tokenizer(), max_length=20
+    version = export_finetuned(
+        span,
+        tmp_path / "span",
+        tokenizer=tiny_tokenizer(),
+        text_inputs=("question", "context"),
+        max_length=20,
     )
     serve = tf.saved_model.load(str(version)).signatures["serving_default"]
     outputs = serve(question=tf.constant(["cat?"]), context=tf.constant(["the cat sat"]))

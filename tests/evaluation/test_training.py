@@ -9,16 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.errors import DivergenceError
-from etd_tf.evaluation.classifiers import SequenceClassifier
+from etd_tf.evaluation.classifiers import (
+    SequenceClassifier,
+    classification_loss,
+    regression_loss,
+    span_loss,
+)
 from etd_tf.evaluation.encoding import Sequences
 from etd_tf.evaluation.training import (
     FineTuner,
     Schedule,
     TrainingSet,
-    classification_loss,
-    regression_loss,
     shuffled_batches,
-    span_loss,
 )
 from tests.helpers import random_parameters, tiny_config
 
@@ -119,6 +121,22 @@ def test_training_learns_and_repeats_itself_after_a_reset():
     assert losses[0] == losses[1]
     for name, value in weights[0].items():
         np.testing.assert_array_equal(value, weights[1][name], err_msg=name)
+
+
+def test_a_training_does_not_depend_on_those_before_it():
+    """A run that goes on in a new process repeats the digits of one that was not cut."""
+    data, results = training_set(29), []
+    for seeds in ((1, 5), (5,)):
+        model, parameters = classifier()
+        tuner = FineTuner(model, classification_loss)
+        for seed in seeds:
+            model.set_parameters(parameters)
+            schedule = Schedule(1e-2, seed, epochs=2, batch_size=8)
+            loss = tuner.fit(data, schedule, description="Training")
+        results.append((loss, model.get_parameters()))
+    assert results[0][0] == results[1][0]
+    for name, value in results[0][1].items():
+        np.testing.assert_array_equal(value, results[1][1][name], err_msg=name)
 
 
 def test_divergence_is_reported_with_the_way_out():

@@ -11,8 +11,8 @@ import numpy as np
 
 from etd_tf.errors import EtdError
 from etd_tf.storage.tfrecord import frame_records
+from etd_tf.tasks.glue import GLUE_TASKS
 from etd_tf.tasks.glue_data import read_glue_file
-from etd_tf.tasks.glue_tasks import GLUE_TASKS
 from etd_tf.tasks.squad_data import read_squad
 from etd_tf.text.corpus import open_corpus
 from etd_tf.text.journal import Journal

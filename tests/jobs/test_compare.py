@@ -68,7 +68,7 @@ def options_for(inputs: Path, out: Path, **changes) -> CompareOptions:
 @pytest.fixture(scope="module")
 def study(inputs, tmp_path_factory):
     """A finished comparison and its options."""
-    downstream = DownstreamOptions(("sts-probe",), str(inputs / "glue"))
+    downstream = DownstreamOptions(("sts-probe",), {"glue_dir": str(inputs / "glue")})
     options = options_for(inputs, tmp_path_factory.mktemp("study") / "out", downstream=downstream)
     return options, run_comparison(options)
 
@@ -166,7 +166,7 @@ def test_tasks_can_be_added_to_finished_runs(inputs, study):
     options, comparison = study
     write_sst2(inputs / "glue")
     finetuning = FinetuneOptions(epochs=1, batch_size=16)
-    downstream = DownstreamOptions(("glue/sst2",), str(inputs / "glue"), finetuning)
+    downstream = DownstreamOptions(("glue/sst2",), {"glue_dir": str(inputs / "glue")}, finetuning)
     fewer = dataclasses.replace(options, arms=("none",), downstream=downstream)
     (run,) = run_comparison(fewer).runs
     assert run.curve == comparison.runs[0].curve
@@ -181,15 +181,18 @@ def test_other_ways_to_fine_tune_score_again(inputs, study, monkeypatch):
     write_squad(inputs / "squad")
     made = []
 
-    def measure(downstream, task, folder):
-        made.append((task, downstream.finetuning(task).epochs, folder.name))
+    def measure(downstream, task, model):
+        made.append((task, downstream.finetuning(task).epochs, Path(model.source).name))
         return len(made) / 10
 
     monkeypatch.setattr("etd_tf.jobs.compare_downstream._measure", measure)
 
     def score(**changes):
         downstream = DownstreamOptions(
-            ("squad/v1.1",), "", str(inputs / "squad"), FinetuneOptions(seeds=(3,)), **changes
+            ("squad/v1.1",),
+            {"squad_dir": str(inputs / "squad")},
+            FinetuneOptions(seeds=(3,)),
+            **changes,
         )
         settings = {**options.base.settings, "finetune_seeds": "3", **changes}
         base = dataclasses.replace(options.base, settings=settings)
@@ -206,7 +209,9 @@ def test_other_ways_to_fine_tune_score_again(inputs, study, monkeypatch):
 def test_students_are_fine_tuned_on_squad(inputs, study):
     options, _ = study
     write_squad(inputs / "squad")
-    downstream = DownstreamOptions(("squad/v1.1",), squad_dir=str(inputs / "squad"), squad_epochs=1)
+    downstream = DownstreamOptions(
+        ("squad/v1.1",), {"squad_dir": str(inputs / "squad")}, squad_epochs=1
+    )
     fewer = dataclasses.replace(options, arms=("none",), downstream=downstream)
     (run,) = run_comparison(fewer).runs
     ((step, score),) = run.downstream["squad/v1.1"].points
@@ -304,9 +309,11 @@ def test_other_task_data_scores_again(inputs, study, tmp_path, monkeypatch):
     shutil.copytree(study[0].base.output_dir, out)
     shutil.copytree(inputs / "glue", tmp_path / "glue")
     options = options_for(
-        inputs, out, downstream=DownstreamOptions(("sts-probe",), str(tmp_path / "glue"))
+        inputs,
+        out,
+        downstream=DownstreamOptions(("sts-probe",), {"glue_dir": str(tmp_path / "glue")}),
     )
-    monkeypatch.setattr("etd_tf.jobs.compare_downstream._probe", lambda *_: 0.125)
+    monkeypatch.setattr("etd_tf.jobs.compare_downstream._measure", lambda *_: 0.125)
     same = run_comparison(options)  # the same data in another place
     assert (same.runs, same.teacher_scores) == (study[1].runs, study[1].teacher_scores)
     dev = tmp_path / "glue" / "STS-B" / "dev.tsv"
@@ -334,7 +341,7 @@ def test_depth_needs_the_teachers_width(inputs, tmp_path):
 
 
 def test_missing_task_data_is_found_before_any_work(inputs, tmp_path):
-    downstream = DownstreamOptions(("glue/cola",), str(tmp_path))
+    downstream = DownstreamOptions(("glue/cola",), {"glue_dir": str(tmp_path)})
     options = options_for(inputs, tmp_path / "out", downstream=downstream)
     with pytest.raises(InputError, match="does not exist"):
         run_comparison(options)

@@ -8,37 +8,31 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuning import FinetuneOptions
-from etd_tf.jobs.compare_tasks import DownstreamOptions, fingerprint_tasks, task_metric
+from etd_tf.jobs.compare_tasks import DownstreamOptions, fingerprint_tasks
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 
 
 def test_downstream_tasks_need_data():
-    with pytest.raises(InputError, match="pass --glue_dir=DIR"):
+    with pytest.raises(InputError, match="pass glue_dir=DIR"):
         DownstreamOptions(tasks=("sts-probe",))
-    with pytest.raises(InputError, match="use sts-probe, glue/NAME or squad"):
-        DownstreamOptions(tasks=("mnli",), glue_dir="glue")
-    with pytest.raises(InputError, match="--tasks=sts-probes is unknown"):
-        DownstreamOptions(tasks=("sts-probes",), glue_dir="glue")
-    with pytest.raises(InputError, match=r"squad/v1\.1 needs its data: pass --squad_dir=DIR"):
-        DownstreamOptions(tasks=("sts-probe", "squad/v1.1"), glue_dir="glue")
+    with pytest.raises(InputError, match="choose from sts-probe, glue/cola"):
+        DownstreamOptions(tasks=("mnli",), data={"glue_dir": "glue"})
+    with pytest.raises(InputError, match="tasks=sts-probes is unknown"):
+        DownstreamOptions(tasks=("sts-probes",), data={"glue_dir": "glue"})
+    with pytest.raises(InputError, match=r"squad/v1\.1 needs its data: pass squad_dir=DIR"):
+        DownstreamOptions(tasks=("sts-probe", "squad/v1.1"), data={"glue_dir": "glue"})
     with pytest.raises(InputError, match="none twice"):
-        DownstreamOptions(tasks=("glue/rte", "glue/rte"), glue_dir="glue")
+        DownstreamOptions(tasks=("glue/rte", "glue/rte"), data={"glue_dir": "glue"})
 
 
 def test_squad_has_epochs_of_its_own():
     finetune = FinetuneOptions(learning_rates=(3e-4,), epochs=5)
     options = DownstreamOptions(
-        ("squad/v1.1",), squad_dir="squad", finetune=finetune, squad_epochs=1
+        ("squad/v1.1",), data={"squad_dir": "squad"}, finetune=finetune, squad_epochs=1
     )
     assert options.finetuning("glue/rte") == finetune
     assert options.finetuning("squad/v1.1") == dataclasses.replace(finetune, epochs=1)
-    assert (options.data_dir("squad/v1.1"), options.data_dir("sts-probe")) == ("squad", "")
-
-
-def test_the_first_metric_ranks():
-    assert task_metric("sts-probe") == "spearman"
-    assert task_metric("glue/cola") == "matthews"
-    assert task_metric("squad/v2.0") == "f1"
+    assert (options.task("squad/v1.1").source, options.task("sts-probe").source) == ("squad", "")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +50,7 @@ def test_missing_data_is_found(task, lost, tmp_path):
     write_sst2(tmp_path / "glue")
     write_squad(tmp_path / "squad")
     glue, squad = str(tmp_path / "glue"), str(tmp_path / "squad")
-    options = DownstreamOptions((task,), glue, squad)
+    options = DownstreamOptions((task,), {"glue_dir": glue, "squad_dir": squad})
     fingerprint_tasks(options)
     (tmp_path / lost).unlink()
     with pytest.raises(InputError, match="does not exist"):
@@ -80,7 +74,9 @@ def test_the_fingerprint_is_of_the_content(task, changed, tmp_path):
 
     def fingerprint(folder):
         return fingerprint_tasks(
-            DownstreamOptions((task,), str(folder / "glue"), str(folder / "squad"))
+            DownstreamOptions(
+                (task,), {f"{name}_dir": str(folder / name) for name in ("glue", "squad")}
+            )
         )
 
     before = fingerprint(tmp_path)

@@ -32,7 +32,7 @@ def test_finetune_then_score_the_result(folder, tmp_path):
     options = EvaluationOptions(
         models=(str(folder / "student"),),
         task="glue/sst2",
-        data_dir=str(folder / "glue"),
+        task_options={"glue_dir": str(folder / "glue")},
         finetune=FinetuneOptions(learning_rates=(1e-2, 1e-3), seeds=(0, 1), epochs=1),
         output_dir=tmp_path / "out",
     )
@@ -61,7 +61,7 @@ def test_the_model_that_is_evaluated_is_not_replaced(folder, tmp_path):
     options = EvaluationOptions(
         models=(str(tmp_path / "out" / "model"),),
         task="sts-probe",
-        data_dir=str(folder / "glue"),
+        task_options={"glue_dir": str(folder / "glue")},
         output_dir=tmp_path / "out",
     )
     save_checkpoint(tiny_checkpoint(num_layers=1), tmp_path / "out" / "model")
@@ -75,21 +75,31 @@ def test_probe_and_benchmark_compare_models(folder, tmp_path):
     options = EvaluationOptions(
         models=(str(folder / "teacher"), str(folder / "student")),
         task="sts-probe",
-        data_dir=str(folder / "glue"),
+        task_options={"glue_dir": str(folder / "glue")},
         output_dir=tmp_path,
     )
     result = run_evaluation(options)
-    assert list(result.probe) == list(options.models)
+    assert list(result.zero_shot) == list(options.models)
     values = json.loads((tmp_path / "results.json").read_text())
-    assert values["sts_probe"]["values"] == result.probe
+    found = {model: scores["spearman"] for model, scores in result.zero_shot.items()}
+    assert values["sts_probe"]["values"] == found
+    assert values["sts_probe"]["scores"] == result.zero_shot
     text = describe_evaluation(result)
-    assert all(f"{value:.4f}" in text for value in result.probe.values())
+    assert all(f"{value:.4f}" in text for value in found.values())
 
 
-def test_benchmark_needs_positions(folder):
-    """The tiny models have fewer positions than the benchmark's 128."""
-    with pytest.raises(InputError, match="positions"):
-        run_evaluation(EvaluationOptions(models=(str(folder / "student"),), benchmark=True))
+def test_the_benchmark_fits_the_model_with_the_fewest_positions(folder, tmp_path):
+    """A task that has been done must not be lost to the benchmark behind it."""
+    save_checkpoint(tiny_checkpoint(num_layers=1, max_positions=11), tmp_path / "short")
+    options = EvaluationOptions(
+        models=(str(folder / "student"), str(tmp_path / "short")),
+        task="sts-probe",
+        task_options={"glue_dir": str(folder / "glue")},
+        benchmark=True,
+    )
+    result = run_evaluation(options)
+    assert {cost.sequence_length for cost in result.costs.values()} == {11}
+    assert "11 tokens a sequence" in describe_evaluation(result)
 
 
 def test_benchmark_alone(tmp_path):
@@ -127,9 +137,8 @@ def test_heads_and_tasks_must_fit(folder, tmp_path):
     options = EvaluationOptions(
         models=(str(folder / "student"),),
         task="squad/v1.1",
-        data_dir=str(folder / "squad"),
+        task_options={"squad_dir": str(folder / "squad"), "max_length": 16},
         finetune=None,
-        max_length=16,
     )
     with pytest.raises(InputError, match="is not fine-tuned"):
         run_evaluation(options)
@@ -140,14 +149,17 @@ def test_heads_and_tasks_must_fit(folder, tmp_path):
     [
         ({"models": ()}, "Name at least one"),
         ({"models": ("a", "a")}, "none twice"),
-        ({"task": ""}, "Pass --task, --benchmark or both"),
-        ({"data_dir": ""}, r"pass --glue_dir=DIR"),
-        ({"task": "squad/v1.1", "data_dir": ""}, r"pass --squad_dir=DIR"),
+        ({"task": ""}, "Pass task=NAME, benchmark=True or both"),
+        ({"task_options": {}}, r"pass glue_dir=DIR"),
+        ({"task": "squad/v1.1", "task_options": {}}, r"pass squad_dir=DIR"),
+        ({"task": "squad/v1.1"}, r"has no option glue_dir. Its options: max_length, squad_dir"),
+        ({"task": "glue/imdb"}, "choose from sts-probe, glue/cola"),
+        ({"finetune": FinetuneOptions(saved_model=True)}, "has no effect without output_dir"),
         ({"models": ("a", "b")}, "takes one model, received a, b"),
     ],
 )
 def test_options_are_checked(changes, message):
-    fields = {"models": ("a",), "task": "glue/sst2", "data_dir": "glue"} | changes
+    fields = {"models": ("a",), "task": "glue/sst2", "task_options": {"glue_dir": "glue"}} | changes
     with pytest.raises(InputError, match=message):
         EvaluationOptions(**fields)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from etd_tf.errors import InputError
+from etd_tf.tasks.glue import GLUE_TASKS, glue_task
 from etd_tf.tasks.glue_data import examples_from_tfds, has_split, load_glue, read_glue_file
-from etd_tf.tasks.glue_tasks import GLUE_TASKS, glue_task
 from tests.helpers import need_shared_data
 
 ROWS = {

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from etd_tf.checkpoints.loading import load_checkpoint
+from etd_tf.tasks.glue import glue_task
 from etd_tf.tasks.glue_data import load_glue
-from etd_tf.tasks.glue_tasks import glue_task
 from etd_tf.tasks.probe import compare_sts, sentence_embeddings, sts_probe
 from tests.evaluation.fixtures import write_stsb
 from tests.helpers import need_quickstart_teacher, need_shared_data, tiny_checkpoint

@@ -9,14 +9,13 @@ import pytest
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuned import load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneOptions, finetune
-from etd_tf.tasks.squad import SquadExperiment
+from etd_tf.tasks.squad import SquadV1, SquadV2
 from etd_tf.tasks.squad_data import load_squad
 from etd_tf.tasks.squad_metrics import score_predictions
-from etd_tf.tasks.squad_windows import WindowOptions
 from tests.evaluation.fixtures import write_squad
 from tests.helpers import tiny_checkpoint
 
-WINDOWS = WindowOptions(max_length=16, doc_stride=5)
+WINDOWS = {"max_length": 16, "doc_stride": 5}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def checkpoint():
 
 def test_finetuning_writes_what_the_official_script_reads(checkpoint, tmp_path):
     source = write_squad(tmp_path / "squad")
-    experiment = SquadExperiment("v1.1", source, checkpoint, windows=WINDOWS)
+    experiment = SquadV1(squad_dir=str(source), **WINDOWS).experiment(checkpoint)
     options = FinetuneOptions(learning_rates=(1e-2,), epochs=2, batch_size=4)
     result = finetune(checkpoint, experiment, options, output_dir=tmp_path / "out")
     scores = result.cells[0].scores["dev"]
@@ -45,7 +44,7 @@ def test_finetuning_writes_what_the_official_script_reads(checkpoint, tmp_path):
 
 def test_v2_predicts_no_answer_and_its_odds(checkpoint, tmp_path):
     source = write_squad(tmp_path, "v2.0")
-    experiment = SquadExperiment("v2.0", source, checkpoint, windows=WINDOWS)
+    experiment = SquadV2(squad_dir=str(source), **WINDOWS).experiment(checkpoint)
     model = experiment.make_model(checkpoint)
     weights = model.get_parameters()
     weights["head.kernel"] = np.zeros_like(weights["head.kernel"])
@@ -59,7 +58,8 @@ def test_v2_predicts_no_answer_and_its_odds(checkpoint, tmp_path):
 
 
 def test_held_out_articles_are_whole(checkpoint, tmp_path):
-    experiment = SquadExperiment("v1.1", write_squad(tmp_path), checkpoint, windows=WINDOWS)
+    source = str(write_squad(tmp_path))
+    experiment = SquadV1(squad_dir=source, **WINDOWS).experiment(checkpoint)
     train, held_out = experiment.held_out_split()
     groups = experiment.training_groups()
     assert not set(groups[train]) & set(groups[held_out])
@@ -71,7 +71,7 @@ def test_held_out_articles_are_whole(checkpoint, tmp_path):
 
 def test_bad_sources_are_refused_early(checkpoint, tmp_path):
     with pytest.raises(InputError, match=r"dev-v1.1.json does not exist"):
-        SquadExperiment("v1.1", tmp_path, checkpoint)
+        SquadV1(squad_dir=str(tmp_path)).experiment(checkpoint)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""Fine-tuning data, scores and predictions of a task of texts with a label."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.errors import InputError
+from etd_tf.evaluation.classifiers import SequenceClassifier
+from etd_tf.evaluation.encoding import Sequences, encode_texts
+from etd_tf.evaluation.experiment import Experiment, Scores
+from etd_tf.evaluation.finetuned import match_labels
+from etd_tf.evaluation.training import TrainingSet
+from etd_tf.tasks.metrics import compute_metrics
+from etd_tf.tasks.text_task import Examples, TextTask
+from etd_tf.types import Array, IntArray
+
+
+class TextExperiment(Experiment):
+    """A task of texts, tokenised for one model.
+
+    Args:
+        task: The task.
+        checkpoint: The model, for its tokenizer and sizes.
+        label_names: Class order of the model's logits, the task's own by default; a
+            fine-tuned model has its own order.
+
+    Raises:
+        InputError: Data is missing or malformed, the label names are not the task's,
+            or the task has no labelled data (AX).
+    """
+
+    head = SequenceClassifier
+
+    def __init__(
+        self, task: TextTask, checkpoint: Checkpoint, label_names: Sequence[str] | None = None
+    ) -> None:
+        if not task.evaluation_splits:
+            raise InputError(
+                f"{task.label} has no labelled data. Use task=glue/mnli: it also writes the "
+                "predictions for AX."
+            )
+        super().__init__(task, checkpoint)
+        self.task: TextTask = task
+        self.label_names, self.text_names = task.label_names, task.text_names
+        self.kept_name = task.kept_name
+        self._class_order = match_labels(
+            task.label_names if label_names is None else label_names, task.label_names
+        )
+        self._examples: dict[tuple[str, str], Examples] = {}
+        self._sequences: dict[tuple[str, str], Sequences] = {}
+        for split in task.evaluation_splits:  # bad files are refused before any training
+            self._read(task, split)
+        for owner, split in task.submissions():
+            self._read(owner, split)
+
+    def _read(self, task: TextTask, split: str) -> Examples:
+        """Reads a split once."""
+        key = (task.name, split)
+        if key not in self._examples:
+            examples = self._examples[key] = task.read(split)
+            if examples.skipped:
+                logging.warning(
+                    "%s %s: %d malformed rows are left out.", task.label, split, examples.skipped
+                )
+        return self._examples[key]
+
+    def _tokens(self, task: TextTask, split: str) -> Sequences:
+        """Tokenises a split once."""
+        key = (task.name, split)
+        if key not in self._sequences:
+            texts = self._read(task, split).texts
+            self._sequences[key] = encode_texts(self._checkpoint, texts, max_length=self.max_length)
+        return self._sequences[key]
+
+    def settings(self) -> dict[str, Any]:
+        """Source, content and length of the examples."""
+        splits = ("train", *self.task.evaluation_splits)
+        return {
+            "source": self.task.source,
+            "data": {split: self._read(self.task, split).fingerprint() for split in splits},
+            "max_length": self.max_length,
+        }
+
+    def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> SequenceClassifier:
+        """Builds a classifier with a logit for each class, or one for the score."""
+        outputs = max(len(self.label_names), 1)
+        return SequenceClassifier(checkpoint.config, outputs, dtype=dtype)
+
+    def training_set(self) -> TrainingSet:
+        """All training examples."""
+        labels = self._read(self.task, "train").need_labels()
+        return TrainingSet(self._tokens(self.task, "train"), {"labels": labels})
+
+    def training_groups(self) -> IntArray:
+        """Every example is its own group."""
+        return np.arange(len(self._read(self.task, "train")))
+
+    def evaluate_training_rows(self, model: keras.Model, rows: IntArray) -> Scores:
+        """Scores a model on some training examples."""
+        labels = self._read(self.task, "train").need_labels()[rows]
+        return self._score(model, self._tokens(self.task, "train").take(rows), labels, "held-out")
+
+    def evaluate(self, model: keras.Model) -> dict[str, Scores]:
+        """Scores a model on every evaluation split; MNLI has two."""
+        scores = {}
+        for split in self.task.evaluation_splits:
+            labels = self._read(self.task, split).need_labels()
+            scores[split] = self._score(model, self._tokens(self.task, split), labels, split)
+        return scores
+
+    def _score(self, model: keras.Model, sequences: Sequences, labels: Array, what: str) -> Scores:
+        what = f"Evaluating {self.task.label} {what}"
+        predictions = self.predict(model, sequences, what)
+        return compute_metrics(self.task.metrics, predictions, labels)
+
+    def predict(self, model: keras.Model, sequences: Sequences, description: str) -> Array:
+        """Predicts class numbers in the task's order, or scores, `[n]`."""
+        logits = np.stack(self.run(model, sequences, description))
+        if self.task.is_regression:
+            return logits[:, 0]
+        return np.argmax(logits[:, self._class_order], axis=1)
+
+    def write_predictions(self, model: keras.Model, directory: Path) -> list[Path]:
+        """Writes a file for each of the task's submissions, e.g. `SST-2.tsv`."""
+        paths = []
+        for task, split in self.task.submissions():
+            predictions = self.predict(
+                model, self._tokens(task, split), f"Predicting {task.label} {split}"
+            )
+            indices = self._read(task, split).indices
+            paths.append(task.write_submission(directory, split, indices, predictions))
+        return paths

@@ -1,0 +1,138 @@
+"""Tasks of one or two texts with a label: a class or a score."""
+
+import abc
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from etd_tf.errors import InputError
+from etd_tf.tasks.task import TrainedTask
+from etd_tf.types import Array, IntArray
+
+if TYPE_CHECKING:
+    from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.tasks.text_experiment import TextExperiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A split in memory.
+
+    Attributes:
+        task: The task.
+        split: Its split name.
+        texts: One or two texts an example.
+        labels: Int64 classes or float32 scores `[n]`; None in test splits.
+        indices: Int64 `[n]`, the dataset's own example numbers.
+        skipped: Malformed rows left out (only where the task allows it).
+    """
+
+    task: "TextTask"
+    split: str
+    texts: tuple[tuple[str, ...], ...]
+    labels: Array | None
+    indices: IntArray
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def need_labels(self) -> Array:
+        """Returns the labels.
+
+        Raises:
+            InputError: The split has none.
+        """
+        if self.labels is None:
+            raise InputError(
+                f"{self.task.label} {self.split} has no labels. "
+                f"Use {' or '.join(self.task.evaluation_splits) or 'another task'}."
+            )
+        return self.labels
+
+    def fingerprint(self) -> str:
+        """SHA-256 of texts, labels and numbers; the same from whatever files."""
+        labels = None if self.labels is None else self.labels.tolist()
+        content = (self.task.kept_name, self.split, self.texts, labels, self.indices.tolist())
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def take(self, rows: IntArray) -> "Examples":
+        """Returns the examples at the given positions, in that order."""
+        return dataclasses.replace(
+            self,
+            texts=tuple(self.texts[row] for row in rows),
+            labels=None if self.labels is None else self.labels[rows],
+            indices=self.indices[rows],
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextTask(TrainedTask):
+    """A task of one or two texts; a subclass says how a split is read.
+
+    Attributes:
+        label_names: Class names in the order of the labels; empty for regression.
+        text_names: Names of the one or two texts for who serves the model.
+        evaluation_splits: Labelled splits that results are reported on.
+    """
+
+    label_names: tuple[str, ...]
+    text_names: tuple[str, ...] = ("text",)
+    evaluation_splits: tuple[str, ...] = ("dev",)
+
+    head: ClassVar[str] = "classifier"
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the label is a number."""
+        return not self.label_names
+
+    @property
+    def kept_name(self) -> str:
+        """The task's name in fingerprints and in the configuration of fine-tuned models."""
+        return self.name.rpartition("/")[2]
+
+    @abc.abstractmethod
+    def read(self, split: str) -> Examples:
+        """Reads `"train"`, one of `evaluation_splits` or a split of `submissions`.
+
+        Raises:
+            InputError: The data is missing or malformed.
+        """
+
+    def submissions(self) -> "list[tuple[TextTask, str]]":
+        """Unlabelled splits to be predicted, each with the task that reads and writes it."""
+        return []
+
+    def write_submission(
+        self, directory: Path, split: str, indices: IntArray, predictions: Array
+    ) -> Path:
+        """Writes the predictions of one of `submissions`.
+
+        Args:
+            directory: Gets the file.
+            split: The split.
+            indices: The dataset's example numbers, `[n]`.
+            predictions: Class numbers, or scores, `[n]`.
+
+        Returns:
+            The file.
+        """
+        raise NotImplementedError(f"{self.name} has submissions, but no way to write them.")
+
+    def fingerprints(self) -> dict[str, str]:
+        """Reads the training data and all evaluation splits; a hash of each."""
+        return {
+            split: self.read(split).fingerprint() for split in ("train", *self.evaluation_splits)
+        }
+
+    def experiment(
+        self, checkpoint: "Checkpoint", label_names: Sequence[str] | None = None
+    ) -> "TextExperiment":
+        """Reads and tokenises the data for a model, see `TrainedTask.experiment`."""
+        from etd_tf.tasks.text_experiment import TextExperiment
+
+        return TextExperiment(self, checkpoint, label_names)
