@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import pathlib
 import sys
 
+import numpy as np
 import pytest
 
-from etd_tf.cli import compare, distill, export
+from etd_tf.cli import compare, distill, evaluate, export
 from etd_tf.cli.app import run_command
 from etd_tf.export import FORMATS
 from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.lazy import LazyModule, ops
 from etd_tf.losses import LOSSES, Loss
 from etd_tf.settings import setting
+from etd_tf.tasks import TASKS, Examples, ScoredTask, TextTask
 from tests.jobs.tiny_job import job_flags, write_teacher, write_text
 
 
@@ -65,6 +68,45 @@ class ToyFormat(Format):
 
     def usage(self, export):
         return f'width = toys.read("{export.path}")'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyTask(TextTask):
+    """Whether a sentence is about a cat; its data is one list of sentences for all splits."""
+
+    name: str = "toy/cats"
+    label: str = "Cats"
+    metrics: tuple[str, ...] = ("accuracy", "f1")
+    label_names: tuple[str, ...] = ("other", "cat")
+    toy_file: str | None = setting(None, "toy: file of sentences.")
+
+    data_setting = "toy_file"
+    data_hint = "toy_file=FILE with a sentence a line"
+
+    def read(self, split):
+        texts = pathlib.Path(self.source).read_text().splitlines()
+        labels = np.asarray(["cat" in text.split() for text in texts], np.int64)
+        return Examples(self, split, tuple((t,) for t in texts), labels, np.arange(len(texts)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyScore(ScoredTask):
+    """How many layers a model has, which needs no training."""
+
+    name: str = "toy-depth"
+    label: str = "Depth"
+    metrics: tuple[str, ...] = ("layers", "half")
+    toy_file: str | None = setting(None, "toy: file of sentences.")
+
+    data_setting = "toy_file"
+    data_hint = "toy_file=FILE"
+
+    def fingerprints(self):
+        return {"dev": pathlib.Path(self.source).read_text()}
+
+    def score(self, models):
+        depths = {name: float(model.config.num_layers) for name, model in models.items()}
+        return {name: {"layers": depth, "half": depth / 2} for name, depth in depths.items()}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +163,43 @@ def test_a_format_takes_one_file(folder, tmp_path, monkeypatch, capsys):
     again = [*flags[:1], "--format=huggingface", f"--output_dir={tmp_path}", "--toy_indent=3"]
     assert run_command(export.COMMAND, again) == 2
     assert "--toy_indent has an effect on --format=toy only" in capsys.readouterr().err
+
+
+def test_a_task_takes_one_file(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(TASKS, "toy/cats", ToyTask())
+    for command in (evaluate.COMMAND, compare.COMMAND):
+        help_page = shown(capsys, command, "--help")
+        assert "squad/v2.0, toy/cats" in help_page
+        assert "toy: file of sentences." in help_page
+    data, out = tmp_path / "toy.txt", tmp_path / "out"
+    data.write_text("the cat sat\nthe dog ran\na cat\na mat\n" * 4)
+    flags = [f"--model={folder / 'teacher'}", "--task=toy/cats", f"--toy_file={data}"]
+    training = ["--epochs=2", "--batch_size=4", "--max_length=8", f"--output_dir={out}"]
+    printed = shown(capsys, evaluate.COMMAND, *flags, *training)
+    results = json.loads((out / "results.json").read_text())
+    scores = results["cells"][0]["scores"]["dev"]
+    assert set(scores) == {"accuracy", "f1"}
+    assert results["settings"]["source"] == str(data)
+    for metric, value in scores.items():
+        assert f"dev {metric} {value:.4f}" in printed
+    flags = [f"--model={out / 'model'}", *flags[1:], "--nofinetune", "--max_length=8"]
+    assert f"dev accuracy {scores['accuracy']:.4f}" in shown(capsys, evaluate.COMMAND, *flags)
+    assert run_command(evaluate.COMMAND, flags[:2]) == 2
+    assert "toy/cats needs its data: pass --toy_file=FILE" in capsys.readouterr().err
+    other = [flags[0], "--task=glue/sst2", "--glue_dir=glue", flags[2]]
+    assert run_command(evaluate.COMMAND, other) == 2
+    assert "--toy_file has an effect on --task=toy/cats only" in capsys.readouterr().err
+
+
+def test_a_task_without_training_takes_one_file(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(TASKS, "toy-depth", ToyScore())
+    (tmp_path / "toy.txt").write_text("text")
+    model, out = folder / "teacher", tmp_path / "out"
+    flags = [f"--model={model}", "--task=toy-depth", f"--toy_file={tmp_path / 'toy.txt'}"]
+    printed = shown(capsys, evaluate.COMMAND, *flags, f"--output_dir={out}")
+    results = json.loads((out / "results.json").read_text())["toy_depth"]
+    assert results["values"][str(model)] == 2 * results["scores"][str(model)]["half"]
+    assert printed.startswith("Depth dev Layers Half")
 
 
 if __name__ == "__main__":

@@ -168,6 +168,11 @@ def test_losses_describe_themselves_without_keras():
     assert heavy_modules_after(code + "\nimport sys; assert 'numpy' not in sys.modules") == []
 
 
+def test_tasks_describe_themselves_without_keras():
+    code = "from etd_tf.tasks import TASKS\nfor task in TASKS.values(): task.metric"
+    assert heavy_modules_after(code + "\nimport sys; assert 'numpy' not in sys.modules") == []
+
+
 def test_the_commands_start_nothing_heavy():
     modules = [f"etd_tf.cli.{path.stem}" for path in sorted((PACKAGE / "cli").glob("[!_]*.py"))]
     assert modules

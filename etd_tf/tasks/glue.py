@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from etd_tf.errors import InputError
+from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.tasks.task import Task
 from etd_tf.tasks.text_task import Examples, TextTask
 from etd_tf.types import Array, IntArray
+
+glue_data: Any = LazyModule("etd_tf.tasks.glue_data")  # what needs NumPy
 
 _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
@@ -86,21 +89,18 @@ class GlueTask(GlueData, TextTask):
 
     def read(self, split: str) -> Examples:
         """Reads one split."""
-        from etd_tf.tasks.glue_data import load_glue
-
-        return load_glue(self, split, self.source)
+        examples: Examples = glue_data.load_glue(self, split, self.source)
+        return examples
 
     def submissions(self) -> list[tuple[TextTask, str]]:
         """The test sets that are there; a model of MNLI also predicts AX."""
-        from etd_tf.tasks.glue_data import has_split
-
         ax = dataclasses.replace(GLUE_TASKS["ax"], glue_dir=self.glue_dir)
         tasks = [self, *([ax] if self.name == "glue/mnli" else [])]
         return [
             (task, split)
             for task in tasks
             for split in task.test_splits
-            if has_split(task, split, self.source)
+            if glue_data.has_split(task, split, self.source)
         ]
 
     def write_submission(

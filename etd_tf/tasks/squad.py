@@ -5,15 +5,18 @@ Source: Rajpurkar et al. 2016 (arXiv 1606.05250) and 2018 (arXiv 1806.03822).
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
 from etd_tf.tasks.task import TrainedTask
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.evaluation.experiment import Experiment
     from etd_tf.tasks.squad_data import SquadDataset
-    from etd_tf.tasks.squad_experiment import SquadExperiment
+
+squad_experiment: Any = LazyModule("etd_tf.tasks.squad_experiment")  # what needs Keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,12 +64,11 @@ class SquadV1(TrainedTask):
 
     def experiment(
         self, checkpoint: "Checkpoint", label_names: Sequence[str] | None = None
-    ) -> "SquadExperiment":
+    ) -> "Experiment":
         """Reads the data and cuts it into windows, see `TrainedTask.experiment`."""
-        from etd_tf.tasks.squad_experiment import SquadExperiment
-
         del label_names  # spans have none
-        return SquadExperiment(self, checkpoint)
+        made: Experiment = squad_experiment.SquadExperiment(self, checkpoint)
+        return made
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from etd_tf.errors import InputError
+from etd_tf.lazy import LazyModule
 from etd_tf.tasks.task import TrainedTask
 from etd_tf.types import Array, IntArray
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
-    from etd_tf.tasks.text_experiment import TextExperiment
+    from etd_tf.evaluation.experiment import Experiment
+
+text_experiment: Any = LazyModule("etd_tf.tasks.text_experiment")  # what needs Keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +134,7 @@ class TextTask(TrainedTask):
 
     def experiment(
         self, checkpoint: "Checkpoint", label_names: Sequence[str] | None = None
-    ) -> "TextExperiment":
+    ) -> "Experiment":
         """Reads and tokenises the data for a model, see `TrainedTask.experiment`."""
-        from etd_tf.tasks.text_experiment import TextExperiment
-
-        return TextExperiment(self, checkpoint, label_names)
+        made: Experiment = text_experiment.TextExperiment(self, checkpoint, label_names)
+        return made

@@ -93,11 +93,11 @@ def test_lists_become_settings():
         (["--losses=bert"], "--losses=bert is unknown"),
         (["--relation_heads=3"], "--relation_heads has no effect on --loss=minilm"),
         (["--glue_dir=g"], "--glue_dir has an effect on --tasks only"),
-        (["--finetune_epochs=2"], "has an effect on --tasks=glue/cola, glue/mnli.* only"),
-        (["--finetune_at=50"], "has an effect on --tasks=glue/cola, .*squad/v2.0 only"),
+        (["--finetune_epochs=2"], "has an effect on --tasks=glue/cola, glue/mnli"),
+        (["--finetune_at=50"], "has an effect on --tasks=glue/cola, glue/sst2"),
         (["--squad_epochs=1"], "has an effect on --tasks=squad/v1.1, squad/v2.0 only"),
-        (["--tasks=squad/v1.1"], "pass squad_dir=DIR"),
-        (["--tasks=sts-probe"], "pass glue_dir=DIR"),
+        (["--tasks=squad/v1.1"], "pass --squad_dir=DIR"),
+        (["--tasks=sts-probe"], "pass --glue_dir=DIR"),
     ],
 )
 def test_bad_flags_exit_with_two_and_one_line(arguments, message, capsys):

@@ -56,7 +56,7 @@ def test_splits():
 
 
 def test_names_are_forgiving_and_errors_list_them():
-    assert glue_task("STS-B").name == "stsb"
+    assert glue_task("STS-B").name == "glue/stsb"
     with pytest.raises(InputError, match="Tasks: cola, sst2"):
         glue_task("imdb")
 

@@ -29,6 +29,16 @@ def test_embeddings_average_real_tokens_only():
         np.testing.assert_allclose(embedding, mean_state(checkpoint, text), atol=1e-5)
 
 
+def test_one_text_and_no_text_are_texts():
+    checkpoint = tiny_checkpoint()
+    one = sentence_embeddings(checkpoint, "the cat sat", max_length=16)
+    np.testing.assert_allclose(one[0], mean_state(checkpoint, "the cat sat"), atol=1e-5)
+    assert len(one) == 1
+    none = sentence_embeddings(checkpoint, [], max_length=16)
+    assert (none.shape, none.dtype) == ((0, one.shape[1]), one.dtype)
+    assert one.dtype == np.float32
+
+
 def test_probe_is_the_rank_correlation_of_cosines(tmp_path):
     checkpoint = tiny_checkpoint()
     examples = load_glue(glue_task("stsb"), "dev", write_stsb(tmp_path))
