@@ -17,6 +17,7 @@ from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_t
 from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.workspace import Layout, Workspace
+from etd_tf.tasks import TASKS
 from etd_tf.text.records import VALIDATION, RecordSet
 from etd_tf.training.options import FREE_OPTIONS
 from etd_tf.training.strategy import make_strategy
@@ -32,7 +33,8 @@ LAYOUT = Layout(
     free=frozenset(
         {
             *("losses", "students", "arms", "seeds", "together"),
-            *("tasks", "glue_dir", "squad_dir", "squad_epochs", "finetune_at"),
+            *("tasks", "squad_epochs", "finetune_at"),
+            *(task.data_setting for task in TASKS.values()),
             *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
             *("output_dir", "cache_dir"),
             *(FREE_OPTIONS - {"evaluate_at"}),

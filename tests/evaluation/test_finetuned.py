@@ -104,7 +104,7 @@ def test_round_trip(tmp_path, caplog, kind):
 
 def test_directories_that_are_not_finetuned_are_refused(tmp_path):
     save_checkpoint(tiny_checkpoint(), tmp_path / "m")
-    with pytest.raises(InputError, match=r"is not fine-tuned. Leave out --nofinetune"):
+    with pytest.raises(InputError, match=r"is not fine-tuned. Leave out finetune=False"):
         load_finetuned(tmp_path / "m")
     with pytest.raises(InputError, match=r"has no model.safetensors"):
         load_finetuned(tmp_path / "nowhere")
@@ -154,9 +154,9 @@ def test_labels_are_matched_by_name():
 def test_heads_are_matched_with_tasks(tmp_path):
     save_finetuned(classifier(), tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=NAMES)
     loaded = load_finetuned(tmp_path / "m")
-    loaded.check_task("glue/mnli")
+    loaded.check_head("classifier", "glue/mnli")
     with pytest.raises(InputError, match=r"squad/v1.1 needs qa_outputs"):
-        loaded.check_task("squad/v1.1")
+        loaded.check_head("qa_outputs", "squad/v1.1")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_finished_and_foreign_runs_are_protected(tmp_path):
     with pytest.raises(InputError, match=r"with another epochs, seeds. Repeat its settings"):
         RunRecord.open(tmp_path, other, overwrite=False)
     record.finish({"learning_rate": 1e-4})
-    with pytest.raises(InputError, match=r"finished run.*--overwrite"):
+    with pytest.raises(InputError, match=r"finished run.*overwrite=True"):
         RunRecord.open(tmp_path, SETTINGS, overwrite=False)
     assert RunRecord.open(tmp_path, SETTINGS, overwrite=True).cells == []
     assert json.loads((tmp_path / "results.json").read_text())["learning_rate"] == 1e-4

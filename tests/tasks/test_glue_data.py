@@ -196,14 +196,14 @@ def test_tfds_names_agree_with_the_installed_datasets():
     """Label names and text features of the table against TensorFlow Datasets itself."""
     tfds_glue = pytest.importorskip("tensorflow_datasets.text.glue")
     configs = {config.name: config for config in tfds_glue.Glue.BUILDER_CONFIGS}
-    for task in GLUE_TASKS.values():
-        config = configs[task.name]
-        assert sorted(config.label_classes or ()) == sorted(task.label_names), task.name
-        assert sorted(config.text_features) == sorted(task.tfds_texts), task.name
-        if task.name not in ("cola", "mrpc"):  # no header; read from other files there
+    for name, task in GLUE_TASKS.items():
+        config = configs[name]
+        assert sorted(config.label_classes or ()) == sorted(task.label_names), name
+        assert sorted(config.text_features) == sorted(task.text_names), name
+        if name not in ("cola", "mrpc"):  # no header; read from other files there
             assert config.label_column == task.label_column
-            columns = tuple(config.text_features[name] for name in task.tfds_texts)
-            assert columns == task.texts, task.name
+            columns = tuple(config.text_features[name] for name in task.text_names)
+            assert columns == task.columns, name
 
 
 def test_tfds_problems_name_the_way_out(monkeypatch, tmp_path):
