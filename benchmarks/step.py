@@ -67,10 +67,10 @@ def etd_step(
     import tensorflow as tf
 
     import etd_tf
-    from etd_tf.distillation.step import Learner, StepOptions, TrainStep
+    from etd_tf.distillation.step import Learner, TrainStep
     from etd_tf.reporting import training_flops
+    from etd_tf.training import TrainerOptions
     from etd_tf.training.optimization import make_optimizer
-    from etd_tf.training.strategy import use_xla
 
     teacher = etd_tf.load_checkpoint(TEACHER)
     config = teacher.config.replace(
@@ -90,7 +90,7 @@ def etd_step(
     step = TrainStep(
         [Learner(distiller, optimizer, variables)],
         strategy=tf.distribute.get_strategy(),
-        options=StepOptions(jit_compile=use_xla(jit_compile)),
+        options=TrainerOptions(steps=1, jit_compile=jit_compile),
     )
     iterator = iter(_records(teacher) if real_input else _constant_batch())
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
-from etd_tf.distillation.step import Learner, StepOptions, TrainStep
+from etd_tf.distillation.step import Learner, TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.progress import Tracker, track
 from etd_tf.training.metrics_log import MetricsLog
@@ -19,7 +19,6 @@ from etd_tf.training.optimization import WarmupLinearDecay
 from etd_tf.training.options import TrainerOptions, TrainResult
 from etd_tf.training.signals import catch_signals
 from etd_tf.training.state import StateStore
-from etd_tf.training.strategy import use_xla
 from etd_tf.training.workers import Workers
 
 TrainBatches = Callable[[int, int, int], tf.data.Dataset]
@@ -222,7 +221,7 @@ class Loop:
         train_step = TrainStep(
             [run.learner for run in runs],
             strategy=self._strategy,
-            options=step_options(self._options),
+            options=self._options,
         )
         iterator = iter(self._distribute(start))
         held_out = self._held_out(runs)
@@ -305,16 +304,6 @@ class Loop:
             return run.failure
         tokens = run.step * self._tokens_per_step
         return TrainResult(run.step, run.seconds, tokens / max(run.seconds, 1e-9), run.held_out)
-
-
-def step_options(options: TrainerOptions) -> StepOptions:
-    """The settings of a step that a trainer's options ask for."""
-    return StepOptions(
-        seed=options.seed,
-        jit_compile=use_xla(options.jit_compile),
-        clip_norm=options.clip_norm,
-        micro_batches=options.gradient_accumulation,
-    )
 
 
 def _count_tokens(spec: Any) -> int:

@@ -22,6 +22,8 @@ from etd_tf.distillation.distiller import Distiller
 from etd_tf.losses.base import Features
 from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.training.options import TrainerOptions
+from etd_tf.training.strategy import use_xla
 from etd_tf.types import Tensor
 
 _REPLICA_SEED, _MICRO_BATCH_SEED = 7919, 104_729  # primes, to keep the streams apart
@@ -29,24 +31,6 @@ _STREAMS = 2  # students computed at a time; more would hold more activations at
 
 Metrics = dict[str, Tensor]
 Batch = Mapping[str, Tensor]
-
-
-@dataclasses.dataclass(frozen=True)
-class StepOptions:
-    """Settings of one optimizer step.
-
-    Attributes:
-        seed: Seed of dropout.
-        jit_compile: Compile forward, loss and gradients with XLA.
-        clip_norm: Largest global gradient norm; 0 turns clipping off.
-        micro_batches: Equal parts in which a replica's batch is computed, one after the
-            other, to save memory (gradient accumulation).
-    """
-
-    seed: int = 0
-    jit_compile: bool = False
-    clip_norm: float = 1.0
-    micro_batches: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +155,7 @@ class TrainStep:
     Args:
         learners: The students, of equal teachers.
         strategy: Where it runs.
-        options: Settings, the same for all.
+        options: Seed, compilation, clipping and micro-batches, the same for all.
     """
 
     def __init__(
@@ -179,13 +163,13 @@ class TrainStep:
         learners: Sequence[Learner],
         *,
         strategy: tf.distribute.Strategy,
-        options: StepOptions,
+        options: TrainerOptions,
     ) -> None:
         self._strategy = strategy
         self._options = options
         # With micro-batches, features of the whole batch would take the memory these save.
-        whole = options.micro_batches == 1
-        self._ahead = whole and not options.jit_compile and _is_one_cpu(strategy)
+        whole = options.gradient_accumulation == 1
+        self._ahead = whole and not use_xla(options.jit_compile) and _is_one_cpu(strategy)
         self._teacher: SharedTeacher | None = None
         if self._ahead or (whole and len(learners) > 1):
             self._teacher = SharedTeacher([learner.distiller for learner in learners], strategy)
@@ -272,7 +256,7 @@ class _LearnerStep:
         learner: Learner,
         teacher: SharedTeacher | None,
         strategy: tf.distribute.Strategy,
-        options: StepOptions,
+        options: TrainerOptions,
     ) -> None:
         self._distiller, self._optimizer = learner.distiller, learner.optimizer
         self._variables = list(learner.variables)
@@ -304,7 +288,7 @@ class _LearnerStep:
         self, batch: Batch, taught: Sequence[Tensor], seed: Tensor, scale: Tensor
     ) -> tuple[Metrics, list[Tensor]]:
         """Means of metrics and gradients over the micro-batches."""
-        parts = self._options.micro_batches
+        parts = self._options.gradient_accumulation
         if parts == 1:
             return self._forward_backward(dict(batch), list(taught), seed, scale)
         split = {name: tf.split(value, parts) for name, value in batch.items()}
@@ -338,9 +322,12 @@ class _LearnerStep:
         return {"loss": loss, **terms}, [tf.convert_to_tensor(g) for g in gradients]
 
 
-def _compiled(function: Any, options: StepOptions) -> Any:
+def _compiled(function: Any, options: TrainerOptions) -> Any:
     return tf.function(
-        function, autograph=False, jit_compile=options.jit_compile, reduce_retracing=True
+        function,
+        autograph=False,
+        jit_compile=use_xla(options.jit_compile),
+        reduce_retracing=True,
     )
 
 

@@ -14,6 +14,9 @@ import sys
 import pytest
 
 from etd_tf.cli.app import Command, FlagSet
+from etd_tf.export import FORMATS
+from etd_tf.losses import LOSSES
+from etd_tf.settings import settings_of
 from tests.helpers import REPOSITORY
 
 NAMES = sorted(path.stem for path in (REPOSITORY / "bin").glob("etd_*"))
@@ -116,6 +119,9 @@ def test_every_flag_is_read(name):
     shared = sorted(stems - commands - {"app", "__init__"})
     modules = [_module(name), *(importlib.import_module(f"etd_tf.cli.{stem}") for stem in shared)]
     read = set().union(*map(_names_read, modules))
+    # Options of losses and formats are read by the field that describes them.
+    for chosen in (*LOSSES.values(), *FORMATS.values()):
+        read |= {option.flag for option in settings_of(chosen)}
     known = {flag for group in _flags(_module(name).COMMAND).groups.values() for flag in group}
     assert known
     assert known <= read, sorted(known - read)

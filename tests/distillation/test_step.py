@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from etd_tf.distillation.step import Learner, StepOptions, TrainStep, _whole_number
+from etd_tf.distillation.step import Learner, TrainStep, _whole_number
 from etd_tf.losses import LogitsDistillation, MiniLM, TinyBERT
 from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.training import TrainerOptions
 from etd_tf.training.optimization import make_optimizer
 from tests.distillation.tiny_training import batch_of, make_distiller
 
@@ -33,7 +34,7 @@ def _run(distiller, steps, *, per_call=1, size=4, strategy=None, **options):
     step = TrainStep(
         [Learner(distiller, optimizer, distiller.trainable_variables)],
         strategy=strategy or tf.distribute.get_strategy(),
-        options=StepOptions(**options),
+        options=TrainerOptions(steps=steps, batch_size=size, **options),
     )
     stacked = {k: np.stack([batch_of(s, size)[k] for s in range(steps)]) for k in batch_of(0)}
     iterator = iter(tf.data.Dataset.from_tensor_slices(stacked))
@@ -110,7 +111,7 @@ def test_unused_weights_do_not_exist_for_the_optimizer():
 
 
 def test_gradient_accumulation_equals_the_whole_batch(plain):
-    weights, metrics = _run(make_distiller(), 4, micro_batches=2)
+    weights, metrics = _run(make_distiller(), 4, gradient_accumulation=2)
     _assert_close(weights, plain[0])
     for found, expected in zip(metrics, plain[1], strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
@@ -124,7 +125,7 @@ def test_many_steps_a_call_equal_one(plain):
 
 
 def test_xla_equals_plain_graphs(plain):
-    weights, metrics = _run(make_distiller(), 4, jit_compile=True)
+    weights, metrics = _run(make_distiller(), 4, jit_compile="on")
     _assert_close(weights, plain[0])
     for found, expected in zip(metrics, plain[1], strict=True):
         assert found == pytest.approx(expected, rel=1e-4)

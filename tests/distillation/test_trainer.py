@@ -218,21 +218,20 @@ def test_float16_scales_the_loss_and_resumes(tmp_path):
 
 def test_skipped_steps_and_the_rate_that_was_used_are_logged(tmp_path):
     trainer = make_trainer(tmp_path, precision="mixed_float16", steps=6, warmup_steps=6)
-    trainer.learner.optimizer.dynamic_scale.assign(
-        2.0**31
-    )  # overflows until it is halved often enough
+    # Overflows until it is halved often enough.
+    trainer.learner.optimizer.dynamic_scale.assign(2.0**31)
     with pytest.raises(DivergenceError, match="None of the 6 steps changed the weights"):
         trainer.fit(stream())
     assert not (tmp_path / "checkpoints").exists()
     lines = list(read_metrics(tmp_path / "metrics.jsonl"))
     assert [line["skipped_steps"] for line in lines] == [1, 2, 3, 4, 5, 6]
     some = make_trainer(tmp_path / "some", precision="mixed_float16", steps=12, warmup_steps=12)
-    some.optimizer.dynamic_scale.assign(2.0**23)
+    some.learner.optimizer.dynamic_scale.assign(2.0**23)
     some.fit(stream())
     lines = list(read_metrics(tmp_path / "some" / "metrics.jsonl"))
     skipped = lines[-1]["skipped_steps"]
     assert 0 < skipped < 12
-    assert skipped == 12 - int(some.optimizer.inner_optimizer.iterations)
+    assert skipped == 12 - int(some.learner.optimizer.inner_optimizer.iterations)
     for line in lines:
         updates = max(line["step"] - line["skipped_steps"], 1)
         assert line["learning_rate"] == pytest.approx(0.01 * updates / 12, rel=1e-5)
