@@ -17,6 +17,7 @@ from etd_tf.cli.app import Command, FlagSet
 from etd_tf.export import FORMATS
 from etd_tf.losses import LOSSES
 from etd_tf.settings import settings_of
+from etd_tf.tasks import TASKS
 from tests.helpers import REPOSITORY
 
 NAMES = sorted(path.stem for path in (REPOSITORY / "bin").glob("etd_*"))
@@ -119,8 +120,8 @@ def test_every_flag_is_read(name):
     shared = sorted(stems - commands - {"app", "__init__"})
     modules = [_module(name), *(importlib.import_module(f"etd_tf.cli.{stem}") for stem in shared)]
     read = set().union(*map(_names_read, modules))
-    # Options of losses and formats are read by the field that describes them.
-    for chosen in (*LOSSES.values(), *FORMATS.values()):
+    # Options of what can be chosen are read by the fields that describe them.
+    for chosen in (*LOSSES.values(), *FORMATS.values(), *map(type, TASKS.values())):
         read |= {option.flag for option in settings_of(chosen)}
     known = {flag for group in _flags(_module(name).COMMAND).groups.values() for flag in group}
     assert known
