@@ -210,6 +210,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
         _task(
             *("ax", "AX", ("premise", "hypothesis"), _NLI, ("matthews",)),
             columns=_PAIR,
+            label_column="",
             spellings=_NLI,
             files={"test": SplitFile("diagnostic/diagnostic.tsv", "test", submission="AX")},
             evaluation_splits=(),
