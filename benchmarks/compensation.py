@@ -15,10 +15,10 @@ import tensorflow as tf
 import etd_tf
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.extraction import ExtractionPlan, extract, extract_compensated, plan_extraction
+from etd_tf.extraction.starts import ExtractionOptions, Work
 from etd_tf.jobs.compare_types import parse_student
 from etd_tf.jobs.inputs import prepare_corpus
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions
-from etd_tf.jobs.student import scoring_examples
+from etd_tf.jobs.options import CorpusOptions
 from etd_tf.text.batches import evaluation_batches
 from etd_tf.text.records import VALIDATION
 
@@ -53,7 +53,7 @@ def main() -> None:
     corpus = CorpusOptions((flags.corpus,), validation_corpus=(flags.validation_corpus,))
     records = prepare_corpus(corpus, teacher)
     options = ExtractionOptions(extraction="impt", importance_examples=flags.examples)
-    examples = scoring_examples(records, options, seed=0)
+    examples = Work(teacher, teacher.config, options, text=records).examples("Scoring works")
     scores = etd_tf.score_units(teacher, examples)
     batches = evaluation_batches(records, batch_size=BATCH, split=VALIDATION)
     batches = batches.take(-(-flags.held_out // BATCH)).cache()

@@ -24,8 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from etd_tf.jobs.compare_types import parse_student
+from etd_tf.jobs.costs import training_flops
 from etd_tf.modeling.config import BertConfig
-from etd_tf.reporting import training_flops
 from etd_tf.storage.tfrecord import frame_records, serialize_examples
 
 GRADIENT_BYTES = 4  # variables and their gradients are float32 in every precision

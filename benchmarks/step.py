@@ -68,7 +68,7 @@ def etd_step(
 
     import etd_tf
     from etd_tf.distillation.step import Learner, TrainStep
-    from etd_tf.reporting import training_flops
+    from etd_tf.jobs.costs import training_flops
     from etd_tf.training import TrainerOptions
     from etd_tf.training.optimization import make_optimizer
 

@@ -10,6 +10,7 @@ from etd_tf.cli import flags as shared
 from etd_tf.cli import training_flags
 from etd_tf.cli.app import Command, FlagSet, run_command
 from etd_tf.errors import InputError
+from etd_tf.extraction.starts import starts_help
 from etd_tf.losses import LOSSES
 from etd_tf.settings import NamedSetting, settings_of
 from etd_tf.tasks import TASKS, TrainedTask
@@ -42,10 +43,7 @@ def define_flags(flag_set: FlagSet) -> None:
     flag_set.strings(
         "arms",
         ["none", "rand", "impt"],
-        "Initialisations: none (random), rand (ETD-Rand), impt (ETD-Impt); impt-ffn, impt-heads "
-        "and impt-hidden follow importance in one kind of unit only; impt-magnitude, "
-        "impt-activation and impt-dynabert score otherwise; impt-compensate keeps what cut units "
-        "carried, impt-fold only folds them into kept ones; depth copies whole layers.",
+        f"How students begin. {starts_help()}",
     )
     flag_set.strings("seeds", ["0"], "Every arm is run with each.")
     flag_set.group("Extraction")
@@ -123,8 +121,9 @@ def read_options(values: flags.FlagValues) -> "CompareOptions":
 
 
 def _base_options(values: flags.FlagValues) -> "DistillOptions":
+    from etd_tf.extraction.starts import ExtractionOptions
     from etd_tf.jobs.distill_types import DistillOptions
-    from etd_tf.jobs.options import ExtractionOptions, StudentSize
+    from etd_tf.jobs.options import StudentSize
 
     return DistillOptions(
         teacher=values.teacher,

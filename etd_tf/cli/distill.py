@@ -110,7 +110,7 @@ def read_options(values: flags.FlagValues) -> "DistillOptions":
 def run(values: flags.FlagValues) -> None:
     """Runs the job that the flags describe and prints what was made."""
     options = read_options(values)
-    from etd_tf.jobs.cost import forecast_cost
+    from etd_tf.jobs.costs import forecast_cost
     from etd_tf.jobs.distill import check_distillation, run_distillation
     from etd_tf.jobs.summary import describe_cost, describe_result
 

@@ -8,14 +8,11 @@ from absl import flags, logging
 
 from etd_tf.cli.app import FlagSet
 from etd_tf.errors import InputError
+from etd_tf.extraction.starts import STARTS, starts_help
 
 if TYPE_CHECKING:
-    from etd_tf.jobs.options import (
-        CorpusOptions,
-        ExtractionOptions,
-        HardwareOptions,
-        StudentSize,
-    )
+    from etd_tf.extraction.starts import ExtractionOptions
+    from etd_tf.jobs.options import CorpusOptions, HardwareOptions, StudentSize
 
 _CHECKPOINT_FILES = ("config.json", "bert_config.json", "*.index")
 DEFAULT_CACHE = "~/.cache/etd_tf"
@@ -48,9 +45,8 @@ def define_extraction(flag_set: FlagSet) -> None:
     flag_set.choice(
         "extraction",
         "impt",
-        ["impt", "rand", "none"],
-        "Which units the student takes from the teacher: the most important ones (ETD-Impt), "
-        "random ones (ETD-Rand), or none (random initialisation, the baseline).",
+        list(STARTS),
+        f"How the student begins. {starts_help()}",
     )
     define_cut(flag_set)
     flag_set.choice(
@@ -188,7 +184,7 @@ def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
     Raises:
         InputError: `--scores` is missing on disk, or flags exclude each other.
     """
-    from etd_tf.jobs.options import ExtractionOptions
+    from etd_tf.extraction.starts import ExtractionOptions
 
     options = ExtractionOptions(
         extraction=values.extraction,
@@ -200,7 +196,7 @@ def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
         scores=Path(values.scores).expanduser() if values.scores else None,
         compensate=values.compensate,
     )
-    for name, why in options.idle_flags().items():
+    for name, why in options.idle().items():
         logging.warning("--%s has no effect here: %s.", name, why)
     return options
 

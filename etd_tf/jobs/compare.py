@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Sequence
 
 from etd_tf.errors import DivergenceError
+from etd_tf.extraction.starts import STARTS
 from etd_tf.jobs.compare_arm import load_run, run_arms
-from etd_tf.jobs.compare_arms import ARMS
 from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
 from etd_tf.jobs.compare_study import Study, workspace_of
 from etd_tf.jobs.compare_tasks import fingerprint_tasks
@@ -110,7 +110,7 @@ class _Runs:
             command=shlex.join(["etd_compare", *flags]),
             teacher=model_facts(study.teacher, sequence_length=length, source=options.base.teacher),
             teacher_scores=self._teacher_scores,
-            labels={name: ARMS[name].label for name in options.arms},
+            labels={name: STARTS[name].title for name in options.arms},
             runs=tuple(self._runs[spec] for spec in self._specs if spec in self._runs),
             planned=len(self._specs),
             failures=tuple(self._failures),

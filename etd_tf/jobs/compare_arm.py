@@ -10,19 +10,15 @@ from typing import Any
 from etd_tf.checkpoints import save_checkpoint
 from etd_tf.distillation import Trainer, fit_together
 from etd_tf.errors import DivergenceError, InputError
-from etd_tf.extraction import extract, initial_student, plan_extraction
-from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_study import SCORING_SEED, Study
+from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
+from etd_tf.jobs.compare_study import Study
 from etd_tf.jobs.compare_types import RunSpec, student_name
-from etd_tf.jobs.distill import LAYOUT, finished_student, make_trainer
-from etd_tf.jobs.extraction_costs import extraction_flops
+from etd_tf.jobs.costs import start_flops, training_flops
+from etd_tf.jobs.distill import finished_student, make_trainer
 from etd_tf.jobs.inputs import TrainingText
-from etd_tf.jobs.student import InitialStudent, make_compensated, sample_size
-from etd_tf.reporting import training_flops
 from etd_tf.reporting.comparison_runs import ArmRun
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
-from etd_tf.storage.workspace import Workspace
 from etd_tf.text.batches import input_errors
 from etd_tf.training import TrainResult
 from etd_tf.training.metrics_log import read_metrics
@@ -31,7 +27,6 @@ RESULT_FILE = "arm.json"
 """The last file that a run's training writes; its presence marks a finished one."""
 
 _METRICS, _CHECKPOINTS, _STUDENTS = "metrics.jsonl", "checkpoints", "students"
-_INITIAL = "initial"  # a compensated student, which would take time to make again
 
 
 def student_folder(run_dir: Path, step: int) -> Path:
@@ -85,7 +80,7 @@ def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | Divergence
     options = [study.options.distill_options(spec, study.folder) for spec in specs]
     for one in options:
         one.output_dir.mkdir(parents=True, exist_ok=True)
-    initials = [make_arm_student(study, spec) for spec in specs]
+    initials = [_begin(study, spec) for spec in specs]
     masking_rate = options[0].resolve_masking(study.records)
     text = TrainingText(study.records, study.teacher, masking_rate, options[0].trainer)
     trainers = [
@@ -107,6 +102,11 @@ def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | Divergence
     ]
 
 
+def _begin(study: Study, spec: RunSpec) -> InitialStudent:
+    work = study.work(spec)
+    return work.options.start.make(work)
+
+
 def _finish(study: Study, spec: RunSpec, initial: InitialStudent, training: TrainResult) -> ArmRun:
     """Writes a run's result and removes what only its continuation would need."""
     run_dir = study.folder / spec.folder
@@ -114,13 +114,13 @@ def _finish(study: Study, spec: RunSpec, initial: InitialStudent, training: Trai
         spec,
         steps=training.steps,
         step_flops=_step_flops(study, spec),
-        scoring_flops=_scoring_flops(study, spec, initial),
+        scoring_flops=_start_flops(study, spec, initial),
         curve=_read_curve(run_dir),
-        seconds=training.seconds + initial.seconds,
+        seconds=training.seconds + sum(initial.seconds.values()),
     )
     values = {name: getattr(run, name) for name in _SAVED}
     write_atomically(run_dir / RESULT_FILE, json.dumps(values, indent=2) + "\n")
-    for folder in (_CHECKPOINTS, _INITIAL):
+    for folder in (_CHECKPOINTS, *study.options.extraction(spec.arm).start.keeps):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
     return run
 
@@ -129,45 +129,6 @@ _SAVED = (
     *("loss", "student", "arm", "seed", "steps"),
     *("step_flops", "scoring_flops", "curve", "seconds"),
 )
-
-
-def make_arm_student(study: Study, spec: RunSpec) -> InitialStudent:
-    """Makes the student that a run starts from.
-
-    Args:
-        study: The comparison.
-        spec: The run; its seed decides what is random.
-
-    Returns:
-        The student, with plan and scores where there are any.
-    """
-    arm, config, cut = ARMS[spec.arm], study.configs[spec], study.options.base.extraction
-    if arm.extraction == "none":
-        return InitialStudent(initial_student(study.teacher, config, seed=spec.seed))
-    scores, seconds = None, 0.0
-    if arm.extraction == "impt":
-        scores, seconds = study.scores(arm.metric)
-    by_seed = scores is None or arm.importance_of is not None
-    plan = plan_extraction(
-        study.teacher.config,
-        config,
-        scores,
-        seed=spec.seed if by_seed else None,
-        head_mode=cut.head_mode,
-        layer_selection=cut.layer_selection,
-        importance_of=arm.importance_of,
-    )
-    run_dir = study.folder / spec.folder
-    plan.save(run_dir / "plan.json")
-    if arm.compensation is None:
-        return InitialStudent(extract(study.teacher, plan), plan, scores, seconds)
-    student, extra = make_compensated(
-        *(study.teacher, plan, study.records, cut, run_dir / _INITIAL),
-        seed=SCORING_SEED,
-        rotate=arm.compensation == "rotate",
-    )
-    extra = Workspace(LAYOUT, run_dir).keep_seconds("compensation", extra)
-    return InitialStudent(student, plan, scores, seconds, extra)
 
 
 def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
@@ -189,14 +150,15 @@ def _step_flops(study: Study, spec: RunSpec) -> int:
     )
 
 
-def _scoring_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
-    options = study.options.distill_options(spec, study.folder).extraction
-    return extraction_flops(
+def _start_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
+    options = study.options.distill_options(spec, study.folder)
+    size = sample_size(study.records, options.extraction)
+    flops = start_flops(
         *(options, study.teacher, study.configs[spec]),
-        sequences=sample_size(study.records, options),
-        sequence_length=study.records.sequence_length,
+        amount=Amount(size, study.records.sequence_length),
         scores=initial.scores,
-    ).total
+    )
+    return sum(flops.values())
 
 
 def _read_curve(run_dir: Path) -> tuple[tuple[int, float], ...]:

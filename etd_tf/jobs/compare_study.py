@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.extraction import UnitScores
-from etd_tf.jobs.compare_arms import ARMS
-from etd_tf.jobs.compare_types import CompareOptions, RunSpec, student_name
+from etd_tf.extraction.starts import Work
+from etd_tf.extraction.starts.impt import SCORES_FILE
+from etd_tf.jobs.compare_types import CompareOptions, RunSpec
+from etd_tf.jobs.distill import LAYOUT as RUN_LAYOUT
 from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
-from etd_tf.jobs.student import make_scores
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.tasks import TASKS
@@ -105,24 +105,35 @@ class Study:
         """What the names in the flags stood for when the runs were made, as JSON values."""
         return identity_of(self.teacher, self.records)
 
-    def scores(self, metric: str) -> tuple[UnitScores, float]:
-        """Scores the teacher's units; once for all runs, kept on disk.
+    def work(self, spec: RunSpec) -> Work:
+        """What the start of a run works with; scores are shared by all runs of one metric.
 
         Args:
-            metric: The importance metric.
+            spec: The run.
 
         Returns:
-            The scores, and the seconds that they took.
+            It, its folder holding the scores if the start needs some.
         """
-        folder = self.folder / _SCORES / metric
-        folder.mkdir(parents=True, exist_ok=True)
-        extraction = dataclasses.replace(
-            self.options.base.extraction, extraction="impt", importance_metric=metric
+        options = self.options.extraction(spec.arm)
+        run = Workspace(RUN_LAYOUT, self.folder / spec.folder)
+        work = Work(
+            *(self.teacher, self.configs[spec], options, spec.seed),
+            text=self.records,
+            folder=run.path,
+            sample_seed=SCORING_SEED,
+            keep_seconds=run.keep_seconds,
         )
-        scores, seconds = make_scores(
-            self.teacher, self.records, extraction, folder, seed=SCORING_SEED
-        )
-        return scores, Workspace(LAYOUT, folder).keep_seconds("scoring", seconds)
+        metric = options.start.metric(options)
+        if metric and not (run.path / SCORES_FILE).exists():
+            shared = Workspace(RUN_LAYOUT, self.folder / _SCORES / metric)
+            shared.path.mkdir(parents=True, exist_ok=True)
+            scores, seconds = options.start.scores(
+                dataclasses.replace(work, folder=shared.path, keep_seconds=shared.keep_seconds)
+            )
+            work.keep_seconds("scoring", seconds)
+            if scores is not None:
+                scores.save(run.path / SCORES_FILE)
+        return work
 
 
 def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec, BertConfig]]:
@@ -142,22 +153,5 @@ def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec,
     configs = {}
     for spec in options.runs():
         config = check_models(options.distill_options(spec, options.base.output_dir), teacher)
-        if ARMS[spec.arm].keeps_width:
-            _check_width(spec, teacher.config)
         configs[spec] = config
     return teacher, configs
-
-
-def _check_width(spec: RunSpec, teacher: BertConfig) -> None:
-    fitting = dataclasses.replace(
-        spec.size,
-        hidden=teacher.hidden_size,
-        heads=teacher.num_heads,
-        intermediate=teacher.intermediate_size,
-    )
-    if spec.size != fitting:
-        raise InputError(
-            f"--arms={spec.arm} copies whole layers, so it cannot make the student "
-            f"{student_name(spec.size)}. Use --students={student_name(fitting)}, or leave "
-            f"{spec.arm} out."
-        )

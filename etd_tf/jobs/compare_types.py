@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.jobs.compare_arms import ARMS
+from etd_tf.extraction.starts import STARTS, ExtractionOptions
 from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import StudentSize
@@ -74,7 +74,7 @@ class RunSpec:
     Attributes:
         loss: The distillation loss.
         size: The student's sizes.
-        arm: Its initialisation, a name in `ARMS`.
+        arm: Its initialisation, a name in `STARTS`.
         seed: The seed.
     """
 
@@ -103,7 +103,7 @@ class CompareOptions:
             count for nothing but the settings of cut and scoring.
         losses: Distillation losses.
         students: Sizes of students, every field given.
-        arms: Names in `ARMS`.
+        arms: Names in `STARTS`.
         seeds: Seeds; every arm is run with each.
         loss_options: Arguments by loss.
         evaluate_at: Steps after which the held-out loss is measured; empty for
@@ -132,7 +132,7 @@ class CompareOptions:
     def __post_init__(self) -> None:
         if self.together < 1:
             raise InputError(f"--together={self.together}: expected a whole number >= 1.")
-        _check_known("arms", self.arms, tuple(ARMS))
+        _check_known("arms", self.arms, tuple(STARTS))
         _check_known("losses", self.losses, tuple(LOSSES))
         for name in ("students", "seeds", "snapshots"):
             values = getattr(self, name)
@@ -204,6 +204,10 @@ class CompareOptions:
         """The step at a percentage of the run."""
         return round(self.base.trainer.steps * percent / 100)
 
+    def extraction(self, arm: str) -> ExtractionOptions:
+        """Settings of the start of an arm."""
+        return dataclasses.replace(self.base.extraction, extraction=arm)
+
     def distill_options(self, spec: RunSpec, folder: Path) -> DistillOptions:
         """Settings of one run, as a job of its own.
 
@@ -214,17 +218,12 @@ class CompareOptions:
         Returns:
             The settings.
         """
-        arm, base = ARMS[spec.arm], self.base
+        base = self.base
         return dataclasses.replace(
             base,
             output_dir=folder / spec.folder,
             student=spec.size,
-            extraction=dataclasses.replace(
-                base.extraction,
-                extraction=arm.extraction,
-                importance_metric=arm.metric,
-                compensate=arm.compensation is not None,
-            ),
+            extraction=self.extraction(spec.arm),
             trainer=dataclasses.replace(
                 base.trainer,
                 seed=spec.seed,

@@ -12,6 +12,7 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.distillation import Distiller, Trainer
 from etd_tf.errors import InputError
 from etd_tf.export import FORMATS
+from etd_tf.extraction.starts import InitialStudent, Work, made_files
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import (
     TrainingText,
@@ -21,12 +22,6 @@ from etd_tf.jobs.inputs import (
     with_tokenizer,
 )
 from etd_tf.jobs.outputs import write_outputs
-from etd_tf.jobs.student import (
-    COMPENSATED_DIRECTORY,
-    InitialStudent,
-    check_extraction,
-    make_initial_student,
-)
 from etd_tf.losses.base import ModelSpec, check_mlm_head
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.workspace import Layout, Workspace
@@ -39,7 +34,7 @@ LAYOUT = Layout(
     job="etd_distill",
     mark="flags.txt",
     names=(
-        *("report.json", "report.html", "plan.json", "scores.npz", COMPENSATED_DIRECTORY),
+        *("report.json", "report.html", *made_files()),
         *("metrics.jsonl", "tensorboard", "checkpoints"),
         *dict.fromkeys(form.folder.partition("/")[0] for form in FORMATS.values()),
     ),
@@ -89,10 +84,13 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         # One student for all: machines that round differently would each extract another one.
         with workers.chief_first():
             run.begin(identity_of(teacher, records))
-            initial = make_initial_student(
-                *(teacher, config, records, options.extraction, run.path),
-                seed=options.trainer.seed,
-                keep_seconds=run.keep_seconds,
+            initial = options.extraction.start.make(
+                Work(
+                    *(teacher, config, options.extraction, options.trainer.seed),
+                    text=records,
+                    folder=run.path,
+                    keep_seconds=run.keep_seconds,
+                )
             )
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
@@ -169,7 +167,7 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     """
     loss = options.make_loss()
     config = options.student.config(teacher.config)
-    check_extraction(options.extraction, teacher, config)
+    options.extraction.start.check(Work(teacher, config, options.extraction))
     has_head = teacher.mlm_head is not None
     loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.student_loss_weight > 0:
@@ -179,12 +177,6 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
 
 
 def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:
-    by_mlm = options.extraction.scores_by_gradient and options.extraction.importance_loss == "mlm"
-    if by_mlm and teacher.mlm_head is None:
-        raise InputError(
-            f"--importance_loss=mlm needs a masked-LM head, but {teacher.source} has none. Use "
-            "--importance_loss=reconstruction (or auto)."
-        )
     if options.corpus.sequence_length > teacher.config.max_positions:
         raise InputError(
             f"--sequence_length={options.corpus.sequence_length} is longer than the teacher's "

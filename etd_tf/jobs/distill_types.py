@@ -8,9 +8,9 @@ from typing import Any
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.export import FORMATS
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
+from etd_tf.extraction.starts import ExtractionOptions, InitialStudent
+from etd_tf.jobs.options import CorpusOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
-from etd_tf.jobs.student import InitialStudent
 from etd_tf.losses import Loss
 from etd_tf.losses import get as get_loss
 from etd_tf.reporting import RunReport

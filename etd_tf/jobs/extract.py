@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from etd_tf.errors import InputError
-from etd_tf.jobs.inputs import prepare_corpus, records_identity, with_tokenizer
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
-from etd_tf.jobs.student import (
-    COMPENSATED_DIRECTORY,
+from etd_tf.extraction.starts import (
+    ExtractionOptions,
     InitialStudent,
-    check_extraction,
-    make_initial_student,
+    Work,
+    made_files,
+    no_text,
 )
+from etd_tf.jobs.inputs import prepare_corpus, records_identity, with_tokenizer
+from etd_tf.jobs.options import CorpusOptions, StudentSize
+from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.atomic import remove_path
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import RecordSet
 
@@ -23,7 +24,7 @@ STUDENT_DIRECTORY = "student"
 LAYOUT = Layout(
     job="etd_extract",
     mark="flags.txt",
-    names=(STUDENT_DIRECTORY, "plan.json", "scores.npz", COMPENSATED_DIRECTORY),
+    names=(STUDENT_DIRECTORY, *made_files()),
     finished=STUDENT_DIRECTORY,
     free=frozenset({"output_dir", "cache_dir"}),
 )
@@ -74,8 +75,8 @@ class ExtractOptions:
 
     @property
     def needs_text(self) -> bool:
-        """Whether text is read: to score units, or to compensate."""
-        return self.extraction.compensate or self.extraction.scores_text
+        """Whether text is read."""
+        return self.extraction.start.reads_text(self.extraction)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,26 +110,25 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
     path = options.output_dir.expanduser()
     with Workspace(LAYOUT, path, options.settings, options.overwrite).open() as run:
         if options.needs_text and options.corpus is None:
-            raise InputError(
-                "Scoring units needs text. Name it with --corpus (stdlib:pydoc for a try). Without "
-                "text there are --scores of an earlier run, --importance_metric=magnitude and "
-                "--extraction=rand, all without --compensate."
-            )
+            raise no_text("Scoring units needs text")
         teacher, config = _load(options)
         records: RecordSet | None = None
         if options.corpus is not None and options.needs_text:
             records = prepare_corpus(options.corpus, teacher)
         text = records_identity(records) if records is not None else None
         run.begin({"teacher": teacher.fingerprint(), "text": text})
-        initial = make_initial_student(
-            *(teacher, config, records, options.extraction, path),
-            seed=options.seed,
-            keep_seconds=run.keep_seconds,
+        start = options.extraction.start
+        initial = start.make(
+            Work(
+                *(teacher, config, options.extraction, options.seed),
+                text=records,
+                folder=path,
+                keep_seconds=run.keep_seconds,
+            )
         )
-        if options.extraction.compensate:
-            (path / COMPENSATED_DIRECTORY).rename(path / STUDENT_DIRECTORY)
-        else:
-            save_checkpoint(initial.checkpoint, path / STUDENT_DIRECTORY)
+        save_checkpoint(initial.checkpoint, path / STUDENT_DIRECTORY)
+        for name in start.keeps:  # they served the case of an interruption
+            remove_path(path / name)
     return ExtractResult(path, teacher, initial)
 
 
@@ -137,7 +137,7 @@ def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:
     if options.tokenizer is not None or options.needs_text:
         teacher = with_tokenizer(teacher, options.tokenizer)
     config = options.student.config(teacher.config)
-    check_extraction(options.extraction, teacher, config)
+    options.extraction.start.check(Work(teacher, config, options.extraction))
     return teacher, config
 
 
@@ -158,8 +158,8 @@ def describe_extraction(result: ExtractResult) -> str:
     if initial.scores is not None:
         scores = initial.scores
         rows["scores"] = f"{scores.metric}, {scores.num_examples} examples"
-        if initial.scoring_seconds:
-            rows["scores"] += f", {initial.scoring_seconds:,.1f} s"
+        if seconds := initial.seconds.get("scoring"):
+            rows["scores"] += f", {seconds:,.1f} s"
     path = result.directory / STUDENT_DIRECTORY
     lines = [f"  {name:<10} {value}\n" for name, value in rows.items()]
     lines.append(

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.compensation import LEAST_EXAMPLES
 from etd_tf.jobs.safeguards import Inputs
 from etd_tf.modeling.config import BertConfig
 
@@ -38,90 +37,6 @@ class StudentSize:
             "intermediate_size": self.intermediate,
         }
         return teacher.replace(**{name: size for name, size in sizes.items() if size})
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractionOptions:
-    """How the student is taken out of the teacher.
-
-    Attributes:
-        extraction: `"impt"`, `"rand"` or `"none"`.
-        head_mode: `"neurons"` or `"heads"`.
-        layer_selection: `"uniform"`, `"top"`, `"bottom"` or teacher layers from 1.
-        importance_metric: Score of ETD-Impt.
-        importance_loss: Loss behind the taylor score.
-        importance_examples: Sequences used for scoring.
-        scores: File of saved scores to reuse.
-        compensate: Fold cut units into kept ones.
-    """
-
-    extraction: str = "impt"
-    head_mode: str = "neurons"
-    layer_selection: str | tuple[int, ...] = "uniform"
-    importance_metric: str = "taylor"
-    importance_loss: str = "auto"
-    importance_examples: int = 512
-    scores: Path | None = None
-    compensate: bool = False
-
-    def __post_init__(self) -> None:
-        if self.compensate and self.extraction == "none":
-            raise InputError(
-                "--compensate folds units that an extraction cuts, so it has no effect on "
-                "--extraction=none. Leave one of them out."
-            )
-        if self.compensate and self.importance_examples < LEAST_EXAMPLES:
-            raise InputError(
-                f"--importance_examples={self.importance_examples} is too few for --compensate, "
-                f"which needs at least {LEAST_EXAMPLES}; a few hundred are better."
-            )
-        if self.scores is not None and not self.scores.is_file():
-            raise InputError(f"--scores={self.scores} does not exist; give a scores.npz.")
-        if self.scores is not None and self.extraction != "impt":
-            raise InputError(
-                f"--scores is used with --extraction=impt only, not with {self.extraction}."
-            )
-
-    @property
-    def asked_metric(self) -> str | None:
-        """The metric that saved scores must have; None where none was named."""
-        return self.importance_metric if self._is_changed("importance_metric") else None
-
-    @property
-    def scores_text(self) -> bool:
-        """Whether the teacher's units are scored on text."""
-        made_now = self.extraction == "impt" and self.scores is None
-        return made_now and self.importance_metric != "magnitude"
-
-    @property
-    def scores_by_gradient(self) -> bool:
-        """Whether a loss is behind the scores."""
-        return self.scores_text and self.importance_metric != "activation"
-
-    def idle_flags(self) -> dict[str, str]:
-        """Says why settings that were changed are not read beside the others, by name."""
-        reasons: dict[str, str] = {}
-        if self.extraction == "none":
-            cut = "--extraction=none cuts nothing out of the teacher"
-            reasons |= {"head_mode": cut, "layer_selection": cut}
-        scoring = self._why_not_scored()
-        if self.extraction != "impt":
-            reasons["importance_metric"] = scoring
-        if not self.scores_by_gradient:
-            reasons["importance_loss"] = scoring
-        if not self.scores_text and not self.compensate:
-            reasons["importance_examples"] = scoring
-        return {name: why for name, why in reasons.items() if self._is_changed(name)}
-
-    def _why_not_scored(self) -> str:
-        if self.extraction != "impt":
-            return f"nothing is scored with --extraction={self.extraction}"
-        if self.scores is not None:
-            return "units are scored already in --scores"
-        return f"--importance_metric={self.importance_metric} does not read it"
-
-    def _is_changed(self, name: str) -> bool:
-        return bool(getattr(self, name) != getattr(type(self), name))
 
 
 @dataclasses.dataclass(frozen=True)

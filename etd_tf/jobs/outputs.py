@@ -8,25 +8,24 @@ from etd_tf import __version__
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import FORMATS, Export
 from etd_tf.export.huggingface import HuggingFace
+from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
+from etd_tf.jobs.costs import start_flops, training_flops
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
-from etd_tf.jobs.extraction_costs import extraction_flops
-from etd_tf.jobs.student import InitialStudent, sample_size
 from etd_tf.reporting import (
     Check,
     Cost,
     ExtractionFacts,
     RunReport,
+    Stage,
     describe_machine,
     make_curves,
     model_facts,
-    training_flops,
     write_report,
 )
 from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.training.metrics_log import read_metrics
 
 STUDENT = HuggingFace.folder
-_METHODS = {"impt": "ETD-Impt", "rand": "ETD-Rand", "none": "random initialisation"}
 _LATENCY_BATCHES = (1, 32)
 
 
@@ -104,7 +103,7 @@ def _name(teacher: str) -> str:
 
 
 def _extraction_facts(options: DistillOptions, initial: InitialStudent) -> ExtractionFacts:
-    method = _METHODS[options.extraction.extraction]
+    method = options.extraction.start.title
     if initial.plan is None:
         return ExtractionFacts(method)
     scores = initial.scores
@@ -121,20 +120,17 @@ def _cost(options: DistillOptions, result: DistillResult) -> Cost:
     length, steps = result.records.sequence_length, result.training.steps
     sequences = steps * options.trainer.batch_size
     teacher, student, initial = result.teacher, result.student.config, result.initial
-    before = extraction_flops(
-        *(options.extraction, teacher, student),
-        sequences=sample_size(result.records, options.extraction),
-        sequence_length=length,
-        scores=initial.scores,
+    size = sample_size(result.records, options.extraction)
+    before = start_flops(
+        *(options, teacher, student), amount=Amount(size, length), scores=initial.scores
     )
     return Cost(
-        scoring_flops=before.scoring,
-        compensation_flops=before.compensation,
+        before=tuple(
+            Stage(name, flops, initial.seconds.get(name, 0.0)) for name, flops in before.items()
+        ),
         training_flops=training_flops(
             teacher.config, student, sequences=sequences, sequence_length=length
         ),
-        scoring_seconds=initial.scoring_seconds,
-        compensation_seconds=initial.compensation_seconds,
         training_seconds=result.training.seconds,
         training_steps=steps,
         training_sequences=sequences,

@@ -1,6 +1,6 @@
 """What the commands print at the end, as text."""
 
-from etd_tf.jobs.cost import CostForecast
+from etd_tf.jobs.costs import CostForecast
 from etd_tf.jobs.distill_types import DistillResult
 from etd_tf.reporting import RunReport
 
@@ -95,8 +95,10 @@ def describe_cost(cost: CostForecast) -> str:
         "student": f"{cost.student.num_layers} x {cost.student.hidden_size}, "
         f"{cost.student_parameters / 1e6:.1f} M parameters",
         "tokens": f"{cost.tokens:,}",
-        "scoring": _share(cost.scoring_flops, cost.training_flops),
-        "compensation": _share(cost.compensation_flops, cost.training_flops),
+        **{
+            stage: _share(flops, cost.training_flops)
+            for stage, flops in {"scoring": 0, **cost.before}.items()
+        },
         "distillation": f"{cost.training_flops:.3g} FLOPs",
         "memory": f"{cost.memory_bytes / 1e9:.2f} GB",
         "disk": f"{cost.disk_bytes / 1e9:.2f} GB",

@@ -5,8 +5,6 @@ from etd_tf.reporting.facts import (
     describe_machine,
     make_curves,
     model_facts,
-    scoring_flops,
-    training_flops,
 )
 from etd_tf.reporting.report import (
     Check,
@@ -16,6 +14,7 @@ from etd_tf.reporting.report import (
     Machine,
     ModelFacts,
     RunReport,
+    Stage,
 )
 from etd_tf.reporting.writing import write_report
 
@@ -28,10 +27,9 @@ __all__ = [
     "Machine",
     "ModelFacts",
     "RunReport",
+    "Stage",
     "describe_machine",
     "make_curves",
     "model_facts",
-    "scoring_flops",
-    "training_flops",
     "write_report",
 ]

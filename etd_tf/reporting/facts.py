@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.parameters import parameter_shapes
 from etd_tf.reporting.report import Curve, Machine, ModelFacts
 
@@ -47,41 +46,6 @@ def model_facts(checkpoint: Checkpoint, *, sequence_length: int, source: str = "
         flops=config.flops(sequence_length),
         bytes_on_disk=4 * checkpoint.num_parameters(),
     )
-
-
-def training_flops(
-    teacher: BertConfig, student: BertConfig, *, sequences: int, sequence_length: int
-) -> int:
-    """Operations of distillation: a teacher forward, a student forward and backward.
-
-    Args:
-        teacher: The teacher.
-        student: The student.
-        sequences: Sequences seen, repetitions counted.
-        sequence_length: Tokens a sequence.
-
-    Returns:
-        sequences * (C_teacher + 3 * C_student); a backward pass counts as two forwards.
-    """
-    return sequences * (teacher.flops(sequence_length) + 3 * student.flops(sequence_length))
-
-
-def scoring_flops(
-    teacher: BertConfig, *, sequences: int, sequence_length: int, masked_tokens: int = 0
-) -> int:
-    """Operations of importance scoring: a teacher forward and backward a sequence.
-
-    Args:
-        teacher: The teacher.
-        sequences: Sequences scored, times the probes or maskings of each.
-        sequence_length: Tokens a sequence.
-        masked_tokens: Predictions of the masked-LM head a sequence; 0 without the head.
-
-    Returns:
-        sequences * (3 * C_teacher + 6 * masked_tokens * (H*H + H*V)).
-    """
-    head = teacher.hidden_size * (teacher.hidden_size + teacher.vocab_size)
-    return sequences * (3 * teacher.flops(sequence_length) + 6 * masked_tokens * head)
 
 
 def make_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:

@@ -161,17 +161,19 @@ def _chart(curves: Sequence[Curve], name: str, *, width: int, height: int) -> st
 
 def _cost(report: RunReport) -> str:
     cost = report.cost
+    stages = {stage.name: stage for stage in cost.before}
+    scoring = stages.pop("scoring", None)
     rows: list[list[Cell]] = [
         [
             "Importance scores",
-            numbers.flops(cost.scoring_flops) if cost.scoring_flops else "none",
-            numbers.seconds(cost.scoring_seconds) if cost.scoring_flops else "",
+            numbers.flops(scoring.flops) if scoring else "none",
+            numbers.seconds(scoring.seconds) if scoring else "",
             f"{numbers.count(report.extraction.scored_sequences)} sequences",
         ]
     ]
-    if cost.compensation_flops:
-        flops, seconds = cost.compensation_flops, cost.compensation_seconds
-        rows.append(["Compensation", numbers.flops(flops), numbers.seconds(seconds), ""])
+    for name, stage in stages.items():
+        shown = numbers.flops(stage.flops), numbers.seconds(stage.seconds)
+        rows.append([name.capitalize(), *shown, ""])
     rows += [
         [
             "Distillation",

@@ -60,40 +60,61 @@ class ExtractionFacts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stage:
+    """Something that came before the first step.
+
+    Attributes:
+        name: What, e.g. `"scoring"`.
+        flops: Operations spent on it.
+        seconds: Its wall time.
+    """
+
+    name: str
+    flops: int
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Cost:
     """What the run took.
 
     Attributes:
-        scoring_flops: Operations spent on importance scores; 0 for scores of an earlier run.
         training_flops: Operations spent on distillation.
-        scoring_seconds: Wall time of scoring.
         training_seconds: Wall time of distillation, over all sittings where known.
         training_steps: Optimizer steps.
         training_sequences: Sequences seen, repetitions counted.
         tokens_per_second: Training throughput, padding included.
-        compensation_flops: Operations spent on compensating cut units.
-        compensation_seconds: Wall time of that.
+        before: What came before the first step; empty for scores of an earlier run.
     """
 
-    scoring_flops: int
     training_flops: int
-    scoring_seconds: float
     training_seconds: float
     training_steps: int
     training_sequences: int
     tokens_per_second: float
-    compensation_flops: int = 0
-    compensation_seconds: float = 0.0
+    before: tuple[Stage, ...] = ()
 
     @property
     def total_flops(self) -> int:
-        """Scoring, compensation and distillation together."""
-        return self.scoring_flops + self.compensation_flops + self.training_flops
+        """All stages and distillation together."""
+        return sum(stage.flops for stage in self.before) + self.training_flops
 
     @property
     def total_seconds(self) -> float:
-        """Scoring, compensation and distillation together."""
-        return self.scoring_seconds + self.compensation_seconds + self.training_seconds
+        """All stages and distillation together."""
+        return sum(stage.seconds for stage in self.before) + self.training_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON values; a stage is two numbers with its name."""
+        values = dataclasses.asdict(self)
+        del values["before"]
+        for stage in (Stage("scoring", 0), *self.before):
+            values |= {f"{stage.name}_flops": stage.flops, f"{stage.name}_seconds": stage.seconds}
+        return {
+            **values,
+            "total_flops": self.total_flops,
+            "total_seconds": self.total_seconds,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,8 +241,7 @@ class RunReport:
             shown["speedup"] = latency.speedup
         for check, shown in zip(self.checks, values["checks"], strict=True):
             shown["passed"] = check.passed
-        values["cost"]["total_flops"] = self.cost.total_flops
-        values["cost"]["total_seconds"] = self.cost.total_seconds
+        values["cost"] = self.cost.to_dict()
         headline = {
             "compression": self.compression,
             "flops_ratio": self.flops_ratio,

@@ -35,7 +35,8 @@ def refuse(folder, tmp_path, capsys, monkeypatch):
     def never(*_, **__):
         raise AssertionError("long work began")
 
-    for name in ("make_initial_student", "make_trainer", "write_outputs"):
+    monkeypatch.setattr("etd_tf.extraction.starts.impt.ImportantUnits.make", never)
+    for name in ("make_trainer", "write_outputs"):
         monkeypatch.setattr(f"etd_tf.jobs.distill.{name}", never)
 
     def run(pattern, *extra, **changes):

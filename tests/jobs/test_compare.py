@@ -13,6 +13,7 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs import compare, compare_arm
 from etd_tf.jobs.compare import run_comparison
 from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
@@ -21,7 +22,7 @@ from etd_tf.jobs.compare_summary import describe_comparison
 from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.compare_types import CompareOptions, parse_student
 from etd_tf.jobs.distill_types import DistillOptions
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.training import TrainerOptions
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.helpers import tiny_checkpoint
@@ -152,7 +153,7 @@ def test_arms_can_be_added_and_share_scores(study, monkeypatch):
         raise AssertionError("the teacher was scored again")
 
     monkeypatch.setattr(compare, "run_arms", count)
-    monkeypatch.setattr("etd_tf.jobs.student.score_units", refuse)
+    monkeypatch.setattr("etd_tf.extraction.importance.score_units", refuse)
     more = dataclasses.replace(options, arms=("none", "impt", "impt-ffn"))
     assert forecast_comparison(more).finished == 2
     runs = run_comparison(more).runs
@@ -261,10 +262,10 @@ def test_compensation_is_kept_over_sittings(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_arm, "_keep", stop)
     with pytest.raises(Interrupted):
         run_comparison(options)
-    initial = tmp_path / "out" / f"minilm-{SIZE}" / "impt-compensate-seed0" / "initial"
+    initial = tmp_path / "out" / f"minilm-{SIZE}" / "impt-compensate-seed0" / "compensated"
     assert (initial / "model.safetensors").is_file()
     monkeypatch.setattr(compare_arm, "_keep", keep)
-    monkeypatch.setattr("etd_tf.jobs.student.extract_compensated", stop)
+    monkeypatch.setattr("etd_tf.extraction.starts.compensation.extract_compensated", stop)
     (run,) = run_comparison(options).runs
     assert run.scoring_flops > 3 * SCORED * forward(3, 15, 22)
     assert not initial.exists()
@@ -332,7 +333,7 @@ def test_other_directories_are_refused(inputs, tmp_path):
 
 def test_depth_needs_the_teachers_width(inputs, tmp_path):
     options = options_for(inputs, tmp_path / "out", arms=("none", "depth"))
-    with pytest.raises(InputError, match="Use --students=2x15x3x22, or leave depth out"):
+    with pytest.raises(InputError, match=r"depth copies whole layers.* Make it 2x15x3x22"):
         run_comparison(options)
     assert not (tmp_path / "out").exists()  # so that other settings can be tried there
     students = (parse_student("2x15x3x22"),)

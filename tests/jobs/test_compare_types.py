@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.errors import InputError
-from etd_tf.jobs.compare_arms import ARMS
+from etd_tf.extraction.starts import STARTS, ExtractionOptions
 from etd_tf.jobs.compare_types import (
     CompareOptions,
     default_evaluations,
@@ -18,7 +18,7 @@ from etd_tf.jobs.compare_types import (
     student_name,
 )
 from etd_tf.jobs.distill_types import DistillOptions
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, HardwareOptions, StudentSize
+from etd_tf.jobs.options import CorpusOptions, HardwareOptions, StudentSize
 from etd_tf.training import TrainerOptions
 
 
@@ -81,12 +81,11 @@ def test_runs_finish_one_seed_before_the_next():
 
 
 def test_all_arms_share_everything_but_the_initialisation():
-    options = compare_options(arms=tuple(arm for arm in ARMS if arm != "depth"), seeds=(0,))
+    options = compare_options(arms=tuple(arm for arm in STARTS if arm != "depth"), seeds=(0,))
     first = None
     for run in itertools.islice(options.runs(), len(options.arms)):
         job = options.distill_options(run, Path("out"))
-        assert job.extraction.extraction == ARMS[run.arm].extraction
-        assert job.extraction.importance_metric == ARMS[run.arm].metric
+        assert job.extraction.start is STARTS[run.arm]
         assert job.extraction.importance_examples == 9
         neutral = ExtractionOptions()
         common = dataclasses.replace(job, output_dir=Path(), extraction=neutral)

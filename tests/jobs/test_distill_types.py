@@ -7,8 +7,9 @@ import types
 import pytest
 
 from etd_tf.errors import InputError
+from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs.distill_types import DistillOptions
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.losses import LogitsDistillation, MiniLMv2
 from etd_tf.training import TrainerOptions
 from tests.helpers import tiny_config
@@ -161,7 +162,8 @@ def test_scoring_text_is_needed_for_some_extractions_only(tmp_path):
     }
     for expected, settings in cases.items():
         for changes in settings:
-            assert ExtractionOptions(**changes).scores_text is expected, changes
+            options = ExtractionOptions(**changes)
+            assert options.start.reads_text(options) is expected, changes
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction import ExtractionPlan, UnitScores, extract
+from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs.extract import ExtractOptions, describe_extraction, run_extraction
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.jobs.options import CorpusOptions, StudentSize
 from tests.helpers import contents, tiny_checkpoint
 
 FILES = ["flags.txt", "identity.json", "plan.json", "student"]
@@ -175,9 +176,11 @@ def test_an_interrupted_extraction_goes_on_with_its_scores(teacher, tmp_path, mo
     with pytest.raises(InputError, match=r"an unfinished run of etd_extract with other settings"):
         run_extraction(dataclasses.replace(options, settings={"student_layers": "3"}))
     whole = run_extraction(dataclasses.replace(options, output_dir=tmp_path / "whole"))
-    monkeypatch.setattr("etd_tf.jobs.student.score_units", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr(
+        "etd_tf.extraction.importance.score_units", lambda *_, **__: pytest.fail("again")
+    )
     continued = run_extraction(options)
-    assert continued.initial.scoring_seconds > 0
+    assert continued.initial.seconds["scoring"] > 0
     student = load_checkpoint(tmp_path / "out" / "student")
     assert student.fingerprint() == whole.initial.checkpoint.fingerprint()
 

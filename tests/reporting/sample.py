@@ -13,6 +13,7 @@ from etd_tf.reporting import (
     Machine,
     ModelFacts,
     RunReport,
+    Stage,
 )
 
 TEACHER = ModelFacts(
@@ -57,7 +58,10 @@ def sample_report(**changes: Any) -> RunReport:
         "loss": "minilm",
         "latency": (latency(1, 31.3, 6.17), latency(32, 640.2, 131.9)),
         "curves": curves(),
-        "cost": Cost(4408000000000, 127500000000000, 61.5, 1384.2, 1000, 32000, 2958.4),
+        "cost": Cost(
+            *(127500000000000, 1384.2, 1000, 32000, 2958.4),
+            before=(Stage("scoring", 4408000000000, 61.5),),
+        ),
         "machine": Machine(
             "Example CPU 3.1 GHz",
             4,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from etd_tf.reporting import Check, Cost, Curve, Export, ExtractionFacts
+from etd_tf.reporting import Check, Cost, Curve, Export, ExtractionFacts, Stage
 from etd_tf.reporting.page import render
 from tests.reporting.sample import STUDENT, TEACHER, latency, sample_report
 
@@ -162,7 +162,7 @@ def test_a_bare_report_has_no_empty_sections():
             exports=(),
             flags={},
             extraction=ExtractionFacts("random initialisation"),
-            cost=Cost(0, 10, 0.0, 2.5, 1, 1, 100.0),
+            cost=Cost(10, 2.5, 1, 1, 100.0),
         )
     )
     text = Page(source).text
@@ -173,7 +173,8 @@ def test_a_bare_report_has_no_empty_sections():
 
 
 def test_compensation_is_a_row_of_its_own():
-    cost = Cost(10**12, 10**14, 60.0, 900.0, 1000, 32000, 3000.0, 2 * 10**12, 30.0)
+    stages = (Stage("scoring", 10**12, 60.0), Stage("compensation", 2 * 10**12, 30.0))
+    cost = Cost(10**14, 900.0, 1000, 32000, 3000.0, before=stages)
     text = Page(render(sample_report(cost=cost))).text
     assert "Compensation 2.00 TFLOP 30.0 s" in text
     assert "Total 103 TFLOP 16 min 30 s" in text

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from etd_tf.reporting import Check, Curve, write_report
+from etd_tf.reporting import Check, Cost, Curve, Stage, write_report
 from tests.reporting.sample import STUDENT, TEACHER, latency, sample_report
 
 HEADLINE = {
@@ -30,7 +30,6 @@ LATENCY = {
 }
 COST = {
     *("scoring_flops", "training_flops", "total_flops", "scoring_seconds", "training_seconds"),
-    *("compensation_flops", "compensation_seconds"),
     *("total_seconds", "training_steps", "training_sequences", "tokens_per_second"),
 }
 
@@ -39,6 +38,13 @@ COST = {
 def written(tmp_path):
     write_report(tmp_path, sample_report())
     return json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+
+
+def test_a_stage_before_the_first_step_is_two_numbers():
+    cost = Cost(10, 2.0, 1, 1, 3.0, before=(Stage("folding", 5, 0.5),)).to_dict()
+    assert (cost["folding_flops"], cost["folding_seconds"]) == (5, 0.5)
+    assert (cost["total_flops"], cost["total_seconds"]) == (15, 2.5)
+    assert cost["scoring_flops"] == 0
 
 
 def test_json_schema(written):
@@ -72,7 +78,7 @@ def test_headline_follows_from_the_fields(written):
     assert written["headline"]["held_out_loss_after"] == held_out.values[-1]
     cost = written["cost"]
     for unit in ("flops", "seconds"):
-        stages = ("scoring", "compensation", "training")
+        stages = ("scoring", "training")
         assert cost[f"total_{unit}"] == sum(cost[f"{stage}_{unit}"] for stage in stages)
     assert written["checks"][0]["passed"] is True
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.extraction.folding import MEANS_ONLY, FoldedSlices, fold_parameters
 from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.slicing import slice_parameters
-from etd_tf.extraction.statistics import SITES, collect_statistics
+from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices, fold_parameters
+from etd_tf.extraction.starts.statistics import SITES, collect_statistics
 from tests.extraction.numpy_bert import states
 from tests.extraction.strategies import identity_plan
 from tests.helpers import (
@@ -157,7 +157,7 @@ def test_ridge_solution_is_that_of_least_squares():
     p = teacher.parameters()
     student = fold_parameters(p, plan, statistics, {"inner": 0.3})
 
-    from tests.extraction.test_statistics import _rows
+    from tests.extraction.starts.test_statistics import _rows
 
     x = _rows(teacher, batch, 2)["inner"].astype(np.float64)
     kept, dropped = plan.ffn[1], np.setdiff1d(np.arange(22), plan.ffn[1])

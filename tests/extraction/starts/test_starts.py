@@ -7,10 +7,10 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.extraction import ExtractionPlan, UnitScores
-from etd_tf.jobs import student as module
+from etd_tf.extraction.starts import ExtractionOptions, Work
+from etd_tf.extraction.starts.impt import load_scores
 from etd_tf.jobs.inputs import prepare_corpus
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
-from etd_tf.jobs.student import load_scores, make_initial_student
+from etd_tf.jobs.options import CorpusOptions, StudentSize
 from tests.helpers import tiny_checkpoint
 from tests.jobs.tiny_job import write_text
 
@@ -32,9 +32,9 @@ def records(teacher, tmp_path_factory):
 
 def _make(teacher, records, run_dir, seed=0, **options):
     config = SIZE.config(teacher.config)
-    return make_initial_student(
-        teacher, config, records, ExtractionOptions(**options), run_dir, seed=seed
-    )
+    options = ExtractionOptions(**options)
+    work = Work(teacher, config, options, seed, text=records, folder=run_dir)
+    return options.start.make(work)
 
 
 def _never(*_, **__):
@@ -46,11 +46,11 @@ def test_scores_and_plan_are_made_once(teacher, records, tmp_path, monkeypatch, 
     available = records.num_examples()
     assert f"The corpus has {available} sequences" in caplog.text
     assert first.scores.num_examples == available
-    assert first.scoring_seconds > 0
-    monkeypatch.setattr(module, "score_units", _never)
-    monkeypatch.setattr(module, "plan_extraction", _never)
+    assert first.seconds["scoring"] > 0
+    monkeypatch.setattr("etd_tf.extraction.importance.score_units", _never)
+    monkeypatch.setattr("etd_tf.extraction.planning.plan_extraction", _never)
     again = _make(teacher, records, tmp_path)
-    assert again.scoring_seconds == 0
+    assert again.seconds == {"scoring": 0}
     assert again.plan == first.plan
     assert again.checkpoint.fingerprint() == first.checkpoint.fingerprint()
 
@@ -59,7 +59,7 @@ def test_scores_of_another_run_are_reused(teacher, records, tmp_path, monkeypatc
     for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
     first = _make(teacher, records, tmp_path / "one", importance_examples=8)
-    monkeypatch.setattr(module, "score_units", _never)
+    monkeypatch.setattr("etd_tf.extraction.importance.score_units", _never)
     again = _make(teacher, None, tmp_path / "two", scores=tmp_path / "one" / "scores.npz")
     assert again.plan == first.plan
     kept = UnitScores.load(tmp_path / "two" / "scores.npz")

@@ -19,11 +19,12 @@ import tensorflow as tf
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.extraction.folding import MEANS_ONLY, FoldedSlices
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.plan import ExtractionPlan
-from etd_tf.extraction.rotation import rotate_heads
-from etd_tf.extraction.statistics import SITES, collect_statistics
+from etd_tf.extraction.starts.compensated import LEAST_EXAMPLES
+from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices
+from etd_tf.extraction.starts.rotation import rotate_heads
+from etd_tf.extraction.starts.statistics import SITES, collect_statistics
 from etd_tf.extraction.student import check_plan, extract
 from etd_tf.modeling.parameters import set_parameters
 from etd_tf.progress import track
@@ -32,9 +33,6 @@ from etd_tf.types import Array, Parameters, Tensor
 RIDGES = (MEANS_ONLY, 10.0, 1.0, 0.1, 0.01)
 CANDIDATES = 2 * (1 + len(RIDGES)) + len(SITES) * len(RIDGES)
 """Students whose held-out error is measured, the plain slice among them."""
-
-LEAST_EXAMPLES = 8
-"""Fewer cannot be split into statistics and a held-out error."""
 
 # Relative gains in held-out error below which a step is not made. The search picks the best
 # of many candidates, so a tiny total gain can be chance and no gain on other text.

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from etd_tf.extraction.plan import ExtractionPlan
-from etd_tf.extraction.statistics import RESOLUTION, ActivationStatistics
+from etd_tf.extraction.starts.statistics import RESOLUTION, ActivationStatistics
 from etd_tf.types import Array, IntArray, Parameters
 
 

@@ -5,13 +5,14 @@ import sys
 
 import pytest
 
-from etd_tf.jobs import cost as module
-from etd_tf.jobs.cost import forecast_cost, measure_gemm_rate
+from etd_tf.extraction.starts import ExtractionOptions
+from etd_tf.jobs import costs as module
+from etd_tf.jobs.costs import forecast_cost, measure_gemm_rate, training_flops
 from etd_tf.jobs.distill_types import DistillOptions
-from etd_tf.jobs.options import CorpusOptions, ExtractionOptions, StudentSize
+from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.jobs.summary import describe_cost, loading_lines
 from etd_tf.training import TrainerOptions
-from tests.helpers import tiny_checkpoint
+from tests.helpers import tiny_checkpoint, tiny_config
 
 TEACHER = {"num_layers": 3, "hidden_size": 15, "num_heads": 3, "intermediate_size": 22}
 
@@ -48,8 +49,8 @@ def test_training_is_a_teacher_forward_and_three_student_forwards(tmp_path, monk
     teacher, student = _products(3, 16, 15, 22), _products(1, 16, 15, 22)
     assert cost.tokens == 50 * 4 * 16
     assert cost.training_flops == pytest.approx(50 * 4 * (teacher + 3 * student), rel=0.05)
-    assert cost.scoring_flops == pytest.approx(10 * 3 * teacher, rel=0.35)
-    expected = (cost.training_flops + cost.scoring_flops) / (2e9 * module.STEP_EFFICIENCY)
+    assert cost.before["scoring"] == pytest.approx(10 * 3 * teacher, rel=0.35)
+    expected = (cost.training_flops + cost.before["scoring"]) / (2e9 * module.STEP_EFFICIENCY)
     assert cost.seconds == pytest.approx(expected)
     assert cost.teacher_parameters == tiny_checkpoint(**TEACHER).num_parameters()
     assert cost.student_parameters < cost.teacher_parameters
@@ -64,20 +65,21 @@ def test_training_is_a_teacher_forward_and_three_student_forwards(tmp_path, monk
     ],
 )
 def test_what_is_not_scored_on_text_costs_nothing(tmp_path, monkeypatch, extraction):
-    assert _forecast(tmp_path, monkeypatch, extraction=extraction).scoring_flops == 0
+    assert _forecast(tmp_path, monkeypatch, extraction=extraction).before == {}
 
 
 def test_compensation_is_forecast_and_told(tmp_path, monkeypatch):
     plain = _forecast(tmp_path, monkeypatch)
     extraction = ExtractionOptions(importance_examples=10, compensate=True)
     cost = _forecast(tmp_path, monkeypatch, extraction=extraction)
-    assert cost.scoring_flops == plain.scoring_flops
-    assert plain.compensation_flops == 0 < cost.compensation_flops
+    assert cost.before["scoring"] == plain.before["scoring"]
+    assert list(plain.before) == ["scoring"]
+    folding = cost.before["compensation"]
     assert cost.seconds == pytest.approx(
-        plain.seconds + cost.compensation_flops / (2e9 * module.STEP_EFFICIENCY)
+        plain.seconds + cost.before["compensation"] / (2e9 * module.STEP_EFFICIENCY)
     )
-    assert "  compensation   none\n" in describe_cost(plain)
-    assert f"  compensation   {cost.compensation_flops:.3g} FLOPs (" in describe_cost(cost)
+    assert "compensation" not in describe_cost(plain)
+    assert f"  compensation   {folding:.3g} FLOPs (" in describe_cost(cost)
 
 
 def test_memory_follows_the_local_batch(tmp_path, monkeypatch):
@@ -95,6 +97,12 @@ def test_the_text_names_every_number(tmp_path, monkeypatch):
     assert f"  tokens         {cost.tokens:,}\n" in text
     assert "min at 2 GFLOP/s measured now (rough)" in text
     assert " 2.0 h at" in describe_cost(dataclasses.replace(cost, seconds=7200.0))
+
+
+def test_training_counts_a_teacher_forward_and_three_student_forwards():
+    teacher, student = tiny_config(), tiny_config(num_layers=1, hidden_size=6)
+    expected = 10 * (_products(3, 9, 15, 22) + 3 * _products(1, 9, 6, 22))
+    assert training_flops(teacher, student, sequences=10, sequence_length=9) == expected
 
 
 def test_the_rate_is_measured():

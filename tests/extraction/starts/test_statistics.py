@@ -7,7 +7,7 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.extraction.sites import trace_sites
-from etd_tf.extraction.statistics import SITES, collect_statistics
+from etd_tf.extraction.starts.statistics import SITES, collect_statistics
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.slicing import slice_parameters
-from etd_tf.extraction.statistics import RESOLUTION, SITES, ActivationStatistics
+from etd_tf.extraction.starts.statistics import RESOLUTION, SITES, ActivationStatistics
 from etd_tf.types import Array, IntArray, Parameters
 
 MEANS_ONLY = math.inf

@@ -7,12 +7,12 @@ import pytest
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.extraction.compensation import _HeldOutError, extract_compensated
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.planning import plan_extraction
-from etd_tf.extraction.statistics import SITES
+from etd_tf.extraction.starts.compensation import _HeldOutError, extract_compensated
+from etd_tf.extraction.starts.statistics import SITES
 from etd_tf.extraction.student import extract
-from tests.extraction.test_folding import _redundant
+from tests.extraction.starts.test_folding import _redundant
 from tests.helpers import random_batch, tiny_checkpoint
 
 
