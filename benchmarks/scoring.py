@@ -34,7 +34,7 @@ def random_tokens(teacher: Checkpoint, shape: tuple[int, int]) -> np.ndarray:
 def etd_scoring(flags: argparse.Namespace) -> tuple[Turn, float]:
     """Builds the scoring of one batch."""
     from etd_tf.extraction.inputs import ScoringInputs
-    from etd_tf.extraction.metrics import taylor_scorer
+    from etd_tf.extraction.metrics import METRICS
     from etd_tf.extraction.objectives import make_objective
 
     teacher = load_checkpoint(flags.teacher)
@@ -43,7 +43,7 @@ def etd_scoring(flags: argparse.Namespace) -> tuple[Turn, float]:
         {"token_ids": random_tokens(teacher, shape)}, teacher.config
     )
     objective = make_objective(teacher, "reconstruction", seed=0)
-    scorer = taylor_scorer(teacher, objective, jit_compile=True)
+    scorer = METRICS["taylor"].scorer(teacher, objective, jit_compile=True)
 
     def turn() -> None:
         for batch in inputs.batches(flags.batch_size):

@@ -10,16 +10,17 @@ Molchanov et al. 2019 (arXiv 1906.10771), section 4.2.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import tensorflow as tf
-
+from etd_tf.lazy import tf
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.encoder import BertEncoder, EncoderGates, EncoderTrace
 from etd_tf.types import Tensor
 
-ExampleLoss = Callable[[EncoderTrace], Tensor]
-"""Maps a trace to one loss an example, float32 `[B]`."""
+if TYPE_CHECKING:
+    from etd_tf.modeling.encoder import BertEncoder, EncoderGates
+
+ExampleLoss = Callable[[Any], Tensor]
+"""Maps an `EncoderTrace` to one loss an example, float32 `[B]`."""
 
 
 class UnitValues(NamedTuple):
@@ -41,8 +42,10 @@ class UnitValues(NamedTuple):
     heads: Tensor
 
 
-def unit_gates(config: BertConfig, batch_size: Tensor | int) -> EncoderGates:
+def unit_gates(config: BertConfig, batch_size: Tensor | int) -> "EncoderGates":
     """Returns gates of ones, a set for each example of a batch."""
+    from etd_tf.modeling.encoder import EncoderGates
+
     layers = range(config.num_layers)
     heads = (batch_size, config.num_heads, config.head_size)
     return EncoderGates(
@@ -54,7 +57,7 @@ def unit_gates(config: BertConfig, batch_size: Tensor | int) -> EncoderGates:
 
 
 def gate_gradients(
-    encoder: BertEncoder, inputs: Mapping[str, Tensor], example_loss: ExampleLoss
+    encoder: "BertEncoder", inputs: Mapping[str, Tensor], example_loss: ExampleLoss
 ) -> UnitValues:
     """Computes dL_x / dg for every example x and every gate g.
 
@@ -73,7 +76,7 @@ def gate_gradients(
 
 
 def gate_and_weight_gradients(
-    encoder: BertEncoder,
+    encoder: "BertEncoder",
     inputs: Mapping[str, Tensor],
     example_loss: ExampleLoss,
     weights: Sequence[Tensor],

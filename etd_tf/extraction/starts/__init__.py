@@ -1,11 +1,12 @@
 """Ways to begin a student: one object each, which commands, comparisons and reports ask."""
 
+from etd_tf.extraction.metrics import METRICS, Amount, Metric
 from etd_tf.extraction.starts.compensated import Compensated
 from etd_tf.extraction.starts.impt import ImportantUnits
 from etd_tf.extraction.starts.none import RandomWeights
 from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.extraction.starts.rand import RandomUnits
-from etd_tf.extraction.starts.start import Amount, InitialStudent, Start, Work, no_text, sample_size
+from etd_tf.extraction.starts.start import InitialStudent, Start, Work, no_text, sample_size
 
 _NONE = RandomWeights(
     name="none",
@@ -25,10 +26,15 @@ _IMPT = ImportantUnits(
     compensated="impt-compensate",
 )
 
+_IMPT_METRIC = ExtractionOptions.importance_metric  # the default
 
-def _by(metric: str, title: str) -> ImportantUnits:
+
+def _by(metric: Metric) -> ImportantUnits:
     return ImportantUnits(
-        name=f"impt-{metric}", title=title, summary=f"impt scored by {metric}", by=metric
+        name=f"impt-{metric.name}",
+        title=f"importance by {metric.title}",
+        summary=f"impt scored by {metric.name}",
+        by=metric.name,
     )
 
 
@@ -65,9 +71,11 @@ STARTS: dict[str, Start] = {
         _only("impt-ffn", "ffn", "FFN neurons"),
         _only("impt-heads", "heads", "head dimensions"),
         _only("impt-hidden", "hidden", "hidden channels"),
-        _by("magnitude", "importance by weight magnitude"),
-        _by("activation", "importance by activation"),
-        _by("dynabert", "importance by DynaBERT's score"),
+        *(
+            _by(metric)
+            for metric in METRICS.values()
+            if metric.name != ExtractionOptions.importance_metric
+        ),
         Compensated(
             name="rand-compensate",
             title="ETD-Rand with compensation",

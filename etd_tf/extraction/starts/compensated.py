@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from etd_tf.errors import InputError
+from etd_tf.extraction.metrics import Amount
 from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.extraction.starts.rand import RandomUnits
-from etd_tf.extraction.starts.start import Amount, InitialStudent, Work
+from etd_tf.extraction.starts.start import InitialStudent, Work
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint

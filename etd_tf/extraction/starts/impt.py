@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etd_tf.errors import InputError
+from etd_tf.extraction.metrics import METRICS, Amount
 from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.extraction.starts.rand import RandomUnits
-from etd_tf.extraction.starts.start import Amount, Work
+from etd_tf.extraction.starts.start import Work
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
@@ -45,10 +46,10 @@ class ImportantUnits(RandomUnits):
 
     def reads_text(self, options: ExtractionOptions) -> bool:
         """See `Start.reads_text`."""
-        return options.scores is None and self.metric(options) != "magnitude"
+        return options.scores is None and METRICS[self.metric(options)].reads_text
 
     def _reads_loss(self, options: ExtractionOptions) -> bool:
-        return self.reads_text(options) and self.metric(options) != "activation"
+        return self.reads_text(options) and METRICS[self.metric(options)].reads_loss
 
     def idle(self, options: ExtractionOptions) -> dict[str, str]:
         """See `Start.idle`."""
@@ -92,7 +93,7 @@ class ImportantUnits(RandomUnits):
         if scores is not None:
             metric, loss = scores.metric, scores.loss
             amount = Amount(scores.num_examples * scores.probes, amount.sequence_length)
-        found = scores_flops(metric, loss, work.teacher, amount)
+        found = METRICS[metric].flops(work.teacher, loss, amount)
         return {SCORING: found} if found else {}
 
     def scores(self, work: Work) -> "tuple[UnitScores | None, float]":
@@ -159,32 +160,3 @@ def load_scores(path: Path, teacher: "Checkpoint", *, metric: str | None = None)
             "asks for others. Leave one of them out."
         )
     return scores
-
-
-def scores_flops(metric: str, loss: str, teacher: "Checkpoint", amount: Amount) -> int:
-    """Operations of scoring by a metric.
-
-    Args:
-        metric: The importance metric.
-        loss: Its loss: `"mlm"`, `"reconstruction"`, `"auto"` or `"none"`.
-        teacher: The teacher.
-        amount: Sequences scored, times the probes or maskings of each.
-
-    Returns:
-        Nothing for weight magnitudes, a forward pass for activations, and for gradients
-        forward and backward, with the masked-LM head where the loss needs it: of n sequences
-        n * (3 * C_teacher + 6 * masked_tokens * (H*H + H*V)).
-    """
-    from etd_tf.extraction.objectives import resolve_loss
-    from etd_tf.text.masking import Masking
-
-    config, length = teacher.config, amount.sequence_length
-    if metric == "magnitude":
-        return 0
-    if metric == "activation":
-        return amount.sequences * config.flops(length)
-    masked = 0
-    if resolve_loss(loss, teacher) == "mlm" and teacher.tokenizer is not None:
-        masked = Masking.from_tokenizer(teacher.tokenizer).num_predictions(length)
-    head = config.hidden_size * (config.hidden_size + config.vocab_size)
-    return amount.sequences * (3 * config.flops(length) + 6 * masked * head)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from etd_tf.errors import InputError
+from etd_tf.extraction.metrics import Amount
 from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.types import Array
 
@@ -105,19 +106,6 @@ def no_text(what: str) -> InputError:
 def sample_size(records: "RecordSet", options: ExtractionOptions) -> int:
     """Says how many sequences a start reads: those asked for, or all that there are."""
     return min(records.num_examples(), options.importance_examples)
-
-
-@dataclasses.dataclass(frozen=True)
-class Amount:
-    """How much text a start reads.
-
-    Attributes:
-        sequences: Sequences that it reads.
-        sequence_length: Tokens a sequence.
-    """
-
-    sequences: int
-    sequence_length: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from etd_tf.extraction import UnitScores, score_units
+from etd_tf.extraction.metrics import METRICS
 from etd_tf.extraction.starts import Amount, ExtractionOptions, Work
 from etd_tf.extraction.starts.compensated import compensation_flops
-from etd_tf.extraction.starts.impt import scores_flops
 from tests.helpers import tiny_checkpoint, tiny_config
 
 
@@ -19,12 +19,12 @@ def forward(layers, hidden, inner, length):
 def test_scoring_costs_what_its_metric_does():
     teacher, amount = tiny_checkpoint(), Amount(5, 11)
     once = forward(3, 15, 22, 11)
-    assert scores_flops("magnitude", "none", teacher, amount) == 0
-    assert scores_flops("activation", "none", teacher, amount) == 5 * once
-    assert scores_flops("taylor", "reconstruction", teacher, amount) == 5 * 3 * once
+    assert METRICS["magnitude"].flops(teacher, "none", amount) == 0
+    assert METRICS["activation"].flops(teacher, "none", amount) == 5 * once
+    assert METRICS["taylor"].flops(teacher, "reconstruction", amount) == 5 * 3 * once
     vocabulary, masked = teacher.config.vocab_size, 2  # 15 % of 11, rounded up
     head = 6 * masked * (15 * 15 + 15 * vocabulary)
-    assert scores_flops("dynabert", "mlm", teacher, amount) == 5 * (3 * once + head)
+    assert METRICS["dynabert"].flops(teacher, "mlm", amount) == 5 * (3 * once + head)
 
 
 def test_compensation_costs_forwards_moments_and_candidates():

@@ -8,12 +8,8 @@ import tensorflow as tf
 
 from etd_tf.extraction.gates import gate_gradients
 from etd_tf.extraction.inputs import ScoringInputs
-from etd_tf.extraction.metrics import (
-    activation_scorer,
-    dynabert_scorer,
-    taylor_scorer,
-    weight_magnitude,
-)
+from etd_tf.extraction.metrics import METRICS
+from etd_tf.extraction.metrics.magnitude import weight_magnitude
 from etd_tf.extraction.objectives import make_objective
 from etd_tf.extraction.sites import trace_sites
 from etd_tf.modeling.parameters import parameter_variables
@@ -48,7 +44,9 @@ def _gradients(teacher, objective, count=5):
 def test_taylor_removes_the_sign_in_each_example(loss, size):
     teacher = tiny_checkpoint(seed=2, mlm_head=True, **_SIZES)
     objective = make_objective(teacher, loss, seed=1)
-    scores = _accumulate(taylor_scorer(teacher, objective), objective, _batches(teacher, 2))
+    scores = _accumulate(
+        METRICS["taylor"].scorer(teacher, objective), objective, _batches(teacher, 2)
+    )
     expected = [size(part).sum(0) for part in _gradients(teacher, objective)]
     expected[0] = expected[0].sum(0)  # sites of the residual stream
     for ours, theirs in zip(scores, expected, strict=True):
@@ -60,7 +58,7 @@ def test_dynabert_sums_inside_the_batch_before_the_absolute_value(batch_size):
     teacher = tiny_checkpoint(seed=2, mlm_head=True, **_SIZES)
     objective = make_objective(teacher, "mlm", seed=1)
     batches = _batches(teacher, batch_size)
-    scores = _accumulate(dynabert_scorer(teacher, objective), objective, batches)
+    scores = _accumulate(METRICS["dynabert"].scorer(teacher, objective), objective, batches)
     gradients = _gradients(teacher, objective)
     starts = range(0, 5, batch_size)
 
@@ -98,7 +96,7 @@ def _weights_in(teacher, objective, batches):
 
 def test_activation_is_l2_over_examples_of_the_mean_over_real_tokens():
     teacher = tiny_checkpoint(seed=3, **_SIZES)
-    scores = _accumulate(activation_scorer(teacher), None, _batches(teacher, 2))
+    scores = _accumulate(METRICS["activation"].scorer(teacher), None, _batches(teacher, 2))
     (batch,) = _batches(teacher, 5)
     mask = batch.inputs["padding_mask"].astype(np.float64)
     share = mask / mask.sum(1, keepdims=True)
@@ -161,7 +159,7 @@ def test_probe_scores_approach_the_squared_jacobian():
         lambda gates: states(parameters, config, batch.inputs, gates)[-1] * real, config, 3
     )
     objective = make_objective(teacher, "reconstruction", seed=0)
-    scorer = taylor_scorer(teacher, objective)
+    scorer = METRICS["taylor"].scorer(teacher, objective)
     probes = 600
     for probe in range(probes):
         scorer.accumulate(objective.prepare(batch, probe), batch.weights)
@@ -185,7 +183,7 @@ def test_probe_scores_approach_the_squared_jacobian():
 
 def test_result_before_any_batch_is_refused():
     with pytest.raises(RuntimeError, match="before accumulate"):
-        activation_scorer(tiny_checkpoint()).result()
+        METRICS["activation"].scorer(tiny_checkpoint()).result()
 
 
 if __name__ == "__main__":
