@@ -8,6 +8,7 @@ from absl import flags, logging
 
 from etd_tf.cli.app import FlagSet
 from etd_tf.errors import InputError
+from etd_tf.extraction.metrics import METRICS, metrics_help
 from etd_tf.extraction.starts import STARTS, starts_help
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def define_extraction(flag_set: FlagSet) -> None:
     flag_set.choice(
         "importance_metric",
         "taylor",
-        ["taylor", "magnitude", "activation", "dynabert"],
-        "How units are scored; taylor is ETD-Impt's gradient score.",
+        list(METRICS),
+        f"How units are scored. {metrics_help()}",
     )
     define_scoring(flag_set)
     flag_set.string("scores", None, "Scores saved by an earlier run (scores.npz) to reuse.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.metrics import METRICS
+from etd_tf.extraction.metrics import METRICS, metrics_help
 from etd_tf.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ExtractionOptions(Settings):
     )
     importance_metric: str = setting(
         "taylor",
-        "How units are scored; taylor is ETD-Impt's gradient score.",
+        f"How units are scored. {metrics_help()}",
         choices=lambda: METRICS,
     )
     importance_loss: str = setting(
