@@ -21,6 +21,7 @@ class AttentionTrace(NamedTuple):
         keys: `[B, N, T, D]`.
         values: `[B, N, T, D]`.
         scores: `[B, N, T, T]` (query, key), divided by sqrt(D), before mask and softmax.
+        context: `[B, T, N*D]`, each head's weighted values, which the output kernel reads.
         output: `[B, T, H]`, after the output projection.
     """
 
@@ -28,6 +29,7 @@ class AttentionTrace(NamedTuple):
     keys: Tensor
     values: Tensor
     scores: Tensor
+    context: Tensor
     output: Tensor
 
 
@@ -123,7 +125,7 @@ class SelfAttention(keras.layers.Layer):
         context = ops.reshape(
             ops.transpose(context, (0, 2, 1, 3)), (batch, length, self.config.hidden_size)
         )
-        return AttentionTrace(queries, keys, values, scores, self.output_dense(context))
+        return AttentionTrace(queries, keys, values, scores, context, self.output_dense(context))
 
 
 def padding_bias(padding_mask: Tensor) -> Tensor:

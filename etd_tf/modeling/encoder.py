@@ -20,7 +20,7 @@ from etd_tf.types import Tensor
 
 
 class EncoderTrace(NamedTuple):
-    """Every internal state that a distillation loss may read.
+    """Every internal state that a distillation loss or an extraction may read.
 
     In a compiled function the ones that nobody reads are never computed.
 
@@ -31,6 +31,10 @@ class EncoderTrace(NamedTuple):
         keys: L tensors `[B, N, T, D]`.
         values: L tensors `[B, N, T, D]`.
         attention_scores: L float32 tensors `[B, N, T, T]`, before mask and softmax.
+        contexts: L tensors `[B, T, N*D]`, each head's weighted values.
+        ffn_inputs: L tensors `[B, T, H]`, after the attention block's LayerNorm.
+        preactivations: L tensors `[B, T, F]`, before the activation function.
+        inners: L tensors `[B, T, F]`, after it.
         pooled_output: `[B, H]`, or None where the encoder has no pooler.
         padding_mask: `[B, T]`, 1 for real tokens.
     """
@@ -41,6 +45,10 @@ class EncoderTrace(NamedTuple):
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     attention_scores: tuple[Tensor, ...]
+    contexts: tuple[Tensor, ...]
+    ffn_inputs: tuple[Tensor, ...]
+    preactivations: tuple[Tensor, ...]
+    inners: tuple[Tensor, ...]
     pooled_output: Tensor | None
     padding_mask: Tensor
 
@@ -48,6 +56,29 @@ class EncoderTrace(NamedTuple):
     def sequence_output(self) -> Tensor:
         """The last layer's hidden state `[B, T, H]`."""
         return self.hidden_states[-1]
+
+    @property
+    def layer_inputs(self) -> tuple[Tensor, ...]:
+        """L tensors `[B, T, H]`, what each layer's attention reads."""
+        return (self.embedding_output, *self.hidden_states[:-1])
+
+
+class LayerTrace(NamedTuple):
+    """What one layer computed.
+
+    Attributes:
+        attention: The attention block's trace.
+        ffn_input: `[B, T, H]`.
+        preactivation: `[B, T, F]`.
+        inner: `[B, T, F]`.
+        output: `[B, T, H]`.
+    """
+
+    attention: AttentionTrace
+    ffn_input: Tensor
+    preactivation: Tensor
+    inner: Tensor
+    output: Tensor
 
 
 class EncoderGates(NamedTuple):
@@ -101,17 +132,26 @@ class EncoderLayer(keras.layers.Layer):
         intermediate_gate: Tensor | None = None,
         seed: keras.random.SeedGenerator | None = None,
         training: bool = False,
-    ) -> tuple[Tensor, AttentionTrace]:
-        """Maps `[B, T, H]` to `[B, T, H]` and the attention block's trace."""
+    ) -> LayerTrace:
+        """Maps `[B, T, H]` to the layer's trace, whose output is `[B, T, H]`."""
         rate = self.config.hidden_dropout
         attention = self.attention(x, mask_bias, gates=attention_gates, seed=seed)
         x = self.attention_layer_norm(ops.add(x, dropout(attention.output, rate, seed)))
         act = activation(self.config.hidden_act, training=training, portable=self.portable)
-        inner = self.intermediate(x, act=act)
+        before: list[Tensor] = []
+
+        def observed(y: Tensor) -> Tensor:
+            before.append(y)
+            return act(y)
+
+        # Looked at on its way: between product and activation nothing may come (see `linear`).
+        inner = self.intermediate(x, act=observed)
+        preactivation = ops.reshape(before[0], ops.shape(inner))
         if intermediate_gate is not None:
             inner = ops.multiply(inner, ops.cast(intermediate_gate, inner.dtype)[:, None, :])
         y = dropout(self.output_dense(inner), rate, seed)
-        return self.output_layer_norm(ops.add(x, y)), attention
+        output = self.output_layer_norm(ops.add(x, y))
+        return LayerTrace(attention, x, preactivation, inner, output)
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
@@ -198,13 +238,13 @@ class BertEncoder(keras.Model):
         # Not `[:, None, None, :]`: LiteRT has no strided slice with two new axes.
         mask_bias = ops.expand_dims(padding_bias(padding_mask), axis=(1, 2))
         x = _gated(self.embeddings(token_ids, segment_ids, seed=seed), gates, 0)
-        embedding_output, states, attentions = x, [], []
+        embedding_output, traces = x, []
         for index, layer in enumerate(self.encoder_layers):
             attention_gates, intermediate = NO_GATES, None
             if gates is not None:
                 attention_gates = AttentionGates(gates.query_key[index], gates.value[index])
                 intermediate = gates.intermediate[index]
-            x, attention = layer(
+            trace = layer(
                 x,
                 mask_bias,
                 attention_gates=attention_gates,
@@ -212,17 +252,20 @@ class BertEncoder(keras.Model):
                 seed=seed,
                 training=training,
             )
-            x = _gated(x, gates, index + 1)
-            states.append(x)
-            attentions.append(attention)
+            x = _gated(trace.output, gates, index + 1)
+            traces.append(trace._replace(output=x))
         pooled = None if self.pooler is None else ops.tanh(self.pooler(x[:, 0]))
         return EncoderTrace(
             embedding_output=embedding_output,
-            hidden_states=tuple(states),
-            queries=tuple(a.queries for a in attentions),
-            keys=tuple(a.keys for a in attentions),
-            values=tuple(a.values for a in attentions),
-            attention_scores=tuple(a.scores for a in attentions),
+            hidden_states=tuple(one.output for one in traces),
+            queries=tuple(one.attention.queries for one in traces),
+            keys=tuple(one.attention.keys for one in traces),
+            values=tuple(one.attention.values for one in traces),
+            attention_scores=tuple(one.attention.scores for one in traces),
+            contexts=tuple(one.attention.context for one in traces),
+            ffn_inputs=tuple(one.ffn_input for one in traces),
+            preactivations=tuple(one.preactivation for one in traces),
+            inners=tuple(one.inner for one in traces),
             pooled_output=pooled,
             padding_mask=padding_mask,
         )

@@ -14,11 +14,11 @@ from etd_tf.extraction.metrics.metric import (
     weighted_sum,
 )
 from etd_tf.lazy import tf
+from etd_tf.modeling.config import BertConfig
 from etd_tf.types import Tensor
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
-    from etd_tf.extraction.sites import LayerSites
 
 
 class Activation(TextMetric):
@@ -40,11 +40,11 @@ class Activation(TextMetric):
         self, teacher: "Checkpoint", objective: Any = None, *, jit_compile: bool = False
     ) -> UnitScorer:
         """See `TextMetric.scorer`."""
-        from etd_tf.extraction.sites import trace_sites
 
         def step(tensors: Mapping[str, Tensor], weights: Tensor) -> UnitValues:
-            sites = trace_sites(teacher.encoder, tensors)
-            means = _mean_activations(sites, tf.cast(tensors["padding_mask"], tf.float32))
+            trace = teacher.encoder.trace(tensors)
+            real = tf.cast(tensors["padding_mask"], tf.float32)
+            means = _mean_activations(trace, real, teacher.config)
             return UnitValues(*(weighted_sum(tf.square(part), weights) for part in means))
 
         def finish(total: UnitValues) -> UnitValues:
@@ -57,9 +57,10 @@ class Activation(TextMetric):
         return amount.sequences * teacher.config.flops(amount.sequence_length)
 
 
-def _mean_activations(sites: "list[LayerSites]", real: Tensor) -> UnitValues:
+def _mean_activations(trace: Any, real: Tensor, config: BertConfig) -> UnitValues:
     """Mean absolute activation over the real tokens of each example, `[B, ...]`."""
     share = real / tf.maximum(tf.reduce_sum(real, axis=1, keepdims=True), 1.0)
+    length = tf.shape(real)[1]
 
     def channels(x: Tensor) -> Tensor:  # [B, T, U] -> [B, U]
         return tf.einsum("bt,btu->bu", share, tf.abs(tf.cast(x, tf.float32)))
@@ -67,13 +68,19 @@ def _mean_activations(sites: "list[LayerSites]", real: Tensor) -> UnitValues:
     def dims(x: Tensor) -> Tensor:  # [B, N, T, D] -> [B, N, D]
         return tf.einsum("bt,bntd->bnd", share, tf.abs(tf.cast(x, tf.float32)))
 
-    hidden = [sites[0].attention_input]
-    hidden += [x for site in sites for x in (site.ffn_input, site.output)]
-    norms = [tf.norm(tf.cast(site.context, tf.float32), axis=-1) for site in sites]
+    hidden = [trace.embedding_output]
+    hidden += [x for pair in zip(trace.ffn_inputs, trace.hidden_states, strict=True) for x in pair]
+    heads = (-1, length, config.num_heads, config.head_size)
+    contexts = [
+        tf.transpose(tf.reshape(tf.cast(x, tf.float32), heads), (0, 2, 1, 3))
+        for x in trace.contexts
+    ]
+    products = [dims(q) * dims(k) for q, k in zip(trace.queries, trace.keys, strict=True)]
+    norms = [tf.norm(x, axis=-1) for x in contexts]
     return UnitValues(
         hidden=tf.stack([channels(x) for x in hidden], axis=1),
-        ffn=tf.stack([channels(site.preactivation) for site in sites], axis=1),
-        query_key=tf.stack([dims(site.queries) * dims(site.keys) for site in sites], axis=1),
-        value=tf.stack([dims(site.context) for site in sites], axis=1),
+        ffn=tf.stack([channels(x) for x in trace.preactivations], axis=1),
+        query_key=tf.stack(products, axis=1),
+        value=tf.stack([dims(x) for x in contexts], axis=1),
         heads=tf.stack([tf.einsum("bt,bnt->bn", share, x) for x in norms], axis=1),
     )

@@ -13,7 +13,7 @@ import tensorflow as tf
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringInputs
-from etd_tf.extraction.sites import LayerSites, trace_sites
+from etd_tf.modeling.encoder import EncoderTrace
 from etd_tf.progress import track
 from etd_tf.types import Array, Tensor
 
@@ -100,10 +100,10 @@ def collect_statistics(
 
     @tf.function
     def grams(tensors: Mapping[str, Tensor], weights: Tensor) -> list[Tensor]:
-        sites = trace_sites(teacher.encoder, tensors)
+        trace = teacher.encoder.trace(tensors)
         real = tf.cast(tensors["padding_mask"], tf.float32) * weights[:, None]
         return [
-            _gram(values, real) for layer in wanted for values in _site_values(sites[layer - 1])
+            _gram(values, real) for layer in wanted for values in _site_values(trace, layer - 1)
         ]
 
     total: list[Array] = []
@@ -116,12 +116,10 @@ def collect_statistics(
     return ActivationStatistics(wanted, by_site, teacher.fingerprint())
 
 
-def _site_values(site: LayerSites) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Activations `[B, T, U]` in the order of `SITES`."""
-    context = tf.transpose(site.context, (0, 2, 1, 3))
-    shape = tf.shape(context)
-    context = tf.reshape(context, (shape[0], shape[1], context.shape[2] * context.shape[3]))
-    return site.attention_input, context, site.ffn_input, site.inner
+def _site_values(trace: EncoderTrace, index: int) -> tuple[Tensor, ...]:
+    """Activations `[B, T, U]` of a layer, in the order of `SITES`."""
+    places = (trace.layer_inputs, trace.contexts, trace.ffn_inputs, trace.inners)
+    return tuple(tensors[index] for tensors in places)
 
 
 def _gram(values: Tensor, real: Tensor) -> Tensor:

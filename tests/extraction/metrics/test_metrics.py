@@ -11,7 +11,6 @@ from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.metrics import METRICS
 from etd_tf.extraction.metrics.magnitude import weight_magnitude
 from etd_tf.extraction.objectives import make_objective
-from etd_tf.extraction.sites import trace_sites
 from etd_tf.modeling.parameters import parameter_variables
 from tests.extraction.numpy_bert import gate_differences, states
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
@@ -100,23 +99,24 @@ def test_activation_is_l2_over_examples_of_the_mean_over_real_tokens():
     (batch,) = _batches(teacher, 5)
     mask = batch.inputs["padding_mask"].astype(np.float64)
     share = mask / mask.sum(1, keepdims=True)
-    sites = trace_sites(teacher.encoder, batch.inputs)
+    trace = teacher.encoder.trace(batch.inputs)
 
     def l2(x):  # [B, T, U] -> [U]
         return np.sqrt((np.einsum("bt,btu->bu", share, np.abs(np.asarray(x))) ** 2).sum(0))
 
-    hidden = l2(sites[0].attention_input)
-    for index, site in enumerate(sites):
-        hidden = hidden + l2(site.ffn_input) + l2(site.output)
-        assert relative_error(scores.ffn[index], l2(site.preactivation)) < 1e-5
-        context = np.asarray(site.context)
+    hidden = l2(trace.embedding_output)
+    for index, output in enumerate(trace.hidden_states):
+        hidden = hidden + l2(trace.ffn_inputs[index]) + l2(output)
+        assert relative_error(scores.ffn[index], l2(trace.preactivations[index])) < 1e-5
+        context = np.asarray(trace.contexts[index]).reshape(*mask.shape, 2, -1)
+        context = np.transpose(context, (0, 2, 1, 3))
         for head in range(2):
             assert relative_error(scores.value[index, head], l2(context[:, head])) < 1e-5
             norm = np.linalg.norm(context[:, head], axis=-1, keepdims=True)
             assert scores.heads[index, head] == pytest.approx(l2(norm)[0], rel=1e-5)
             q, k = (
                 np.einsum("bt,btd->bd", share, np.abs(np.asarray(x)[:, head]))
-                for x in (site.queries, site.keys)
+                for x in (trace.queries[index], trace.keys[index])
             )
             product = np.sqrt(((q * k) ** 2).sum(0))
             assert relative_error(scores.query_key[index, head], product) < 1e-5

@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.sites import trace_sites
 from etd_tf.extraction.starts.statistics import SITES, collect_statistics
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
 
 def _rows(teacher, batch, layer):
     """Activations of the real tokens by site, `[tokens, U]`."""
-    site = trace_sites(teacher.encoder, batch)[layer - 1]
+    trace, at = teacher.encoder.trace(batch), layer - 1
     real = batch["padding_mask"].astype(bool)
-    context = np.transpose(site.context, (0, 2, 1, 3)).reshape(*real.shape, -1)
-    values = (site.attention_input, context, site.ffn_input, site.inner)
+    values = (trace.layer_inputs[at], trace.contexts[at], trace.ffn_inputs[at], trace.inners[at])
     return {name: np.asarray(x)[real] for name, x in zip(SITES, values, strict=True)}
 
 
