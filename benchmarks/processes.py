@@ -121,7 +121,7 @@ def exchange() -> None:
     """What each of the two workers does for `exchange_seconds`; prints the seconds."""
     import tensorflow as tf
 
-    from etd_tf.modeling.parameters import parameter_shapes
+    from etd_tf.modeling.structure import parameter_shapes
     from etd_tf.training.strategy import make_strategy
 
     strategy = make_strategy("multi_worker")

@@ -52,7 +52,7 @@ def random_parameters(
     config: "BertConfig", seed: int = 0, *, pooler: bool = True, mlm_head: bool = False
 ) -> "Parameters":
     """Weights that let no bug hide: wide kernels, non-zero biases, gammas around one."""
-    from etd_tf.modeling.parameters import parameter_shapes
+    from etd_tf.modeling.structure import parameter_shapes
 
     generator = np.random.default_rng(seed)
     parameters = {}

@@ -12,12 +12,8 @@ from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder
 from etd_tf.modeling.heads import MaskedLMHead
-from etd_tf.modeling.parameters import (
-    check_parameters,
-    get_parameters,
-    parameter_shapes,
-    set_parameters,
-)
+from etd_tf.modeling.parameters import get_parameters, set_parameters
+from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Parameters
 

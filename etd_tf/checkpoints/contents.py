@@ -10,7 +10,7 @@ from absl import logging
 from etd_tf.checkpoints.names import Row
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.parameters import parameter_shapes
+from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 

@@ -11,7 +11,6 @@ _HOMES = {
     "ExtractionPlan": "plan",
     "STARTS": "starts",
     "UnitScores": "scores",
-    "compose": "composition",
     "extract": "student",
     "extract_compensated": "starts.compensation",
     "initial_student": "student",

@@ -7,7 +7,7 @@ from etd_tf.errors import InputError
 from etd_tf.extraction.plan import ExtractionPlan, same_shapes
 from etd_tf.extraction.slicing import slice_parameters
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.parameters import parameter_shapes
+from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.types import Array, Parameters
 
 _STDDEV = 0.02  # BERT's initializer_range

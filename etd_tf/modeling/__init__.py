@@ -13,7 +13,7 @@ _HOMES = {
     "MaskedLMHead": "heads",
     "SelfAttention": "attention",
     "get_parameters": "parameters",
-    "parameter_shapes": "parameters",
+    "parameter_shapes": "structure",
     "parameter_variables": "parameters",
     "set_parameters": "parameters",
 }

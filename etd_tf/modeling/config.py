@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etd_tf.errors import InputError
+from etd_tf.modeling.structure import count_parameters, layer_flops
 
 _ACTIVATION_ALIASES = {
     "gelu": "gelu",
@@ -141,17 +142,7 @@ class BertConfig:
         Returns:
             The number of scalars.
         """
-        hidden, inner = self.hidden_size, self.intermediate_size
-        rows = self.vocab_size + self.max_positions + self.type_vocab_size
-        attention = 4 * (hidden * hidden + hidden)
-        feed_forward = 2 * hidden * inner + inner + hidden
-        total = rows * hidden + 2 * hidden
-        total += self.num_layers * (attention + feed_forward + 4 * hidden)
-        if pooler:
-            total += hidden * hidden + hidden
-        if mlm_head:
-            total += hidden * hidden + 3 * hidden + self.vocab_size
-        return total
+        return count_parameters(self, pooler=pooler, mlm_head=mlm_head)
 
     def flops(self, sequence_length: int) -> int:
         """Floating-point operations of one forward pass over one sequence.
@@ -165,9 +156,7 @@ class BertConfig:
         Returns:
             L * [2T(4*H*A + 2*H*F) + 4*T*T*A] with attention width A = H.
         """
-        length, hidden = sequence_length, self.hidden_size
-        linear = 2 * length * (4 * hidden * hidden + 2 * hidden * self.intermediate_size)
-        return self.num_layers * (linear + 4 * length * length * hidden)
+        return self.num_layers * layer_flops(self, sequence_length)
 
     @classmethod
     def from_huggingface(cls, values: Mapping[str, Any]) -> "BertConfig":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.modeling.parameters import parameter_shapes
+from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.reporting.report import Curve, Machine, ModelFacts
 
 MAX_POINTS = 500

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from etd_tf.checkpoints import names
-from etd_tf.modeling.parameters import parameter_shapes
+from etd_tf.modeling.structure import parameter_shapes
 from tests.helpers import tiny_config
 
 COMPLETE = {

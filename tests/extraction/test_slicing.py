@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.composition import compose
 from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.slicing import slice_parameters
-from etd_tf.modeling.parameters import parameter_shapes
+from etd_tf.modeling.structure import parameter_shapes
+from tests.extraction.composition import compose
 from tests.extraction.numpy_bert import states
 from tests.extraction.strategies import identity_plan, random_plans, teachers
 from tests.helpers import random_batch, random_parameters, relative_error, tiny_config

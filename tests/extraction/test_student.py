@@ -18,7 +18,8 @@ from etd_tf.extraction.scores import UnitScores
 from etd_tf.extraction.slicing import slice_parameters
 from etd_tf.extraction.student import extract, initial_student
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.parameters import parameter_shapes, parameter_variables
+from etd_tf.modeling.parameters import parameter_variables
+from etd_tf.modeling.structure import parameter_shapes
 from tests.extraction.numpy_bert import states
 from tests.extraction.strategies import identity_plan, random_plans
 from tests.helpers import random_batch, random_parameters, relative_error, tiny_checkpoint

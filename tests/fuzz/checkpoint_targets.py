@@ -19,7 +19,7 @@ from etd_tf.checkpoints.keras_hub import write_keras_hub
 from etd_tf.checkpoints.loading import read_contents
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.torch_file import TorchFile
-from etd_tf.modeling.parameters import check_parameters, parameter_shapes
+from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.checkpoints.fixtures import (
     tf2_bert_variables,

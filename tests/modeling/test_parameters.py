@@ -14,7 +14,7 @@ from etd_tf.modeling import (
     parameter_variables,
     set_parameters,
 )
-from etd_tf.modeling.parameters import check_parameters
+from etd_tf.modeling.structure import check_parameters
 from tests.helpers import random_parameters, tiny_config
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from etd_tf.extraction.gates import UnitValues
 from etd_tf.extraction.metrics.metric import Amount, Metric
 from etd_tf.modeling.config import BertConfig
-from etd_tf.types import Array, Parameters
+from etd_tf.modeling.structure import FFN, HIDDEN, QUERY_KEY, VALUE, axis_sizes, weights_of
+from etd_tf.types import Parameters
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
@@ -57,29 +58,22 @@ def weight_magnitude(parameters: Parameters, config: BertConfig) -> UnitValues:
     Source: Han et al. 2015 (arXiv 1506.02626), applied to whole units as in Li et al.
     2016 (arXiv 1608.08710).
     """
-
-    def squares(name: str, axis: int) -> Array:
-        return np.square(parameters[name], dtype=np.float64).sum(axis=axis)
-
-    tables = ("token", "position", "segment")
-    hidden = sum(squares(f"embeddings.{table}", 0) for table in tables)
-    ffn, query_key, value = [], [], []
-    for index in range(config.num_layers):
-        layer, attention = f"layers.{index}", f"layers.{index}.attention"
-        for reader in ("attention.query", "attention.key", "attention.value", "intermediate"):
-            hidden = hidden + squares(f"{layer}.{reader}.kernel", 1)
-        for writer in ("attention.output", "output"):
-            hidden = hidden + squares(f"{layer}.{writer}.kernel", 0)
-        ffn.append(
-            squares(f"{layer}.intermediate.kernel", 0) + squares(f"{layer}.output.kernel", 1)
-        )
-        query_key.append(
-            squares(f"{attention}.query.kernel", 0) + squares(f"{attention}.key.kernel", 0)
-        )
-        value.append(
-            squares(f"{attention}.value.kernel", 0) + squares(f"{attention}.output.kernel", 1)
-        )
-    shape = (config.num_layers, config.num_heads, config.head_size)
-    dims = [np.stack(part).reshape(shape) for part in (query_key, value)]
-    heads = dims[0].sum(axis=-1) + dims[1].sum(axis=-1)
-    return UnitValues(*(np.sqrt(x) for x in (hidden, np.stack(ffn), *dims, heads)))
+    sizes = axis_sizes(config)
+    by_layer = {
+        kind: np.zeros((config.num_layers, sizes[kind])) for kind in (QUERY_KEY, VALUE, FFN)
+    }
+    hidden = np.zeros(sizes[HIDDEN])
+    for name, weight, layer in weights_of(config.num_layers, pooler=False):
+        if not weight.is_table:
+            continue
+        squares = np.square(parameters[name], dtype=np.float64)
+        for axis, kind in enumerate(weight.axes):
+            share = squares.sum(axis=1 - axis)
+            if kind == HIDDEN:
+                hidden += share
+            elif layer is not None:
+                by_layer[kind][layer] += share
+    dims = (config.num_layers, config.num_heads, config.head_size)
+    query_key, value = (by_layer[kind].reshape(dims) for kind in (QUERY_KEY, VALUE))
+    heads = query_key.sum(axis=-1) + value.sum(axis=-1)
+    return UnitValues(*(np.sqrt(x) for x in (hidden, by_layer[FFN], query_key, value, heads)))

@@ -24,9 +24,10 @@ from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.starts.compensated import LEAST_EXAMPLES
 from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices
 from etd_tf.extraction.starts.rotation import rotate_heads
-from etd_tf.extraction.starts.statistics import SITES, collect_statistics
+from etd_tf.extraction.starts.statistics import collect_statistics
 from etd_tf.extraction.student import check_plan, extract
 from etd_tf.modeling.parameters import set_parameters
+from etd_tf.modeling.structure import SITES
 from etd_tf.progress import track
 from etd_tf.types import Array, Parameters, Tensor
 

@@ -17,19 +17,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from etd_tf.extraction.plan import ExtractionPlan
-from etd_tf.extraction.slicing import slice_parameters
-from etd_tf.extraction.starts.statistics import RESOLUTION, SITES, ActivationStatistics
+from etd_tf.extraction.slicing import kept_units, slice_parameters
+from etd_tf.extraction.starts.statistics import RESOLUTION, ActivationStatistics
+from etd_tf.modeling.structure import QUERY_KEY, SITES, readers
 from etd_tf.types import Array, IntArray, Parameters
 
 MEANS_ONLY = math.inf
 """The ridge at which dropped units are replaced by their means, in the biases alone."""
-
-_READERS = {
-    "attention_input": ("attention.query", "attention.key", "attention.value"),
-    "context": ("attention.output",),
-    "ffn_input": ("intermediate",),
-    "inner": ("output",),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +74,9 @@ class FoldedSlices:
         self._sliced = slice_parameters(parameters, plan)
         self._sites: dict[tuple[int, str], _Site] = {}
         for index, layer in enumerate(plan.layers):
-            for site, kept in _kept_units(plan, index).items():
+            for site in SITES:
                 mean, covariance = statistics.moments(site, layer)
+                kept = kept_units(plan, index)[readers(site)[0].axes[0]]
                 dropped = np.setdiff1d(np.arange(mean.size), kept)
                 if dropped.size:
                     self._sites[index, site] = _decompose(
@@ -124,11 +119,6 @@ def fold_parameters(
     return FoldedSlices(parameters, plan, statistics).parameters(ridges)
 
 
-def _kept_units(plan: ExtractionPlan, index: int) -> dict[str, IntArray]:
-    units = (plan.hidden, plan.value[index], plan.hidden, plan.ffn[index])
-    return dict(zip(SITES, units, strict=True))
-
-
 def _decompose(
     parameters: Mapping[str, Array],
     plan: ExtractionPlan,
@@ -139,19 +129,13 @@ def _decompose(
     mean, covariance, kept, dropped = moments
     eigenvalues, eigenvectors = np.linalg.eigh(covariance[np.ix_(kept, kept)])
     rotated = eigenvectors.T @ covariance[np.ix_(kept, dropped)]
-    columns = {
-        "attention.query": plan.query_key[index],
-        "attention.key": plan.query_key[index],
-        "attention.value": plan.value[index],
-        "attention.output": plan.hidden,
-        "intermediate": plan.ffn[index],
-        "output": plan.hidden,
-    }
-    readers = []
-    for name in _READERS[site]:
-        kernel = parameters[f"layers.{plan.layers[index] - 1}.{name}.kernel"]
-        weights = kernel[np.ix_(dropped, columns[name])].astype(np.float64)
-        if name in ("attention.query", "attention.key"):
+    units = kept_units(plan, index)
+    found = []
+    for weight in readers(site):
+        kernel = parameters[f"layers.{plan.layers[index] - 1}.{weight.name}"]
+        weights = kernel[np.ix_(dropped, units[weight.axes[1]])].astype(np.float64)
+        if weight.axes[1] == QUERY_KEY:
             weights = plan.attention_scale * weights
-        readers.append(_Reader(name, rotated @ weights, mean[dropped] @ weights))
-    return _Site(mean[kept], eigenvalues, eigenvectors, tuple(readers))
+        name = weight.name.removesuffix(".kernel")
+        found.append(_Reader(name, rotated @ weights, mean[dropped] @ weights))
+    return _Site(mean[kept], eigenvalues, eigenvectors, tuple(found))

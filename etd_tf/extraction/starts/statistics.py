@@ -14,10 +14,9 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.modeling.encoder import EncoderTrace
+from etd_tf.modeling.structure import SITES
 from etd_tf.progress import track
 from etd_tf.types import Array, Tensor
-
-SITES = ("attention_input", "context", "ffn_input", "inner")
 
 RESOLUTION = 1e-6
 """Share of a mean second moment below which sums in float32 cannot tell a variance from 0."""

@@ -10,8 +10,8 @@ from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.starts.compensation import _HeldOutError, extract_compensated
-from etd_tf.extraction.starts.statistics import SITES
 from etd_tf.extraction.student import extract
+from etd_tf.modeling.structure import SITES
 from tests.extraction.starts.test_folding import _redundant
 from tests.helpers import random_batch, tiny_checkpoint
 

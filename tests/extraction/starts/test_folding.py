@@ -10,7 +10,8 @@ from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.slicing import slice_parameters
 from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices, fold_parameters
-from etd_tf.extraction.starts.statistics import SITES, collect_statistics
+from etd_tf.extraction.starts.statistics import collect_statistics
+from etd_tf.modeling.structure import SITES
 from tests.extraction.numpy_bert import states
 from tests.extraction.strategies import identity_plan
 from tests.helpers import (

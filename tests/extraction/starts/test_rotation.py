@@ -12,7 +12,8 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.starts.rotation import rotate_heads
-from etd_tf.extraction.starts.statistics import SITES, ActivationStatistics, collect_statistics
+from etd_tf.extraction.starts.statistics import ActivationStatistics, collect_statistics
+from etd_tf.modeling.structure import SITES
 from tests.helpers import random_batch, random_parameters, relative_error, tiny_config
 
 TOKENS, HEADS, SIZE = 60, 3, 8

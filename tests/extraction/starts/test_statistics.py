@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.starts.statistics import SITES, collect_statistics
+from etd_tf.extraction.starts.statistics import collect_statistics
+from etd_tf.modeling.structure import SITES
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
 
