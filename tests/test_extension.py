@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from etd_tf.cli import compare, distill, evaluate, export
+from etd_tf.cli import compare, distill, evaluate, export, extract
 from etd_tf.cli.app import run_command
 from etd_tf.export import FORMATS
 from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.extraction.gates import UnitValues
+from etd_tf.extraction.metrics import METRICS, Metric
 from etd_tf.lazy import LazyModule, ops
 from etd_tf.losses import LOSSES, Loss
 from etd_tf.settings import setting
@@ -109,6 +111,25 @@ class ToyScore(ScoredTask):
         return {name: {"layers": depth, "half": depth / 2} for name, depth in depths.items()}
 
 
+class ToyMetric(Metric):
+    """Later units are more important."""
+
+    name = "toy"
+    title = "place"
+    summary = "later units first"
+    reads_text = False
+
+    def score(self, teacher, inputs, objective, *, batch_size, probes):
+        config = teacher.config
+        dims = (config.num_layers, config.num_heads, config.head_size)
+        shapes = [(config.hidden_size,), (config.num_layers, config.intermediate_size)]
+        shapes += [dims, dims, dims[:2]]
+        return UnitValues(*(np.arange(np.prod(s), dtype=float).reshape(s) for s in shapes))
+
+    def flops(self, teacher, loss, amount):
+        return 123_000
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
@@ -200,6 +221,35 @@ def test_a_task_without_training_takes_one_file(folder, tmp_path, monkeypatch, c
     results = json.loads((out / "results.json").read_text())["toy_depth"]
     assert results["values"][str(model)] == 2 * results["scores"][str(model)]["half"]
     assert printed.startswith("Depth dev Layers Half")
+
+
+def test_an_importance_metric_takes_one_file(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(METRICS, "toy", ToyMetric())
+    for command in (distill.COMMAND, extract.COMMAND):
+        page = shown(capsys, command, "--help")
+        assert "|toy" in page
+        assert "toy: later units first" in page
+    out = tmp_path / "out"
+    flags = job_flags(folder, out, importance_metric="toy", steps=2, warmup_steps=0)
+    assert "1.23e+05" in shown(capsys, distill.COMMAND, *flags, "--dry_run")
+    shown(capsys, distill.COMMAND, *flags)
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["hidden"] == list(range(15 - 9, 15))
+    with np.load(out / "scores.npz") as scores:
+        assert json.loads(str(scores["metadata"]))["metric"] == "toy"
+    report = json.loads((out / "report.json").read_text())
+    assert "toy" in json.dumps(report["extraction"])
+    assert 123_000 in json_numbers(report)
+    assert "toy" in (out / "report.html").read_text()
+
+
+def json_numbers(value) -> set:
+    """All numbers inside a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(json_numbers, value))
+    return {value} if isinstance(value, int | float) else set()
 
 
 if __name__ == "__main__":

@@ -6,16 +6,41 @@ folds into what are derived from it, so an encoder with other weights is another
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from etd_tf.errors import InputError
 from etd_tf.types import Array
 
-if TYPE_CHECKING:
-    from etd_tf.modeling.config import BertConfig
-
 HIDDEN, QUERY_KEY, VALUE, FFN = "hidden", "query_key", "value", "ffn"
 TOKEN, POSITION, SEGMENT = "token", "position", "segment"
+
+
+class Sizes(Protocol):
+    """The sizes of an encoder, as `BertConfig` has them."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers, L."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Channels of the residual stream, H."""
+
+    @property
+    def intermediate_size(self) -> int:
+        """Feed-forward neurons, F."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, V."""
+
+    @property
+    def max_positions(self) -> int:
+        """Rows of the position table."""
+
+    @property
+    def type_vocab_size(self) -> int:
+        """Rows of the segment table."""
 
 
 class Weight(NamedTuple):
@@ -81,7 +106,7 @@ def readers(site: str) -> tuple[Weight, ...]:
     return tuple(weight for weight in LAYER if weight.reads == site)
 
 
-def axis_sizes(config: "BertConfig") -> dict[str, int]:
+def axis_sizes(config: Sizes) -> dict[str, int]:
     """Units of each kind: of the whole model, or of one layer."""
     return {
         HIDDEN: config.hidden_size,
@@ -118,7 +143,7 @@ def weights_of(
 
 
 def parameter_shapes(
-    config: "BertConfig", *, pooler: bool = True, mlm_head: bool = False
+    config: Sizes, *, pooler: bool = True, mlm_head: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Lists every weight of a model, without building it.
 
@@ -135,13 +160,13 @@ def parameter_shapes(
     return {name: weight.shape(sizes) for name, weight, _ in found}
 
 
-def count_parameters(config: "BertConfig", *, pooler: bool, mlm_head: bool) -> int:
+def count_parameters(config: Sizes, *, pooler: bool, mlm_head: bool) -> int:
     """Counts trainable scalars; see `parameter_shapes` for the arguments."""
     shapes = parameter_shapes(config, pooler=pooler, mlm_head=mlm_head)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
-def layer_flops(config: "BertConfig", sequence_length: int) -> int:
+def layer_flops(config: Sizes, sequence_length: int) -> int:
     """Operations of one layer on one sequence of T tokens; a multiply-add counts as 2.
 
     2 * T * (all kernel entries) for the products with kernels, and 2 * T * T * A for each of

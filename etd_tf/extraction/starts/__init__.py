@@ -4,9 +4,16 @@ from etd_tf.extraction.metrics import METRICS, Amount, Metric
 from etd_tf.extraction.starts.compensated import Compensated
 from etd_tf.extraction.starts.impt import ImportantUnits
 from etd_tf.extraction.starts.none import RandomWeights
-from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.extraction.starts.rand import RandomUnits
-from etd_tf.extraction.starts.start import InitialStudent, Start, Work, no_text, sample_size
+from etd_tf.extraction.starts.start import (
+    STARTS,
+    ExtractionOptions,
+    InitialStudent,
+    Start,
+    Work,
+    no_text,
+    sample_size,
+)
 
 _NONE = RandomWeights(
     name="none",
@@ -47,51 +54,52 @@ def _only(name: str, kind: str, units: str) -> ImportantUnits:
     )
 
 
-STARTS: dict[str, Start] = {
-    start.name: start
-    for start in (
-        _NONE,
-        _RAND,
-        _IMPT,
-        Compensated(
-            name="impt-compensate",
-            title="ETD-Impt with compensation",
-            summary="impt, keeping what cut units carried",
-            settings=_IMPT.settings,
-            of=_IMPT,
-        ),
-        Compensated(
-            name="impt-fold",
-            title="ETD-Impt, folding alone",
-            summary="impt, only folding cut units into kept ones",
-            settings=_IMPT.settings,
-            of=_IMPT,
-            rotate=False,
-        ),
-        _only("impt-ffn", "ffn", "FFN neurons"),
-        _only("impt-heads", "heads", "head dimensions"),
-        _only("impt-hidden", "hidden", "hidden channels"),
-        *(
-            _by(metric)
-            for metric in METRICS.values()
-            if metric.name != ExtractionOptions.importance_metric
-        ),
-        Compensated(
-            name="rand-compensate",
-            title="ETD-Rand with compensation",
-            summary="rand, keeping what cut units carried",
-            settings=(*_RAND.settings, "importance_examples"),
-            of=_RAND,
-        ),
-        RandomUnits(
-            name="depth",
-            title="whole teacher layers",
-            summary="whole layers of the teacher",
-            keeps_width=True,
-        ),
-    )
-}
-"""Every way to begin a student, by the name that `--extraction` and `--arms` take."""
+STARTS.update(
+    {
+        start.name: start
+        for start in (
+            _NONE,
+            _RAND,
+            _IMPT,
+            Compensated(
+                name="impt-compensate",
+                title="ETD-Impt with compensation",
+                summary="impt, keeping what cut units carried",
+                settings=_IMPT.settings,
+                of=_IMPT,
+            ),
+            Compensated(
+                name="impt-fold",
+                title="ETD-Impt, folding alone",
+                summary="impt, only folding cut units into kept ones",
+                settings=_IMPT.settings,
+                of=_IMPT,
+                rotate=False,
+            ),
+            _only("impt-ffn", "ffn", "FFN neurons"),
+            _only("impt-heads", "heads", "head dimensions"),
+            _only("impt-hidden", "hidden", "hidden channels"),
+            *(
+                _by(metric)
+                for metric in METRICS.values()
+                if metric.name != ExtractionOptions.importance_metric
+            ),
+            Compensated(
+                name="rand-compensate",
+                title="ETD-Rand with compensation",
+                summary="rand, keeping what cut units carried",
+                settings=(*_RAND.settings, "importance_examples"),
+                of=_RAND,
+            ),
+            RandomUnits(
+                name="depth",
+                title="whole teacher layers",
+                summary="whole layers of the teacher",
+                keeps_width=True,
+            ),
+        )
+    }
+)
 
 BASELINE = _NONE.name
 """The start that the others are compared with."""

@@ -8,9 +8,8 @@ from absl import logging
 
 from etd_tf.errors import InputError
 from etd_tf.extraction.metrics import Amount
-from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.extraction.starts.rand import RandomUnits
-from etd_tf.extraction.starts.start import InitialStudent, Work
+from etd_tf.extraction.starts.start import ExtractionOptions, InitialStudent, Work
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 FOLDER = "compensated"
 STAGE = "compensation"
 """The stage, among times and costs."""
-LEAST_EXAMPLES = 8
-"""Fewer cannot be split into statistics and a held-out error."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,8 @@ class Compensated(RandomUnits):
 
     def check_options(self, options: ExtractionOptions) -> None:
         """See `Start.check_options`."""
+        from etd_tf.extraction.starts.compensation import LEAST_EXAMPLES
+
         self.of.check_options(options)
         if options.importance_examples < LEAST_EXAMPLES:
             asked = "--compensate" if options.compensate else f"--extraction={self.name}"

@@ -21,7 +21,6 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.plan import ExtractionPlan
-from etd_tf.extraction.starts.compensated import LEAST_EXAMPLES
 from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices
 from etd_tf.extraction.starts.rotation import rotate_heads
 from etd_tf.extraction.starts.statistics import collect_statistics
@@ -30,6 +29,9 @@ from etd_tf.modeling.parameters import set_parameters
 from etd_tf.modeling.structure import SITES
 from etd_tf.progress import track
 from etd_tf.types import Array, Parameters, Tensor
+
+LEAST_EXAMPLES = 8
+"""Fewer cannot be split into statistics and a held-out error."""
 
 RIDGES = (MEANS_ONLY, 10.0, 1.0, 0.1, 0.01)
 CANDIDATES = 2 * (1 + len(RIDGES)) + len(SITES) * len(RIDGES)

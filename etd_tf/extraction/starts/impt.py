@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from etd_tf.errors import InputError
 from etd_tf.extraction.metrics import METRICS, Amount
-from etd_tf.extraction.starts.options import ExtractionOptions
 from etd_tf.extraction.starts.rand import RandomUnits
-from etd_tf.extraction.starts.start import Work
+from etd_tf.extraction.starts.start import ExtractionOptions, Work
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from etd_tf.extraction.starts.options import ExtractionOptions
-from etd_tf.extraction.starts.start import InitialStudent, Start, Work
+from etd_tf.extraction.starts.start import ExtractionOptions, InitialStudent, Start, Work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from etd_tf.extraction.starts.options import ExtractionOptions
-from etd_tf.extraction.starts.start import InitialStudent, Start, Work
+from etd_tf.extraction.starts.start import ExtractionOptions, InitialStudent, Start, Work
 
 if TYPE_CHECKING:
     from etd_tf.extraction.plan import ExtractionPlan
