@@ -31,12 +31,12 @@ class EncoderTrace(NamedTuple):
         keys: L tensors `[B, N, T, D]`.
         values: L tensors `[B, N, T, D]`.
         attention_scores: L float32 tensors `[B, N, T, T]`, before mask and softmax.
+        pooled_output: `[B, H]`, or None where the encoder has no pooler.
+        padding_mask: `[B, T]`, 1 for real tokens.
         contexts: L tensors `[B, T, N*D]`, each head's weighted values.
         ffn_inputs: L tensors `[B, T, H]`, after the attention block's LayerNorm.
         preactivations: L tensors `[B, T, F]`, before the activation function.
         inners: L tensors `[B, T, F]`, after it.
-        pooled_output: `[B, H]`, or None where the encoder has no pooler.
-        padding_mask: `[B, T]`, 1 for real tokens.
     """
 
     embedding_output: Tensor
@@ -45,12 +45,12 @@ class EncoderTrace(NamedTuple):
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     attention_scores: tuple[Tensor, ...]
-    contexts: tuple[Tensor, ...]
-    ffn_inputs: tuple[Tensor, ...]
-    preactivations: tuple[Tensor, ...]
-    inners: tuple[Tensor, ...]
     pooled_output: Tensor | None
     padding_mask: Tensor
+    contexts: tuple[Tensor, ...] = ()
+    ffn_inputs: tuple[Tensor, ...] = ()
+    preactivations: tuple[Tensor, ...] = ()
+    inners: tuple[Tensor, ...] = ()
 
     @property
     def sequence_output(self) -> Tensor:
