@@ -1,4 +1,4 @@
-"""Prints the tables of docs/results.md from the files that etd_compare writes.
+"""Prints the tables of docs/results/ from the files that etd_compare writes.
 
 python benchmarks/tables.py benchmarks/results/*.json
 """

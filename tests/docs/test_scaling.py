@@ -18,7 +18,7 @@ from tests.helpers import REPOSITORY, tiny_tokenizer
 
 
 def shown_outputs() -> list[tuple[str, str]]:
-    pattern = r"^```\n(\S*python benchmarks/cost_model.py.*?)\n```\n```text\n(.*?)```$"
+    pattern = r"^```\n(\S*python benchmarks/cost_model.py.*?)\n```\n+```text\n(.*?)```$"
     return re.findall(pattern, text_of(DOCS / "scaling.md"), re.MULTILINE | re.DOTALL)
 
 
