@@ -139,6 +139,22 @@ def test_a_training_does_not_depend_on_those_before_it():
         np.testing.assert_array_equal(value, results[1][1][name], err_msg=name)
 
 
+def test_the_step_is_traced_once_without_sizes(monkeypatch):
+    """Sizes of the first batch in the graph would make the digits depend on what came first."""
+    model, parameters = classifier()
+    model.set_parameters(parameters)
+    tuner, original, shapes = FineTuner(model, classification_loss), FineTuner._run_step, []
+
+    def run_step(batch, seed, rate):
+        shapes.append(batch["token_ids"].shape.as_list())
+        return original(tuner, batch, seed, rate)
+
+    monkeypatch.setattr(tuner, "_run_step", run_step)
+    schedule = Schedule(1e-2, 0, epochs=1, batch_size=8)
+    tuner.fit(training_set(29), schedule, description="Training")
+    assert shapes == [[None, None]]
+
+
 def test_divergence_is_reported_with_the_way_out():
     model, parameters = classifier()
     parameters["head.kernel"][:] = np.nan
