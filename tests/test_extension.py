@@ -14,6 +14,7 @@ from etd_tf.export import FORMATS
 from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.extraction.gates import UnitValues
 from etd_tf.extraction.metrics import METRICS, Metric
+from etd_tf.extraction.starts import STARTS, InitialStudent, Start
 from etd_tf.lazy import LazyModule, ops
 from etd_tf.losses import LOSSES, Loss
 from etd_tf.settings import setting
@@ -130,6 +131,20 @@ class ToyMetric(Metric):
         return 123_000
 
 
+class ToyStart(Start):
+    """Random weights of a fixed seed."""
+
+    def flops(self, work, amount, scores=None):
+        return {"toying": 456_000}
+
+    def make(self, work):
+        from etd_tf.extraction import initial_student
+
+        return InitialStudent(
+            initial_student(work.teacher, work.config, seed=7), seconds={"toying": 0.25}
+        )
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
@@ -241,6 +256,34 @@ def test_an_importance_metric_takes_one_file(folder, tmp_path, monkeypatch, caps
     assert "toy" in json.dumps(report["extraction"])
     assert 123_000 in json_numbers(report)
     assert "toy" in (out / "report.html").read_text()
+
+
+def test_a_start_takes_one_file(folder, tmp_path, monkeypatch, capsys):
+    toy = ToyStart(name="toy", title="Toy weights", summary="weights of a fixed seed")
+    monkeypatch.setitem(STARTS, "toy", toy)
+    for command in (distill.COMMAND, extract.COMMAND, compare.COMMAND):
+        assert "toy: weights of a fixed seed" in shown(capsys, command, "--help")
+    assert "|toy" in shown(capsys, distill.COMMAND, "--help")
+    out = tmp_path / "out"
+    flags = job_flags(folder, out, extraction="toy", steps=2, warmup_steps=0)
+    assert "toying 4.56e+05 FLOPs" in shown(capsys, distill.COMMAND, *flags, "--dry_run")
+    shown(capsys, distill.COMMAND, *flags)
+    report = json.loads((out / "report.json").read_text())
+    assert report["extraction"]["method"] == "Toy weights"
+    assert (report["cost"]["toying_flops"], report["cost"]["toying_seconds"]) == (456_000, 0.25)
+    assert "Toying" in (out / "report.html").read_text()
+
+    study = tmp_path / "study"
+    own = ("student_", "importance_", "evaluate_every", "checkpoint_every", "export")
+    flags = job_flags(folder, study, steps=2, warmup_steps=0)
+    shared = [flag for flag in flags if not flag.startswith(tuple(f"--{name}" for name in own))]
+    shown(capsys, compare.COMMAND, *shared, "--students=2x9x3x7", "--arms=none,toy")
+    values = json.loads((study / "compare.json").read_text())
+    assert values["labels"]["toy"] == "Toy weights"
+    costs = {cell["arm"]: cell["scoring_flops"] for cell in values["cells"]}
+    assert costs == {"none": 0, "toy": 456_000}
+    page = (study / "compare.html").read_text()
+    assert page.count("Toy weights") >= 2  # in the table of names, and in a chart
 
 
 def json_numbers(value) -> set:

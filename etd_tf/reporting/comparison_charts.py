@@ -1,22 +1,15 @@
 """Held-out loss against cost, a few arms a chart."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from etd_tf.extraction.starts import STARTS
 from etd_tf.reporting.charts import Series, line_chart
 from etd_tf.reporting.comparison import ArmSummary
 from etd_tf.reporting.comparison_runs import BASELINE
 
-_FIRST = "Initialisations"
-# Chart title -> arms; `_COLOURS` is the same for an arm in every chart.
-_CHARTS = {
-    _FIRST: (BASELINE, "rand", "impt", "impt-compensate", "impt-fold", "depth"),
-    "Importance in one kind of unit": ("rand", "impt", "impt-ffn", "impt-heads", "impt-hidden"),
-    "Importance metrics": ("rand", "impt", "impt-magnitude", "impt-activation", "impt-dynabert"),
-}
-_COMMON = ("rand", "impt")
-_COLOURS = {BASELINE: 0, "rand": 1, "impt": 2}
-_FIRST_FREE = 3
+_FIRST = STARTS[BASELINE].chart
+_BASELINE_COLOUR = 0
 _UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 _SHOWN_FROM = 0.05  # of the steps: the loss of untrained students would flatten all the rest
 
@@ -35,12 +28,11 @@ def cell_charts(summaries: Sequence[ArmSummary], labels: Mapping[str, str]) -> s
     unit, name = _unit(max(point.flops for s in summaries for point in s.curve))
     ceiling = max(map(_ceiling, summaries))
     charts = []
-    for title, arms in _CHARTS.items():
+    for title, arms in _arms_by_chart(by_arm).items():
+        # An arm that is in every chart has the same colour everywhere.
+        first = _BASELINE_COLOUR + (BASELINE not in arms)
+        colours = {arm: first + index for index, arm in enumerate(arms)}
         present = [arm for arm in arms if arm in by_arm]
-        if title != _FIRST and not set(present) - set(_COMMON):
-            continue
-        own = [arm for arm in arms if arm not in _COLOURS]
-        colours = {**_COLOURS, **{arm: _FIRST_FREE + index for index, arm in enumerate(own)}}
         lines = [
             _series(by_arm[arm], labels.get(arm, arm), colours[arm], unit, ceiling)
             for arm in present
@@ -61,6 +53,22 @@ def cell_charts(summaries: Sequence[ArmSummary], labels: Mapping[str, str]) -> s
     return charts[0] + f'<div class="grid2">{"".join(charts[1:])}</div>'
 
 
+def _arms_by_chart(shown: Collection[str]) -> dict[str, list[str]]:
+    """Arms by chart: the baseline, what every chart shows, the chart's own ones."""
+    common = [name for name, start in STARTS.items() if not start.chart]
+    charts: dict[str, list[str]] = {_FIRST: [BASELINE, *common]}
+    for name in dict.fromkeys((*STARTS, *shown)):
+        title = STARTS[name].chart if name in STARTS else _FIRST
+        if title and name != BASELINE:
+            charts.setdefault(title, list(common)).append(name)
+    own = {title: set(arms) - set(common) for title, arms in charts.items()}
+    return {
+        title: arms
+        for title, arms in charts.items()
+        if title == _FIRST or not own[title].isdisjoint(shown)
+    }
+
+
 def _ceiling(summary: ArmSummary) -> float:
     """The loss of an arm early in its run."""
     first = summary.first
@@ -74,7 +82,7 @@ def _target(baseline: ArmSummary, unit: float) -> Series:
     level = baseline.final_loss.mean
     label = "final loss of random initialisation"
     return Series(
-        label, [costs[0], costs[-1]], [level, level], colour=_COLOURS[BASELINE], dashed=True
+        label, [costs[0], costs[-1]], [level, level], colour=_BASELINE_COLOUR, dashed=True
     )
 
 

@@ -25,12 +25,14 @@ _RAND = RandomUnits(
     title="ETD-Rand",
     summary="random units of the teacher",
     compensated="rand-compensate",
+    chart="",
 )
 _IMPT = ImportantUnits(
     name="impt",
     title="ETD-Impt",
     summary="the teacher's most important units",
     compensated="impt-compensate",
+    chart="",
 )
 
 _IMPT_METRIC = ExtractionOptions.importance_metric  # the default
@@ -42,6 +44,7 @@ def _by(metric: Metric) -> ImportantUnits:
         title=f"importance by {metric.title}",
         summary=f"impt scored by {metric.name}",
         by=metric.name,
+        chart="Importance metrics",
     )
 
 
@@ -51,6 +54,7 @@ def _only(name: str, kind: str, units: str) -> ImportantUnits:
         title=f"importance of {units} only",
         summary=f"impt for {units}, rand for the others",
         importance_of=(kind,),
+        chart="Importance in one kind of unit",
     )
 
 

@@ -201,6 +201,7 @@ class Start(abc.ABC):
         keeps_width: Whether it copies whole layers, so that the student has their sizes.
         compensated: Name of the start that `--compensate` makes of it; empty for none.
         keeps: Names in the run directory that it makes besides plan and scores.
+        chart: Heading of the chart of a comparison that shows it; empty for every chart.
     """
 
     name: str
@@ -210,6 +211,7 @@ class Start(abc.ABC):
     keeps_width: bool = False
     compensated: str = ""
     keeps: tuple[str, ...] = ()
+    chart: str = "Initialisations"
 
     def reads_text(self, options: ExtractionOptions) -> bool:
         """Whether text is read."""
