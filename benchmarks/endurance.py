@@ -42,7 +42,7 @@ def tiny_model(hidden: int, tokenizer: Tokenizer) -> Checkpoint:
         intermediate_size=2 * hidden,
         max_positions=16,
     )
-    return Checkpoint(BertEncoder(config), tokenizer=tokenizer, source="tiny model")
+    return Checkpoint.from_encoder(BertEncoder(config), tokenizer=tokenizer, source="tiny model")
 
 
 def write_text(path: Path) -> None:

@@ -35,7 +35,9 @@ def random_student(teacher: Checkpoint, layers: int, hidden: int) -> Checkpoint:
     config = teacher.config.replace(
         num_layers=layers, hidden_size=hidden, num_heads=heads, intermediate_size=4 * hidden
     )
-    return Checkpoint(BertEncoder(config), tokenizer=teacher.tokenizer, source="random student")
+    return Checkpoint.from_encoder(
+        BertEncoder(config), tokenizer=teacher.tokenizer, source="random student"
+    )
 
 
 def timed(name: str, work: Callable[[], object]) -> None:

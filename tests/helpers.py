@@ -69,12 +69,27 @@ def tiny_checkpoint(
     from etd_tf.checkpoints.checkpoint import Checkpoint
 
     config = tiny_config(**config_changes)
-    return Checkpoint.from_parameters(
+    return Checkpoint(
         config,
         random_parameters(config, seed, pooler=pooler, mlm_head=mlm_head),
         tokenizer=tiny_tokenizer() if config.vocab_size >= len(WORDPIECES) else None,
         source=f"tiny checkpoint {seed}",
     )
+
+
+def count_builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes from now on the policy of every encoder that is built, in the list returned."""
+    from etd_tf.modeling.encoder import BertEncoder
+
+    counted: list[str] = []
+    make = BertEncoder.__init__
+
+    def counting(self: Any, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        counted.append(self.dtype_policy.name)
+
+    monkeypatch.setattr(BertEncoder, "__init__", counting)
+    return counted
 
 
 def tiny_tokenizer() -> "Tokenizer":

@@ -1,119 +1,236 @@
 """The Checkpoint: what every stage takes and returns."""
 
-import dataclasses
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from keras import backend, ops
 
 from etd_tf.errors import InputError
+from etd_tf.lazy import tf
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder
 from etd_tf.modeling.heads import MaskedLMHead
-from etd_tf.modeling.parameters import get_parameters, set_parameters
+from etd_tf.modeling.layers import blank_weights
+from etd_tf.modeling.parameters import parameter_variables, set_parameters
 from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
-from etd_tf.types import Parameters
+from etd_tf.types import Array, Parameters
 
 
-@dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """An encoder with what belongs to it; nothing else passes between stages.
+    """Weights as arrays with what belongs to them; nothing else passes between stages.
+
+    The Keras models are built from the arrays on first use and kept. Whoever trains them
+    trains the checkpoint: `parameters`, `fingerprint` and `save_checkpoint` see the new weights.
+
+    Args:
+        config: The architecture.
+        parameters: Arrays by canonical name (see `parameter_shapes`). Whether there is a pooler
+            and a masked-LM head follows from the names present. They are not copied.
+        tokenizer: The tokenizer, if any.
+        source: Where it came from, for messages and reports.
+        dtype: Keras dtype policy of the models; None means Keras' default.
 
     Attributes:
-        encoder: The encoder.
-        mlm_head: Its masked-LM head, or None.
-        tokenizer: Its tokenizer, or None.
-        source: Where it came from, for messages and reports.
+        config: As given.
+        tokenizer: As given.
+        source: As given.
+        dtype: As given.
+
+    Raises:
+        InputError: The arrays or the tokenizer do not fit the configuration.
     """
 
-    encoder: BertEncoder
-    mlm_head: MaskedLMHead | None = None
-    tokenizer: Tokenizer | None = None
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if self.tokenizer is None or self.tokenizer.vocab_size <= self.config.vocab_size:
-            return
-        raise InputError(
-            f"The tokenizer of {self.source or 'the checkpoint'} has "
-            f"{self.tokenizer.vocab_size} tokens, but the model's vocab_size is "
-            f"{self.config.vocab_size}. Use the tokenizer that belongs to the model."
-        )
-
-    @classmethod
-    def from_parameters(
-        cls,
+    def __init__(
+        self,
         config: BertConfig,
-        parameters: Mapping[str, np.ndarray],
+        parameters: Mapping[str, Array],
         *,
         tokenizer: Tokenizer | None = None,
         source: str = "",
         dtype: Any = None,
-    ) -> "Checkpoint":
-        """Builds a checkpoint from arrays.
+    ) -> None:
+        if not isinstance(config, BertConfig):
+            raise InputError(
+                f"Checkpoint takes a BertConfig and arrays, received {type(config).__name__}. "
+                "Make one of a Keras encoder by Checkpoint.from_encoder(encoder)."
+            )
+        self.config, self.tokenizer, self.source, self.dtype = config, tokenizer, source, dtype
+        self._arrays = {name: _frozen(value) for name, value in parameters.items()}
+        self._models: tuple[BertEncoder, MaskedLMHead | None] | None = None
+        self._fingerprint: str | None = None
+        shapes = parameter_shapes(config, pooler=self.has_pooler, mlm_head=self.has_mlm_head)
+        check_parameters(self._arrays, shapes)
+        if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+            raise InputError(
+                f"The tokenizer of {source or 'the checkpoint'} has {tokenizer.vocab_size} tokens, "
+                f"but the model's vocab_size is {config.vocab_size}. Use the tokenizer that "
+                "belongs to the model."
+            )
 
-        Whether there is a pooler and a masked-LM head follows from the names present.
+    @classmethod
+    def from_parameters(
+        cls, config: BertConfig, parameters: Mapping[str, Array], **options: Any
+    ) -> "Checkpoint":
+        """The constructor, by the name that it had in version 0.1."""
+        return cls(config, parameters, **options)
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: BertEncoder,
+        mlm_head: MaskedLMHead | None = None,
+        *,
+        tokenizer: Tokenizer | None = None,
+        source: str = "",
+    ) -> "Checkpoint":
+        """Makes a checkpoint of Keras models, which it keeps.
 
         Args:
-            config: The architecture.
-            parameters: Arrays by canonical name (see `parameter_shapes`).
-            tokenizer: The tokenizer, if any.
-            source: Where the arrays came from.
-            dtype: Keras dtype policy of the model to build.
+            encoder: The encoder.
+            mlm_head: Its masked-LM head, or None.
+            tokenizer: Its tokenizer, or None.
+            source: Where it came from.
 
         Returns:
             The checkpoint.
 
         Raises:
-            InputError: The arrays do not fit the configuration.
+            InputError: The tokenizer does not fit.
         """
-        pooler = "pooler.kernel" in parameters
-        has_head = "mlm.dense.kernel" in parameters
-        check_parameters(parameters, parameter_shapes(config, pooler=pooler, mlm_head=has_head))
-        encoder = BertEncoder(config, pooler=pooler, dtype=dtype)
-        mlm_head = MaskedLMHead(config, dtype=dtype) if has_head else None
-        set_parameters(parameters, encoder, mlm_head)
-        return cls(encoder, mlm_head, tokenizer, source)
+        values = {
+            name: _value(variable)
+            for name, variable in parameter_variables(encoder, mlm_head).items()
+        }
+        policy = encoder.dtype_policy
+        checkpoint = cls(encoder.config, values, tokenizer=tokenizer, source=source, dtype=policy)
+        checkpoint._models = encoder, mlm_head
+        return checkpoint
 
     @property
-    def config(self) -> BertConfig:
-        """The encoder's configuration."""
-        return self.encoder.config
+    def encoder(self) -> BertEncoder:
+        """The encoder."""
+        return self.build()[0]
+
+    @property
+    def mlm_head(self) -> MaskedLMHead | None:
+        """The masked-LM head, or None."""
+        return self.build()[1]
 
     @property
     def has_pooler(self) -> bool:
         """Whether the encoder has a pooler."""
-        return self.encoder.pooler is not None
+        return "pooler.kernel" in self._arrays
+
+    @property
+    def has_mlm_head(self) -> bool:
+        """Whether there is a masked-LM head."""
+        return "mlm.dense.kernel" in self._arrays
+
+    def build(self) -> tuple[BertEncoder, MaskedLMHead | None]:
+        """Builds the models where they are not built yet, under the current strategy.
+
+        Returns:
+            The encoder, and the masked-LM head or None.
+        """
+        if self._models is None:
+            with _outside_graphs(), blank_weights():
+                encoder = BertEncoder(self.config, pooler=self.has_pooler, dtype=self.dtype)
+                head = MaskedLMHead(self.config, dtype=self.dtype) if self.has_mlm_head else None
+                set_parameters(self._arrays, encoder, head)
+            self._models = encoder, head
+        return self._models
 
     def parameters(self) -> Parameters:
-        """Copies all weights into float32 NumPy arrays by canonical name."""
-        return get_parameters(self.encoder, self.mlm_head)
+        """All weights by canonical name, as read-only float32 arrays.
+
+        Returns:
+            The arrays; of models that were trained, the weights that they have now.
+        """
+        if self._models is not None:
+            self._read_trained()
+        return dict(self._arrays)
+
+    def _read_trained(self) -> None:
+        """Takes over the weights that training has changed; comparing is cheaper than hashing."""
+        current = parameter_variables(*self.build())
+        values = ((name, _value(variable)) for name, variable in current.items())
+        changed = {
+            name: _frozen(value)
+            for name, value in values
+            if not np.array_equal(value, self._arrays[name])
+        }
+        if changed:
+            self._arrays |= changed
+            self._fingerprint = None
 
     def num_parameters(self) -> int:
         """Counts trainable scalars, head and pooler included where present."""
-        return self.config.num_parameters(
-            pooler=self.has_pooler, mlm_head=self.mlm_head is not None
-        )
+        return self.config.num_parameters(pooler=self.has_pooler, mlm_head=self.has_mlm_head)
+
+    def replace(self, **changes: Any) -> "Checkpoint":
+        """Returns a copy with other arguments; it shares the arrays and builds its own models.
+
+        Args:
+            **changes: Arguments of the constructor.
+
+        Returns:
+            The copy.
+
+        Raises:
+            InputError: The parts do not fit together.
+        """
+        same = {
+            "config": self.config,
+            "parameters": self.parameters(),
+            "tokenizer": self.tokenizer,
+            "source": self.source,
+            "dtype": self.dtype,
+        }
+        copy = Checkpoint(**(same | changes))
+        if not changes.keys() & {"config", "parameters"}:
+            copy._fingerprint = self._fingerprint
+        return copy
 
     def astype(self, dtype: Any) -> "Checkpoint":
         """Returns a copy whose layers compute under another Keras dtype policy."""
-        return Checkpoint.from_parameters(
-            self.config,
-            self.parameters(),
-            tokenizer=self.tokenizer,
-            source=self.source,
-            dtype=dtype,
-        )
+        return self.replace(dtype=dtype)
 
     def fingerprint(self) -> str:
         """SHA-256 of the configuration and of every weight, independent of file format."""
-        return fingerprint(self.config, self.parameters())
+        parameters = self.parameters()  # forgets the known one where a weight has changed
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.config, parameters)
+        return self._fingerprint
 
 
-def fingerprint(config: BertConfig, parameters: Mapping[str, np.ndarray]) -> str:
+def _outside_graphs() -> contextlib.AbstractContextManager[Any]:
+    """Lets variables be made while a function is compiled that uses the model first."""
+    if backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    scope: contextlib.AbstractContextManager[Any] = tf.init_scope()
+    return scope
+
+
+def _frozen(value: Array) -> Array:
+    """A read-only contiguous float32 view, or copy where the array is no such array.
+
+    Contiguous, because the last bits of sums and products depend on the layout.
+    """
+    view = np.ascontiguousarray(value, np.float32).view()
+    view.flags.writeable = False
+    return view
+
+
+def _value(variable: Any) -> Array:
+    return np.asarray(ops.convert_to_numpy(ops.cast(variable, "float32")))
+
+
+def fingerprint(config: BertConfig, parameters: Mapping[str, Array]) -> str:
     """SHA-256 of a configuration and its weights.
 
     Args:

@@ -8,15 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from etd_tf.checkpoints.contents import (
-    Contents,
-    gather,
-    report_leftover,
-    reshape_all,
-)
-from etd_tf.checkpoints.lookup import Lookup
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.gathering import Lookup, gather, report_leftover, reshape_all
 from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
-from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
 from etd_tf.checkpoints.tf_index_file import check_index
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
@@ -96,14 +90,14 @@ def find_prefix(directory: Path) -> Path | None:
     return prefixes[0] if prefixes else None
 
 
-def read_google(prefix: Path) -> Contents:
+def read_google(prefix: Path) -> Checkpoint:
     """Reads a checkpoint with the `bert_config.json` and `vocab.txt` beside it.
 
     Args:
         prefix: The checkpoint's path without `.index`.
 
     Returns:
-        What the directory holds; GELU is taken as exact (see `BertConfig.from_google`).
+        The checkpoint; GELU is taken as exact (see `BertConfig.from_google`).
 
     Raises:
         InputError: A file is missing or corrupt, or a weight is missing.
@@ -119,7 +113,7 @@ def read_google(prefix: Path) -> Contents:
         parameters = gather(rows, variables, source)
         _report(set(variables) - {row.theirs for row in rows}, source)
     parameters = reshape_all(config, parameters, source)
-    return apply_sidecar(Contents(config, parameters, Tokenizer.find(directory)), directory)
+    return Checkpoint(config, parameters, tokenizer=Tokenizer.find(directory), source=source)
 
 
 def _read_tf2(variables: _Variables, config: BertConfig, source: str) -> Parameters:
@@ -142,20 +136,20 @@ def _report(names: set[str], source: str) -> None:
     report_leftover((name for name in names if not _UNINTERESTING.match(name)), source)
 
 
-def write_google(
-    config: BertConfig, parameters: Parameters, tokenizer: Tokenizer | None, directory: Path
-) -> None:
+def write_google(checkpoint: Checkpoint, directory: Path) -> None:
     """Writes `bert_model.ckpt`, `bert_config.json` and the tokenizer files.
 
     Args:
-        config: The architecture. Google's file says `gelu` for both forms; the exact one is
-            kept in the `etd_tf` folder.
-        parameters: Arrays by canonical name.
-        tokenizer: The tokenizer, if any.
+        checkpoint: What to write. Google's file says `gelu` for both forms.
         directory: An existing directory.
     """
     import tensorflow as tf
 
+    config, tokenizer, parameters = (
+        checkpoint.config,
+        checkpoint.tokenizer,
+        checkpoint.parameters(),
+    )
     rows = [r for r in expand(GOOGLE_TF1, config.num_layers) if r.canonical in parameters]
     tf.raw_ops.SaveV2(
         prefix=str(directory / _PREFIX),
@@ -171,4 +165,3 @@ def write_google(
         tokenizer.save(directory)
         if tokenizer.wordpieces is not None and "vocab.txt" not in tokenizer.files:
             tokenizer.save_vocabulary(directory / "vocab.txt")
-    write_sidecar(config, parameters, tokenizer, directory)

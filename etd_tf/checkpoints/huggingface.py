@@ -1,5 +1,9 @@
-"""Hugging Face model directories, read and written without PyTorch."""
+"""Hugging Face model directories, read and written without PyTorch.
 
+Families that are read as our encoder: BERT, RoBERTa, XLM-R and DistilBERT.
+"""
+
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,11 +11,17 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from absl import logging
 
-from etd_tf.checkpoints.contents import Contents
-from etd_tf.checkpoints.families import find_family, read_config, read_parameters
-from etd_tf.checkpoints.lookup import Lookup
-from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.gathering import Lookup, gather, report_leftover
+from etd_tf.checkpoints.names import (
+    HUGGINGFACE_BERT,
+    HUGGINGFACE_DISTILBERT,
+    HUGGINGFACE_ROBERTA,
+    Table,
+    expand,
+)
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.tf_h5_file import read_tf_h5
 from etd_tf.checkpoints.torch_file import TorchFile
@@ -33,16 +43,195 @@ _WEIGHT_FILES = (  # the first that exists is read
     "pytorch_model.bin.index.json",
     "tf_model.h5",
 )
+_WORDS = "embeddings.word_embeddings.weight"
 
 
-def read_huggingface(directory: Path) -> Contents:
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """How a Hugging Face model type differs from BERT.
+
+    Attributes:
+        prefix: Prefix of the encoder's names in files that hold a head as well.
+        table: Names of the weights.
+        tied: Names that repeat another weight, and that weight.
+        config_names: Names in `config.json` that differ from BERT's, and BERT's.
+        config_defaults: Values that the model type fixes, or that `config.json` may leave out.
+        positions_after_padding: Whether real tokens start at position `pad_token_id + 1`.
+        segments: Whether there is a segment table.
+    """
+
+    prefix: str
+    table: Table
+    tied: Mapping[str, str]
+    config_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    config_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    positions_after_padding: bool = False
+    segments: bool = True
+
+
+_ROBERTA = Family(
+    prefix="roberta.",
+    table=HUGGINGFACE_ROBERTA,
+    tied={"lm_head.decoder.weight": _WORDS, "lm_head.decoder.bias": "lm_head.bias"},
+    config_defaults={"pad_token_id": 1},
+    positions_after_padding=True,
+)
+FAMILIES: dict[str, Family] = {
+    "bert": Family(
+        prefix="bert.",
+        table=HUGGINGFACE_BERT,
+        tied={
+            "cls.predictions.decoder.weight": _WORDS,
+            "cls.predictions.decoder.bias": "cls.predictions.bias",
+        },
+    ),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "distilbert": Family(
+        prefix="distilbert.",
+        table=HUGGINGFACE_DISTILBERT,
+        tied={"vocab_projector.weight": _WORDS},
+        config_names={
+            "n_layers": "num_hidden_layers",
+            "n_heads": "num_attention_heads",
+            "dim": "hidden_size",
+            "hidden_dim": "intermediate_size",
+            "activation": "hidden_act",
+            "dropout": "hidden_dropout_prob",
+            "attention_dropout": "attention_probs_dropout_prob",
+        },
+        config_defaults={"type_vocab_size": 1, "layer_norm_eps": 1e-12},
+        segments=False,
+    ),
+}
+
+
+def find_family(values: Mapping[str, Any], source: str) -> Family:
+    """Picks the family of a `config.json` and refuses variants we cannot compute.
+
+    Args:
+        values: The parsed `config.json`.
+        source: The file, for messages.
+
+    Returns:
+        The family; files without `model_type`, from before 2020, are BERT's.
+
+    Raises:
+        InputError: Another model type, or a decoder, relative positions or quantised weights.
+    """
+    model_type = values.get("model_type", "bert")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise InputError(
+            f"{source}: model_type {model_type!r} is not supported. "
+            f"Supported model types: {', '.join(FAMILIES)}."
+        )
+    if values.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(
+            f"{source}: position_embedding_type {values['position_embedding_type']!r} is not "
+            "supported; only models with absolute positions are."
+        )
+    for key in ("is_decoder", "add_cross_attention", "quantization_config"):
+        if values.get(key):
+            raise InputError(
+                f"{source}: {key} is set, but only plain bidirectional encoders are supported. "
+                "Use a checkpoint without it."
+            )
+    return FAMILIES[model_type]
+
+
+def read_config(values: Mapping[str, Any], family: Family) -> BertConfig:
+    """Translates a `config.json` of any family.
+
+    Args:
+        values: The parsed JSON object.
+        family: The model's family.
+
+    Returns:
+        The configuration; positions that only padding tokens use are not counted.
+
+    Raises:
+        InputError: A value is missing or malformed.
+    """
+    values = {**family.config_defaults, **{k: v for k, v in values.items() if v is not None}}
+    for theirs, ours in family.config_names.items():
+        if theirs in values:
+            values[ours] = values[theirs]
+    config = BertConfig.from_huggingface(values)
+    if not family.segments:
+        config = config.replace(type_vocab_size=1)
+    if family.positions_after_padding:
+        config = config.replace(max_positions=config.max_positions - config.pad_token_id - 1)
+    return config
+
+
+def read_parameters(
+    tensors: Mapping[str, Array], family: Family, config: BertConfig, source: str
+) -> Parameters:
+    """Translates the weights of any family.
+
+    Args:
+        tensors: Arrays by PyTorch name.
+        family: The model's family.
+        config: What `read_config` returned.
+        source: The file, for messages.
+
+    Returns:
+        Float32 arrays by canonical name. A masked-LM head whose output matrix is not the
+        word embeddings is left out, with a warning.
+
+    Raises:
+        InputError: A weight is missing.
+    """
+    places = {_plain_name(name, family.prefix): (tensors, name) for name in tensors}
+    for repeated, original in family.tied.items():
+        if repeated in places:
+            places.setdefault(original, places[repeated])
+    lookup = Lookup(places)
+    rows = list(expand(family.table, config.num_layers))
+    unused = set(places) - {row.theirs for row in rows} - set(family.tied)
+    if not family.segments:
+        rows = [row for row in rows if row.canonical != "embeddings.segment"]
+    if not _head_is_tied(lookup, family):
+        logging.warning(
+            "%s: the masked-LM head is left out, because its output matrix is not the word "
+            "embedding matrix.",
+            source,
+        )
+        rows = [row for row in rows if not row.canonical.startswith("mlm.")]
+    parameters = gather(rows, lookup, source)
+    report_leftover((n for n in unused if not n.endswith("position_ids")), source)
+    if not family.segments:
+        parameters["embeddings.segment"] = np.zeros((1, config.hidden_size), np.float32)
+    if family.positions_after_padding:
+        parameters["embeddings.position"] = parameters["embeddings.position"][
+            config.pad_token_id + 1 :
+        ]
+    return parameters
+
+
+def _plain_name(name: str, prefix: str) -> str:
+    name = name.removeprefix(prefix)
+    if name.endswith(".LayerNorm.gamma"):
+        return name.removesuffix("gamma") + "weight"
+    return name.removesuffix("beta") + "bias" if name.endswith(".LayerNorm.beta") else name
+
+
+def _head_is_tied(tensors: Mapping[str, Array], family: Family) -> bool:
+    """Whether an output matrix, where the file has one, repeats the word embeddings."""
+    for repeated, original in family.tied.items():
+        if original == _WORDS and repeated in tensors and original in tensors:
+            return np.array_equal(tensors[repeated], tensors[original])
+    return True
+
+
+def read_huggingface(directory: Path) -> Checkpoint:
     """Reads a directory of type BERT, RoBERTa, XLM-R or DistilBERT.
 
     Args:
         directory: Holds `config.json`, a weights file and usually a tokenizer.
 
     Returns:
-        What the directory holds.
+        The checkpoint.
 
     Raises:
         InputError: A file is missing or corrupt, or the model is of another kind.
@@ -53,7 +242,8 @@ def read_huggingface(directory: Path) -> Contents:
     config = read_config(values, family)
     weights_file = _find_weights(directory)
     parameters = read_parameters(_open_weights(weights_file), family, config, str(weights_file))
-    return Contents(config, parameters, Tokenizer.find(directory))
+    tokenizer = Tokenizer.find(directory)
+    return Checkpoint(config, parameters, tokenizer=tokenizer, source=str(directory))
 
 
 def _find_weights(directory: Path) -> Path:
@@ -95,18 +285,19 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
     return Lookup({tensor: (shards[name], tensor) for tensor, name in weight_map.items()})
 
 
-def write_huggingface(
-    config: BertConfig, parameters: Parameters, tokenizer: Tokenizer | None, directory: Path
-) -> None:
+def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
     """Writes a directory that stock Transformers loads with `from_pretrained`.
 
     Args:
-        config: The architecture.
-        parameters: Arrays by canonical name.
-        tokenizer: The tokenizer, if any.
+        checkpoint: What to write.
         directory: An existing directory.
     """
-    has_head = "mlm.dense.kernel" in parameters
+    config, tokenizer, parameters = (
+        checkpoint.config,
+        checkpoint.tokenizer,
+        checkpoint.parameters(),
+    )
+    has_head = checkpoint.has_mlm_head
     tensors = {}
     for row in expand(HUGGINGFACE_BERT, config.num_layers):
         if row.canonical not in parameters:

@@ -12,12 +12,13 @@ import numpy as np
 from absl import logging
 from keras import ops
 
-from etd_tf.checkpoints.contents import Contents, gather, reshape_all
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.gathering import gather, reshape_all
 from etd_tf.checkpoints.names import KERAS_HUB, expand
-from etd_tf.checkpoints.sidecar import apply_sidecar, write_sidecar
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.json_files import read_json_object
+from etd_tf.tokenization.directories import SIDECAR
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
@@ -34,6 +35,7 @@ _SIZE_NAMES = {  # ours -> BertBackbone's
 _EPSILON = 1e-12
 _HEAD_EPSILON = 1e-5
 _WEIGHT_FILES = ("model.weights.h5", "model.weights.json")
+_BATCH, _LENGTH, _SEED = 4, 32, 0  # of the comparison
 
 
 class Model(NamedTuple):
@@ -53,7 +55,7 @@ def is_preset(values: dict[str, Any]) -> bool:
     return "registered_name" in values
 
 
-def read_keras_hub(directory: Path) -> Contents:
+def read_keras_hub(directory: Path) -> Checkpoint:
     """Reads a preset directory of a `BertBackbone`.
 
     Args:
@@ -61,7 +63,7 @@ def read_keras_hub(directory: Path) -> Contents:
             `BertMaskedLM` and `task.weights.h5` the masked-LM head is read too.
 
     Returns:
-        What the directory holds.
+        The checkpoint.
 
     Raises:
         InputError: A file is missing or corrupt, or the preset is of another model.
@@ -75,9 +77,7 @@ def read_keras_hub(directory: Path) -> Contents:
     gc.collect()  # a Keras model is full of cycles, and this one is as large as its weights
     parameters = gather(expand(KERAS_HUB, config.num_layers), tensors, str(weights))
     parameters = reshape_all(config, parameters, str(weights))
-    contents = Contents(config, parameters, Tokenizer.find(directory))
-    exact = apply_sidecar(contents, directory)
-    if task_weights is not None and exact is contents:
+    if task_weights is not None and not (directory / SIDECAR).is_dir():
         logging.warning(
             "%s: KerasHub computes the masked-LM head with exact GELU and epsilon %g; here it "
             "uses the encoder's tanh GELU and epsilon %g, so logits differ slightly.",
@@ -85,7 +85,8 @@ def read_keras_hub(directory: Path) -> Contents:
             _HEAD_EPSILON,
             _EPSILON,
         )
-    return exact
+    tokenizer = Tokenizer.find(directory)
+    return Checkpoint(config, parameters, tokenizer=tokenizer, source=str(directory))
 
 
 def _task_weights(directory: Path) -> Path | None:
@@ -165,37 +166,33 @@ def build(config: BertConfig, *, with_head: bool) -> Model:
     return Model(backbone, task)
 
 
-def write_keras_hub(
-    config: BertConfig, parameters: Parameters, tokenizer: Tokenizer | None, directory: Path
-) -> Model:
+def write_keras_hub(checkpoint: Checkpoint, directory: Path) -> Model:
     """Writes a preset directory that `keras_hub.models.Backbone.from_preset` loads.
 
     KerasHub's backbone always has a pooler: where the checkpoint has none, an identity
     matrix stands in (and `etd_tf/config.json` says so).
 
     Args:
-        config: The architecture.
-        parameters: Arrays by canonical name.
-        tokenizer: The tokenizer, if any; only a WordPiece one can be written.
+        checkpoint: What to write; of tokenizers only a WordPiece one.
         directory: An existing directory.
 
     Returns:
         The model that was written, for comparing its output.
     """
-    model = build(config, with_head="mlm.dense.kernel" in parameters)
+    config = checkpoint.config
+    model = build(config, with_head=checkpoint.has_mlm_head)
     hidden = config.hidden_size
     weights: Parameters = {
         "pooler.kernel": np.eye(hidden, dtype=np.float32),
         "pooler.bias": np.zeros(hidden, np.float32),
-        **parameters,
+        **checkpoint.parameters(),
     }
     variables = model.variables()
     for row in expand(KERAS_HUB, config.num_layers):
         if row.theirs in variables:
             variable = variables[row.theirs]
             variable.assign(weights[row.canonical].reshape(variable.shape))
-    _save(model, config, tokenizer, directory)
-    write_sidecar(config, parameters, tokenizer, directory)
+    _save(model, config, checkpoint.tokenizer, directory)
     return model
 
 
@@ -221,3 +218,51 @@ def _save(model: Model, config: BertConfig, tokenizer: Tokenizer | None, directo
     model.backbone.save_to_preset(str(directory))
     if theirs is not None:
         theirs.save_to_preset(str(directory))
+
+
+def largest_difference(checkpoint: Checkpoint, theirs: Model) -> float:
+    """Runs both models on random tokens and compares what both compute.
+
+    Args:
+        checkpoint: Our model.
+        theirs: KerasHub's model with the same weights.
+
+    Returns:
+        Largest absolute difference of the sequence output, of the pooled output and of the
+        masked-LM logits, whichever of them the checkpoint has.
+    """
+    config = checkpoint.config
+    length = min(_LENGTH, config.max_positions)
+    generator = np.random.default_rng(_SEED)
+    token_ids = generator.integers(0, config.vocab_size, (_BATCH, length)).astype(np.int32)
+    lengths = generator.integers((length + 1) // 2, length + 1, (_BATCH, 1))
+    padding_mask = (np.arange(length) < lengths).astype(np.int32)
+    inputs = {
+        "token_ids": token_ids,
+        "segment_ids": np.zeros_like(token_ids),
+        "padding_mask": padding_mask,
+    }
+    ours = _numpy(checkpoint.encoder(inputs))
+    other = _numpy(theirs.backbone(inputs))
+    real = padding_mask.astype(bool)
+    differences = [_gap(ours["sequence_output"][real], other["sequence_output"][real])]
+    if checkpoint.has_pooler:
+        differences.append(_gap(ours["pooled_output"], other["pooled_output"]))
+    if checkpoint.mlm_head is not None:
+        positions = np.broadcast_to(np.arange(length, dtype=np.int32), token_ids.shape)
+        logits = checkpoint.mlm_head(
+            ops.convert_to_tensor(ours["sequence_output"]), checkpoint.encoder.embeddings.token
+        )
+        other_logits = theirs.task({**inputs, "mask_positions": positions})
+        differences.append(
+            _gap(ops.convert_to_numpy(logits)[real], ops.convert_to_numpy(other_logits)[real])
+        )
+    return max(differences)
+
+
+def _numpy(outputs: dict[str, Any]) -> dict[str, Array]:
+    return {name: np.asarray(ops.convert_to_numpy(value)) for name, value in outputs.items()}
+
+
+def _gap(a: Array, b: Array) -> float:
+    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max())

@@ -1,6 +1,7 @@
 """`load_checkpoint` and `save_checkpoint`: one door for all formats."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,31 @@ import numpy as np
 from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.checkpoints.comparison import largest_difference
-from etd_tf.checkpoints.contents import Contents
 from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, write_google
 from etd_tf.checkpoints.huggingface import read_huggingface, write_huggingface
-from etd_tf.checkpoints.keras_hub import is_preset, read_keras_hub, write_keras_hub
+from etd_tf.checkpoints.keras_hub import (
+    is_preset,
+    largest_difference,
+    read_keras_hub,
+    write_keras_hub,
+)
 from etd_tf.errors import EtdError, InputError
+from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.atomic import atomic_directory
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.storage.sources import resolve_source
-from etd_tf.types import Parameters
+from etd_tf.tokenization.directories import SIDECAR
 
 FORMATS = ("huggingface", "keras_hub", "google")
+_SIZES = (
+    "vocab_size",
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "intermediate_size",
+    "max_positions",
+    "type_vocab_size",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +64,9 @@ def load_checkpoint(
     presets of `BertBackbone`, and Google's TF1 and TF2 checkpoints.
 
     Args:
-        source: A directory, the path of a Google checkpoint without `.index`,
-            `package:NAME/SUBDIR`, `hf://OWNER/NAME`, `kaggle://HANDLE` or a KerasHub
-            preset name.
+        source: A directory, a run directory (its student is loaded), the path of a Google
+            checkpoint without `.index`, `package:NAME/SUBDIR`, `hf://OWNER/NAME`,
+            `kaggle://HANDLE` or a KerasHub preset name.
         dtype: Keras dtype policy of the model; weights are read as float32.
         hidden_act: Activation to use instead of the recorded one: `"gelu"` (exact),
             `"gelu_new"` (tanh form) or `"relu"`. Google's files do not tell the first two
@@ -69,47 +83,70 @@ def load_checkpoint(
         >>> teacher.config.hidden_size
         384
     """
-    contents = read_contents(resolve_source(source))
-    config = contents.config
+    checkpoint = _read(resolve_source(source))
+    config = checkpoint.config
     if hidden_act is not None:
         config = config.replace(hidden_act=hidden_act)
-    return Checkpoint.from_parameters(
-        config,
-        contents.parameters,
-        tokenizer=contents.tokenizer,
-        source=str(source),
-        dtype=dtype,
-    )
+    return checkpoint.replace(config=config, source=str(source), dtype=dtype)
 
 
-def read_contents(path: Path) -> Contents:
-    """Reads configuration, weights and tokenizer without building a model.
-
-    Args:
-        path: A checkpoint directory, or the path of a Google checkpoint without `.index`.
-
-    Returns:
-        What was found.
-
-    Raises:
-        InputError: As for `load_checkpoint`.
-    """
+def _read(path: Path) -> Checkpoint:
+    """Reads a checkpoint directory, or a Google checkpoint by its path without `.index`."""
     if Path(f"{path}.index").is_file():
-        return read_google(path)
+        return _complete(read_google(path), path.parent)
     if not path.is_dir():
         problem = "is a file, not a directory" if path.exists() else "does not exist"
         raise InputError(f"Checkpoint {path} {problem}. Pass the directory of a model.")
     if (path / "config.json").is_file():
         preset = is_preset(read_json_object(path / "config.json"))
-        return read_keras_hub(path) if preset else read_huggingface(path)
+        return _complete(read_keras_hub(path), path) if preset else read_huggingface(path)
     prefix = find_prefix(path)
     if prefix is not None:
-        return read_google(prefix)
+        return _complete(read_google(prefix), path)
     found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
     raise InputError(
         f"{path} is not a checkpoint: expected config.json (Hugging Face, KerasHub) or "
         f"{CONFIG_FILE} with bert_model.ckpt.index (Google), found {found}."
     )
+
+
+# Neither KerasHub's nor Google's format records the exact form of GELU or the epsilon, and
+# neither holds every kind of tokenizer. The folder `etd_tf/` beside their files keeps them,
+# so that reading our own export gives back the checkpoint that was written.
+
+
+def _complete(found: Checkpoint, directory: Path) -> Checkpoint:
+    """Completes what a reader found with what the folder records, where there is one."""
+    path = directory / SIDECAR / "config.json"
+    if not path.is_file():
+        return found
+    values = read_json_object(path)
+    try:
+        config, pooler = BertConfig(**values["config"]), bool(values["pooler"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is malformed ({error}). Remove it or export again.") from error
+    for name in _SIZES:
+        ours, theirs = getattr(config, name), getattr(found.config, name)
+        if ours != theirs:
+            raise InputError(
+                f"{path} says {name}={ours}, but the checkpoint has {theirs}. "
+                f"Remove the folder {SIDECAR} if the checkpoint was changed by hand."
+            )
+    parameters = {
+        name: value
+        for name, value in found.parameters().items()
+        if pooler or not name.startswith("pooler.")
+    }
+    return found.replace(config=config, parameters=parameters)
+
+
+def _write_sidecar(checkpoint: Checkpoint, directory: Path) -> None:
+    folder = directory / SIDECAR
+    folder.mkdir()
+    values = {"config": checkpoint.config.to_dict(), "pooler": checkpoint.has_pooler}
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    if checkpoint.tokenizer is not None:
+        checkpoint.tokenizer.save(folder)
 
 
 def save_checkpoint(
@@ -140,21 +177,17 @@ def save_checkpoint(
         raise InputError(f"Unknown format {format!r}. Expected one of {', '.join(FORMATS)}.")
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
-    config, tokenizer, parameters = (
-        checkpoint.config,
-        checkpoint.tokenizer,
-        checkpoint.parameters(),
-    )
     difference = None
     with atomic_directory(directory, overwrite=overwrite) as scratch:
         if format == "huggingface":
-            write_huggingface(config, parameters, tokenizer, scratch)
+            write_huggingface(checkpoint, scratch)
         elif format == "google":
-            write_google(config, parameters, tokenizer, scratch)
+            write_google(checkpoint, scratch)
         else:
-            theirs = write_keras_hub(config, parameters, tokenizer, scratch)
-            difference = largest_difference(checkpoint, theirs)
-        _verify(read_contents(scratch), checkpoint, parameters)
+            difference = largest_difference(checkpoint, write_keras_hub(checkpoint, scratch))
+        if format != "huggingface":
+            _write_sidecar(checkpoint, scratch)
+        _verify(_read(scratch), checkpoint)
     notes = _notes(checkpoint, format)
     if difference is not None:
         logging.info("KerasHub's outputs differ by at most %.2g from ours.", difference)
@@ -163,12 +196,13 @@ def save_checkpoint(
     return SaveReport(Path(directory), format, difference, notes)
 
 
-def _verify(written: Contents, checkpoint: Checkpoint, parameters: Parameters) -> None:
+def _verify(written: Checkpoint, checkpoint: Checkpoint) -> None:
     """Compares what was read back with what should have been written."""
+    found = written.parameters()
     wrong = [
         name
-        for name, value in parameters.items()
-        if not np.array_equal(value, written.parameters.get(name, np.empty(0)), equal_nan=True)
+        for name, value in checkpoint.parameters().items()
+        if not np.array_equal(value, found.get(name, np.empty(0)), equal_nan=True)
     ]
     if written.config != checkpoint.config or wrong:
         raise EtdError(

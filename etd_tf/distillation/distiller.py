@@ -80,6 +80,8 @@ class Distiller(keras.Model):
         self.teacher = _as_teacher(teacher, teacher_dtype)
         self.student = student
         self._track_student()
+        if self._needs_teacher:
+            self.teacher.build()  # under the strategy, not in a replica
         matrix = _as_selection_matrix(selection)
         self.projections = {
             f"{index}_{name}": layer
@@ -310,7 +312,7 @@ def _validate_models(
             f"The teacher has {sizes[0]} tokens and the student {sizes[1]}, but both read the "
             "same token ids. Use a student with the teacher's vocabulary."
         )
-    specs = [ModelSpec(c.config, c.mlm_head is not None) for c in (teacher, student)]
+    specs = [ModelSpec(c.config, c.has_mlm_head) for c in (teacher, student)]
     if student_loss_weight > 0.0:
         check_mlm_head(specs[1], "student", "student_loss_weight > 0")
     for loss in losses:
@@ -323,7 +325,7 @@ def _as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
     if dtype is None:
         return teacher
     # Under a strategy it must be made again inside of the scope.
-    fits = keras.dtype_policies.get(dtype) == teacher.encoder.dtype_policy
+    fits = keras.dtype_policies.get(dtype) == keras.dtype_policies.get(teacher.dtype)
     return teacher if fits and not tf.distribute.has_strategy() else teacher.astype(dtype)
 
 

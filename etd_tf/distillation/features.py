@@ -45,10 +45,11 @@ def compute_features(
     check_batch(batch, ["token_ids", *(MASKED_LM_INPUTS if mlm else ())])
     inputs = {name: batch[name] for name in ENCODER_INPUTS if name in batch}
     trace = checkpoint.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-    if not mlm or checkpoint.mlm_head is None:
+    head = checkpoint.mlm_head if mlm else None
+    if head is None:
         return Features(trace)
     states = gather_positions(trace.sequence_output, batch["masked_lm_positions"])
-    logits = checkpoint.mlm_head(states, checkpoint.encoder.embeddings.token)
+    logits = head(states, checkpoint.encoder.embeddings.token)
     return Features(trace, logits, batch["masked_lm_ids"], batch["masked_lm_weights"])
 
 

@@ -10,8 +10,12 @@ import numpy as np
 import safetensors.numpy
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.checkpoints.families import find_family, read_config, read_parameters
-from etd_tf.checkpoints.huggingface import write_huggingface
+from etd_tf.checkpoints.huggingface import (
+    find_family,
+    read_config,
+    read_parameters,
+    write_huggingface,
+)
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.errors import InputError
@@ -92,7 +96,7 @@ def save_finetuned(
         )
     with atomic_directory(directory, overwrite=overwrite) as scratch:
         parameters = {k: v for k, v in model.get_parameters().items() if k not in _HEAD}
-        write_huggingface(model.config, parameters, tokenizer, scratch)
+        write_huggingface(Checkpoint(model.config, parameters, tokenizer=tokenizer), scratch)
         config_file, weights = scratch / "config.json", scratch / "model.safetensors"
         values = {**read_json_object(config_file), **_head_settings(model, label_names, task)}
         config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -196,9 +200,7 @@ def _load_encoder(
     body = {name: tensors[name] for name in tensors if not name.startswith(f"{head}.")}
     parameters = read_parameters(body, family, config, str(directory))
     tokenizer = Tokenizer.find(directory)
-    return Checkpoint.from_parameters(
-        config, parameters, tokenizer=tokenizer, source=str(directory), dtype=dtype
-    )
+    return Checkpoint(config, parameters, tokenizer=tokenizer, source=str(directory), dtype=dtype)
 
 
 def _label_names(directory: Path, outputs: int) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ def resolve_loss(loss: str, teacher: Checkpoint) -> str:
     """Says which loss `"auto"` stands for: masked-LM where the teacher has its head."""
     if loss != "auto":
         return loss
-    return "reconstruction" if teacher.mlm_head is None else "mlm"
+    return "mlm" if teacher.has_mlm_head else "reconstruction"
 
 
 def make_objective(teacher: Checkpoint, loss: str, *, seed: int) -> Objective:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from etd_tf.checkpoints.checkpoint import Checkpoint, fingerprint
+from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.plan import ExtractionPlan, same_shapes
 from etd_tf.extraction.slicing import slice_parameters
@@ -32,12 +32,12 @@ def extract(teacher: Checkpoint, plan: ExtractionPlan) -> Checkpoint:
     Source: Chen et al. 2021 (arXiv 2104.11928), width-wise extraction, layer selection.
     """
     parameters = check_plan(teacher, plan)
-    return Checkpoint.from_parameters(
+    return Checkpoint(
         plan.student_config,
         slice_parameters(parameters, plan),
         tokenizer=teacher.tokenizer,
         source=f"{teacher.source or 'a teacher'}, extracted ({plan.extraction})",
-        dtype=teacher.encoder.dtype_policy,
+        dtype=teacher.dtype,
     )
 
 
@@ -49,7 +49,7 @@ def check_plan(teacher: Checkpoint, plan: ExtractionPlan) -> Parameters:
         plan: The plan.
 
     Returns:
-        The teacher's weights, which the check had to read.
+        The teacher's weights.
 
     Raises:
         InputError: The plan is for other shapes or for another teacher.
@@ -59,17 +59,16 @@ def check_plan(teacher: Checkpoint, plan: ExtractionPlan) -> Parameters:
             f"The plan is for a teacher of other shapes: {plan.teacher_config}, but this teacher "
             f"is {teacher.config}. Make a plan for this teacher."
         )
-    parameters = teacher.parameters()
     expected = plan.teacher_fingerprint
     if expected is not None:
-        actual = fingerprint(teacher.config, parameters)
+        actual = teacher.fingerprint()
         if actual != expected:
             raise InputError(
                 f"The plan was made from the scores of another teacher (fingerprint "
                 f"{expected[:12]}, this one has {actual[:12]}). Score this teacher again, or "
                 "load the teacher that the plan belongs to."
             )
-    return parameters
+    return teacher.parameters()
 
 
 def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: int) -> Checkpoint:
@@ -98,14 +97,14 @@ def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: in
         )
     generator = np.random.default_rng(seed)
     shapes = parameter_shapes(
-        student_config, pooler=teacher.has_pooler, mlm_head=teacher.mlm_head is not None
+        student_config, pooler=teacher.has_pooler, mlm_head=teacher.has_mlm_head
     )
-    return Checkpoint.from_parameters(
+    return Checkpoint(
         student_config,
         {name: _initial(name, shape, generator) for name, shape in shapes.items()},
         tokenizer=teacher.tokenizer,
         source=f"random initialisation, seed {seed}",
-        dtype=teacher.encoder.dtype_policy,
+        dtype=teacher.dtype,
     )
 
 

@@ -168,7 +168,7 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     loss = options.make_loss()
     config = options.student.config(teacher.config)
     options.extraction.start.check(Work(teacher, config, options.extraction))
-    has_head = teacher.mlm_head is not None
+    has_head = teacher.has_mlm_head
     loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.student_loss_weight > 0:
         check_mlm_head(ModelSpec(config, has_head), "teacher", "--student_loss_weight above 0")
@@ -200,12 +200,8 @@ def make_trainer(
     rates = {} if rate is None else {"hidden_dropout": rate, "attention_dropout": rate}
 
     def make_distiller() -> Distiller:
-        student = Checkpoint.from_parameters(
-            initial.checkpoint.config.replace(**rates),
-            initial.checkpoint.parameters(),
-            tokenizer=initial.checkpoint.tokenizer,
-            dtype=hardware.precision,
-        )
+        start = initial.checkpoint
+        student = start.replace(config=start.config.replace(**rates), dtype=hardware.precision)
         return Distiller(
             teacher,
             student,
@@ -234,10 +230,4 @@ def make_trainer(
 
 def finished_student(trained: Checkpoint, config: BertConfig, teacher: str) -> Checkpoint:
     """The trained student in float32, with the dropout rates of its own configuration."""
-    return Checkpoint.from_parameters(
-        config,
-        trained.parameters(),
-        tokenizer=trained.tokenizer,
-        source=f"student of {teacher}",
-        dtype="float32",
-    )
+    return trained.replace(config=config, source=f"student of {teacher}", dtype="float32")

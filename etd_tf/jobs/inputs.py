@@ -37,9 +37,7 @@ def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
         InputError: There is no tokenizer, or it does not match the vocabulary.
     """
     if directory is not None:
-        teacher = dataclasses.replace(
-            teacher, tokenizer=Tokenizer.from_directory(resolve_source(directory))
-        )
+        teacher = teacher.replace(tokenizer=Tokenizer.from_directory(resolve_source(directory)))
     if teacher.tokenizer is None:
         raise InputError(
             f"{teacher.source} holds no tokenizer (vocab.txt or tokenizer.json). Name the "

@@ -7,8 +7,11 @@ run in the compute dtype.
 Shape legend: B batch, T tokens, H hidden, I and O a kernel's input and output width.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import keras
@@ -24,9 +27,29 @@ _INVERSE_SQRT_2 = 0.7071067811865476
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 
 
+_blank = contextvars.ContextVar("blank", default=False)
+
+
 def kernel_initializer() -> keras.initializers.Initializer:
     """BERT's weight initializer: a truncated normal of standard deviation 0.02."""
+    if _blank.get():
+        return keras.initializers.Zeros()
     return keras.initializers.TruncatedNormal(stddev=_KERNEL_STDDEV)
+
+
+@contextlib.contextmanager
+def blank_weights() -> Iterator[None]:
+    """Builds layers with zeros for kernels, which is faster, where weights are assigned next.
+
+    Python's random state, which Keras takes its seeds from, is left as it was: when a model is
+    built must not change what others draw.
+    """
+    token, state = _blank.set(True), random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        _blank.reset(token)
 
 
 def linear(

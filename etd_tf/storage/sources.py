@@ -12,6 +12,7 @@ _EXPECTED = (
     "the name of a KerasHub preset such as bert_base_en_uncased"
 )
 _PRESET = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")
+_CHECKPOINT_FILES = ("config.json", "bert_config.json", "*.index")
 # What describes a checkpoint, and its weights: the first kind that there is.
 _DESCRIPTION = ("*.json", "*.txt", "*.model", "assets/*", "etd_tf/*")
 _WEIGHTS = (
@@ -22,13 +23,22 @@ _WEIGHTS = (
 )
 
 
+def find_student(folder: Path) -> Path:
+    """The student inside of a run directory; anything else stays as it is."""
+    student = folder / "student"
+    # A checkpoint that happens to have such a folder is meant itself.
+    is_checkpoint = any(any(folder.glob(pattern)) for pattern in _CHECKPOINT_FILES)
+    return student if student.is_dir() and not is_checkpoint else folder
+
+
 def resolve_source(source: str | Path) -> Path:
     """Finds the file or directory that a checkpoint's name stands for.
 
     Args:
-        source: A path; `package:NAME/SUBDIR` (a folder inside an installed Python package);
-            `hf://OWNER/NAME` (the Hugging Face Hub); `kaggle://HANDLE` or a KerasHub preset
-            name (Kaggle). Remote ones are downloaded into the library's own cache.
+        source: A path; a run directory, which stands for its student; `package:NAME/SUBDIR` (a
+            folder inside an installed Python package); `hf://OWNER/NAME` (the Hugging Face Hub);
+            `kaggle://HANDLE` or a KerasHub preset name (Kaggle). Remote ones are downloaded into
+            the library's own cache.
 
     Returns:
         A path; it need not exist where `source` was a path.
@@ -49,7 +59,7 @@ def resolve_source(source: str | Path) -> Path:
     # Google's checkpoints are named without the ends of their files.
     if not path.exists() and not Path(f"{path}.index").exists() and _PRESET.fullmatch(name):
         return _keras_hub_preset(name)
-    return path
+    return find_student(path)
 
 
 def _package_folder(name: str) -> Path:

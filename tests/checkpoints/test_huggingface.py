@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from etd_tf.checkpoints.loading import load_checkpoint, read_contents, save_checkpoint
+from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from tests.checkpoints.fixtures import assert_same, torch_bert_state, write_config
 from tests.helpers import random_parameters, tiny_checkpoint, tiny_config, tiny_tokenizer
@@ -49,7 +49,7 @@ def test_other_precisions_are_widened(tmp_path: Path) -> None:
         state = {k: v.astype(dtype) for k, v in torch_bert_state(expected).items()}
         safetensors.numpy.save_file(state, folder / "model.safetensors")
         rounded = {k: v.astype(dtype).astype(np.float32) for k, v in expected.items()}
-        assert_same(read_contents(folder).parameters, rounded)
+        assert_same(load_checkpoint(folder).parameters(), rounded)
 
 
 def split(state: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def write_index(folder: Path, index: Any) -> None:
 def test_sharded_weights(tmp_path: Path) -> None:
     index, expected = sharded(tmp_path)
     write_index(tmp_path, index)
-    assert_same(read_contents(tmp_path).parameters, expected)
+    assert_same(load_checkpoint(tmp_path).parameters(), expected)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_index_must_not_leave_its_folder(name: Any, tmp_path: Path) -> None:
     index["weight_map"]["pooler.dense.bias"] = name
     write_index(folder, index)
     with pytest.raises(InputError, match="outside its own folder"):
-        read_contents(folder)
+        load_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_malformed_index(change: dict[str, Any], message: str, tmp_path: Path) -
     index, _ = sharded(tmp_path)
     write_index(tmp_path, index | change)
     with pytest.raises(InputError, match=message):
-        read_contents(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -133,7 +133,7 @@ def test_pytorch_bin(zipped: bool, tmp_path: Path) -> None:
     tensors = {name: torch.from_numpy(value) for name, value in state.items()}
     file = tmp_path / "pytorch_model.bin"
     torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
-    assert_same(read_contents(tmp_path).parameters, expected)
+    assert_same(load_checkpoint(tmp_path).parameters(), expected)
 
 
 def test_sharded_pytorch_bin(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_sharded_pytorch_bin(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "pytorch_model-00001-of-00001.bin")
     weight_map = dict.fromkeys(tensors, "pytorch_model-00001-of-00001.bin")
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert_same(read_contents(tmp_path).parameters, expected)
+    assert_same(load_checkpoint(tmp_path).parameters(), expected)
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_tokenizers_agree(lowercase: bool, tmp_path: Path) -> None:
     ours = Tokenizer.from_wordpieces(pieces, lowercase=lowercase)
     config = tiny_config(vocab_size=len(pieces))
     base = tiny_checkpoint(vocab_size=len(pieces))
-    checkpoint = Checkpoint.from_parameters(config, base.parameters(), tokenizer=ours)
+    checkpoint = Checkpoint(config, base.parameters(), tokenizer=ours)
     save(checkpoint, tmp_path)
     theirs = keras_hub.models.BertTokenizer.from_preset(str(tmp_path / "preset"))
     expected = ours.encode_batch(SENTENCES)
@@ -151,7 +151,7 @@ def test_pieces_may_hold_line_separators(tmp_path: Path) -> None:
     ours = Tokenizer.from_wordpieces(pieces)
     base = tiny_checkpoint(vocab_size=len(pieces))
     config = tiny_config(vocab_size=len(pieces))
-    save(Checkpoint.from_parameters(config, base.parameters(), tokenizer=ours), tmp_path)
+    save(Checkpoint(config, base.parameters(), tokenizer=ours), tmp_path)
     back = load_checkpoint(tmp_path / "preset").tokenizer
     assert back is not None
     assert back.wordpieces == pieces

@@ -1,7 +1,7 @@
 """The two doors: format detection, refusals, atomic and verified writing."""
 
-import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from etd_tf.checkpoints import loading
 from etd_tf.checkpoints.loading import FORMATS, load_checkpoint, save_checkpoint
 from etd_tf.errors import EtdError, InputError
 from etd_tf.tokenization.backends import byte_level_backend
+from etd_tf.tokenization.directories import SIDECAR
 from etd_tf.tokenization.tokenizer import Tokenizer
-from tests.helpers import need_quickstart_teacher, tiny_checkpoint
+from tests.helpers import need_quickstart_teacher, tiny_checkpoint, tiny_tokenizer
 
 
 def entries(folder: Path) -> list[str]:
@@ -101,7 +102,7 @@ def byte_level_tokenizer() -> Tokenizer:
 def test_tokenizers_that_are_no_wordpiece(format: str, tmp_path: Path) -> None:
     tokenizer = byte_level_tokenizer()
     base = tiny_checkpoint(vocab_size=tokenizer.vocab_size, pad_token_id=1, type_vocab_size=1)
-    checkpoint = dataclasses.replace(base, tokenizer=tokenizer)
+    checkpoint = base.replace(tokenizer=tokenizer)
     report = save_checkpoint(checkpoint, tmp_path / "out", format=format)
     loaded = load_checkpoint(tmp_path / "out")
     assert loaded.tokenizer is not None
@@ -123,7 +124,7 @@ def test_merges_alone_are_enough_for_transformers(tmp_path: Path) -> None:
     files = {"vocab.json": vocabulary, "merges.txt": b"#version: 0.2\nt h\n"}
     tokenizer = Tokenizer(files)
     base = tiny_checkpoint(vocab_size=tokenizer.vocab_size, pad_token_id=1, type_vocab_size=1)
-    save_checkpoint(dataclasses.replace(base, tokenizer=tokenizer), tmp_path / "out")
+    save_checkpoint(base.replace(tokenizer=tokenizer), tmp_path / "out")
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
     texts = ["that is", "\u00e9t\u00e9 "]
     assert theirs(texts, add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(texts)
@@ -136,9 +137,66 @@ def test_pairs_for_a_model_without_segments(tmp_path: Path) -> None:
     plain = Tokenizer(
         {"vocab.txt": base.tokenizer.files["vocab.txt"], "tokenizer_config.json": b"{}"}
     )
-    save_checkpoint(dataclasses.replace(base, tokenizer=plain), tmp_path / "out")
+    save_checkpoint(base.replace(tokenizer=plain), tmp_path / "out")
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
     assert sorted(theirs("the cat", "sat")) == ["attention_mask", "input_ids"]
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Path:
+    """The folder that keeps what Google's format cannot express."""
+    exact = {"layer_norm_epsilon": 1e-7, "hidden_act": "relu", "pad_token_id": 3}
+    save_checkpoint(tiny_checkpoint(pooler=False, **exact), tmp_path / "out", format="google")
+    return tmp_path / "out" / SIDECAR
+
+
+def test_the_sidecar_completes_config_pooler_and_tokenizer(sidecar: Path) -> None:
+    exact = tiny_checkpoint(
+        pooler=False, layer_norm_epsilon=1e-7, hidden_act="relu", pad_token_id=3
+    )
+    loaded = load_checkpoint(sidecar.parent)
+    assert loaded.config == exact.config
+    assert list(loaded.parameters()) == list(exact.parameters())
+    (sidecar.parent / "vocab.txt").unlink()
+    loaded = load_checkpoint(sidecar.parent)
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.fingerprint() == tiny_tokenizer().fingerprint()
+    values = json.loads((sidecar / "config.json").read_text())
+    assert (values["pooler"], values["config"]["hidden_size"]) == (False, 15)
+
+
+def test_a_pooler_that_stands_in_is_left_out(tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(pooler=False), tmp_path / "out", format="keras_hub")
+    assert not load_checkpoint(tmp_path / "out").has_pooler
+    shutil.rmtree(tmp_path / "out" / SIDECAR)
+    assert load_checkpoint(tmp_path / "out").has_pooler
+
+
+def test_without_the_sidecar_there_is_nothing_to_complete(sidecar: Path) -> None:
+    shutil.rmtree(sidecar)
+    assert load_checkpoint(sidecar.parent).config.layer_norm_epsilon == 1e-12
+
+
+def test_a_sidecar_of_another_size_is_refused(sidecar: Path) -> None:
+    values = json.loads((sidecar / "config.json").read_text())
+    values["config"]["num_layers"] = 4
+    (sidecar / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"num_layers=4, but the checkpoint has 3\. Remove"):
+        load_checkpoint(sidecar.parent)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"config": {"x": 1}, "pooler": true}', "[", "3"])
+def test_a_malformed_sidecar_is_refused(content: str, sidecar: Path) -> None:
+    (sidecar / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_checkpoint(sidecar.parent)
+
+
+def test_a_run_directory_stands_for_its_student(tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "student")
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.fingerprint() == tiny_checkpoint().fingerprint()
+    assert loaded.source == str(tmp_path)
 
 
 def test_unknown_format_and_wrong_object(tmp_path: Path) -> None:
@@ -168,9 +226,10 @@ def test_what_reads_back_differently_is_not_kept(
 ) -> None:
     write = loading.write_huggingface
 
-    def damaged(config: Any, parameters: Any, tokenizer: Any, directory: Path) -> None:
-        changed = dict(parameters) | {"pooler.bias": parameters["pooler.bias"] + 1e-6}
-        write(config, changed, tokenizer, directory)
+    def damaged(checkpoint: Any, directory: Path) -> None:
+        parameters = checkpoint.parameters()
+        changed = parameters | {"pooler.bias": parameters["pooler.bias"] + 1e-6}
+        write(checkpoint.replace(parameters=changed), directory)
 
     monkeypatch.setattr(loading, "write_huggingface", damaged)
     with pytest.raises(EtdError, match=r"pooler\.bias"):

@@ -143,7 +143,7 @@ def odd_student(tokenizer: Tokenizer, *, mlm_head: bool) -> Checkpoint:
         max_positions=MAX_LENGTH,
     )
     parameters = random_parameters(config, seed=3, mlm_head=mlm_head)
-    return Checkpoint.from_parameters(config, parameters, tokenizer=tokenizer)
+    return Checkpoint(config, parameters, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("mlm_head", [False, True])

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from etd_tf.checkpoints.loading import read_contents
+from etd_tf.checkpoints.loading import load_checkpoint
 from etd_tf.checkpoints.tf_h5_file import read_tf_h5, torch_name
 from etd_tf.errors import InputError
 from tests.checkpoints.fixtures import assert_same, torch_bert_state, write_config
@@ -69,7 +69,7 @@ def test_directory_with_masked_lm_head(tmp_path: Path) -> None:
     expected = random_parameters(config, mlm_head=True)
     write_config(tmp_path, config)
     write_tf_model(tmp_path / "tf_model.h5", torch_bert_state(expected, prefix="bert."))
-    assert_same(read_contents(tmp_path).parameters, expected)
+    assert_same(load_checkpoint(tmp_path).parameters(), expected)
 
 
 def test_truncated_file(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def run(strategy):
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 outside = t.make_student()
+outside.build()
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with two.scope():
     try:

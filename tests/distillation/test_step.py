@@ -75,7 +75,7 @@ def _reference(distiller, steps, clip_norm):
 
 
 def test_steps_are_adamw_with_clipping_by_the_global_norm():
-    clip_norm = 3.2
+    clip_norm = 3.6
     expected, norms = _reference(make_distiller(TinyBERT("all")), 3, clip_norm)
     assert max(norms) > clip_norm > min(norms)  # one step is clipped, another is not
     weights, metrics = _run(make_distiller(TinyBERT("all")), 3, clip_norm=clip_norm)

@@ -26,9 +26,7 @@ def tiny_teacher() -> Checkpoint:
 
 def tiny_student(dropout: float = 0.0, dtype: str = "float32") -> Checkpoint:
     config = tiny_config(**STUDENT_SIZES, hidden_dropout=dropout, attention_dropout=dropout)
-    return Checkpoint.from_parameters(
-        config, random_parameters(config, 1, mlm_head=True), dtype=dtype
-    )
+    return Checkpoint(config, random_parameters(config, 1, mlm_head=True), dtype=dtype)
 
 
 def make_distiller(

@@ -76,7 +76,7 @@ def test_templates_with_two_separators_are_followed():
     config = tiny_config(vocab_size=9, type_vocab_size=1)
     assert middle_separators(tiny_tokenizer()) == 1
     assert middle_separators(tokenizer) == 2
-    checkpoint = Checkpoint(BertEncoder(config), tokenizer=tokenizer)
+    checkpoint = Checkpoint.from_encoder(BertEncoder(config), tokenizer=tokenizer)
     sequences = encode_texts(checkpoint, [("a", "b a"), ("b",)], max_length=12)
     assert sequences.token_ids[0].tolist() == backend.encode("a", "b a").ids
     assert sequences.token_ids[1].tolist() == backend.encode("b").ids
@@ -106,7 +106,7 @@ def test_pairs_equal_those_of_transformers(family, tmp_path):
     tokenizer = Tokenizer.from_directory(tmp_path)
     segments = 2 if family == "bert" else 1
     config = tiny_config(vocab_size=tokenizer.vocab_size, type_vocab_size=segments)
-    checkpoint = Checkpoint(BertEncoder(config), tokenizer=tokenizer)
+    checkpoint = Checkpoint.from_encoder(BertEncoder(config), tokenizer=tokenizer)
     texts = [("a b", "b a c"), ("d", "e"), ("", "a"), ("c a b",)]
     sequences = encode_texts(checkpoint, texts, max_length=16)
     for row, text in enumerate(texts):
@@ -149,7 +149,7 @@ def test_lengths_and_tokenizers_are_checked(checkpoint):
         encode_texts(checkpoint, [("a",)], max_length=24)
     with pytest.raises(InputError, match="max_length=5"):
         encode_texts(checkpoint, [("a",)], max_length=5)
-    bare = Checkpoint(checkpoint.encoder)
+    bare = Checkpoint.from_encoder(checkpoint.encoder)
     with pytest.raises(InputError, match=r"has no tokenizer. Put its vocab.txt"):
         encode_texts(bare, [("a",)], max_length=12)
 

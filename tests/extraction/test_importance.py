@@ -81,12 +81,12 @@ def test_scoring_leaves_the_teacher_as_it_is():
 @pytest.mark.parametrize("loss", ["mlm", "reconstruction"])
 def test_units_that_contribute_nothing_score_zero(loss):
     teacher = _teacher()
-    p = teacher.parameters()
+    p = {name: value.copy() for name, value in teacher.parameters().items()}
     p["layers.0.output.kernel"][3] = 0.0
     p["layers.1.attention.output.kernel"][[2, 3, 4, 5]] = 0.0  # dim 2 of head 0, all of head 1
     p["layers.0.attention.key.kernel"][:, 4] = 0.0  # dim 1 of head 1
     p["layers.0.attention.key.bias"][4] = 0.0
-    teacher = Checkpoint.from_parameters(teacher.config, p, tokenizer=teacher.tokenizer)
+    teacher = Checkpoint(teacher.config, p, tokenizer=teacher.tokenizer)
     scores = score_units(teacher, _examples(teacher), loss=loss)
     assert scores.ffn[0, 3] == 0.0
     assert scores.value[1, 0, 2] == 0.0
@@ -120,7 +120,7 @@ def _permuted(teacher, hidden, ffn, dims, heads):
         if not any(x in name for x in ("query", "key", "value", "intermediate", "output_bias")):
             p[name] = value[..., hidden] if "pooler" not in name else p[name]
     p["mlm.dense.kernel"] = teacher.parameters()["mlm.dense.kernel"][np.ix_(hidden, hidden)]
-    return Checkpoint.from_parameters(config, p, tokenizer=teacher.tokenizer)
+    return Checkpoint(config, p, tokenizer=teacher.tokenizer)
 
 
 def test_scores_permute_along_with_the_units():

@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringInputs
 from etd_tf.extraction.objectives import make_objective
@@ -85,7 +84,7 @@ def test_refusals_name_the_fix():
     with pytest.raises(InputError, match="Use auto, mlm or reconstruction"):
         make_objective(headless, "squared", seed=0)
     teacher = tiny_checkpoint(mlm_head=True)
-    bare = Checkpoint(teacher.encoder, teacher.mlm_head, None, "bare")
+    bare = teacher.replace(tokenizer=None, source="bare")
     with pytest.raises(InputError, match="Add the tokenizer's files"):
         make_objective(bare, "auto", seed=0)
 

@@ -44,7 +44,7 @@ def _same_weights(one, other):
 def test_student_computes_what_the_sliced_weights_say(plan, mlm_head):
     config = plan.teacher_config
     parameters = random_parameters(config, seed=1, mlm_head=mlm_head)
-    student = extract(Checkpoint.from_parameters(config, parameters), plan)
+    student = extract(Checkpoint(config, parameters), plan)
     assert student.config == plan.student_config
     assert student.config.hidden_size == student.config.num_heads * student.config.head_size
     batch = random_batch(config)
@@ -165,7 +165,7 @@ def test_initial_student_refuses_another_vocabulary_and_a_negative_seed():
 def test_extraction_from_a_large_teacher_takes_seconds():
     config = BertConfig(30522, 12, 768, 12, 3072)
     zeros = {n: np.zeros(s, np.float32) for n, s in parameter_shapes(config).items()}
-    teacher = Checkpoint.from_parameters(config, zeros)
+    teacher = Checkpoint(config, zeros)
     student = config.replace(num_layers=4, hidden_size=312, intermediate_size=1200)
     plan = plan_extraction(config, student, seed=0)
     started = time.process_time()

@@ -13,10 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from etd_tf.checkpoints.google import write_google
-from etd_tf.checkpoints.huggingface import write_huggingface
-from etd_tf.checkpoints.keras_hub import write_keras_hub
-from etd_tf.checkpoints.loading import read_contents
+from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.torch_file import TorchFile
 from etd_tf.modeling.structure import check_parameters, parameter_shapes
@@ -46,16 +44,9 @@ _CONFIG = tiny_config(num_layers=1)
 
 def read_model(folder: Path) -> None:
     """Reads a checkpoint up to the point where a model would be built from it."""
-    contents = read_contents(folder)
-    pooler, head = (
-        "pooler.kernel" in contents.parameters,
-        "mlm.dense.kernel" in contents.parameters,
-    )
-    check_parameters(
-        contents.parameters, parameter_shapes(contents.config, pooler=pooler, mlm_head=head)
-    )
-    if contents.tokenizer is not None:
-        use_tokenizer(contents.tokenizer)
+    checkpoint = load_checkpoint(folder)
+    if checkpoint.tokenizer is not None:
+        use_tokenizer(checkpoint.tokenizer)
 
 
 def use_tokenizer(tokenizer: Tokenizer) -> None:
@@ -65,9 +56,14 @@ def use_tokenizer(tokenizer: Tokenizer) -> None:
     _ = tokenizer.wordpieces
 
 
+def _save(folder: Path, format: str, *, mlm_head: bool = False) -> None:
+    parameters = random_parameters(_CONFIG, mlm_head=mlm_head)
+    checkpoint = Checkpoint(_CONFIG, parameters, tokenizer=tiny_tokenizer())
+    save_checkpoint(checkpoint, folder, format=format, overwrite=True)
+
+
 def _huggingface(folder: Path) -> None:
-    parameters = random_parameters(_CONFIG, mlm_head=True)
-    write_huggingface(_CONFIG, parameters, tiny_tokenizer(), folder)
+    _save(folder, "huggingface", mlm_head=True)
 
 
 def _safetensors(folder: Path) -> Mapping[str, Mutator]:
@@ -140,7 +136,7 @@ def _families(folder: Path, model_type: str = "roberta") -> Mapping[str, Mutator
 
 def _read_refused(folder: Path) -> None:
     """A directory whose weights do not fit: the configuration is all that is read."""
-    from etd_tf.checkpoints.families import find_family, read_config
+    from etd_tf.checkpoints.huggingface import find_family, read_config
     from etd_tf.storage.json_files import read_json_object
 
     values = read_json_object(folder / "config.json")
@@ -148,7 +144,7 @@ def _read_refused(folder: Path) -> None:
 
 
 def _google(folder: Path) -> Mapping[str, Mutator]:
-    write_google(_CONFIG, random_parameters(_CONFIG), tiny_tokenizer(), folder)
+    _save(folder, "google")
     return {"bert_config.json": damage_json, "etd_tf/config.json": damage_json}
 
 
@@ -172,7 +168,7 @@ def _tf2(folder: Path) -> Mapping[str, Mutator]:
 
 def _keras_hub(folder: Path) -> Mapping[str, Mutator]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    write_keras_hub(_CONFIG, random_parameters(_CONFIG), tiny_tokenizer(), folder)
+    _save(folder, "keras_hub")
     return {
         "config.json": damage_json,
         "tokenizer.json": damage_json,

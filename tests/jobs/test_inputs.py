@@ -163,7 +163,7 @@ def test_text_is_looked_for_before_it_is_read(corpus, tmp_path):
 
 def test_a_tokenizer_is_needed(teacher, corpus, tmp_path):
     assert with_tokenizer(teacher, None) is teacher
-    bare = dataclasses.replace(teacher, tokenizer=None)
+    bare = teacher.replace(tokenizer=None)
     with pytest.raises(InputError, match="Name the directory of the right one with --tokenizer"):
         with_tokenizer(bare, None)
     with pytest.raises(InputError, match="holds no tokenizer"):
@@ -174,7 +174,7 @@ def test_a_tokenizer_is_needed(teacher, corpus, tmp_path):
 
 
 def test_a_tokenizer_is_named_like_a_model(teacher, tmp_path, monkeypatch):
-    bare = dataclasses.replace(teacher, tokenizer=None)
+    bare = teacher.replace(tokenizer=None)
     for folder in ("words", "some_words/inside"):
         (tmp_path / folder).mkdir(parents=True)
         tiny_tokenizer().save(tmp_path / folder)

@@ -107,7 +107,7 @@ def extract_compensated(
         slices[True] = FoldedSlices(rotated, plan, theirs)
     search = _Search(slices, measure)
     best, plain_error, error = search.run()
-    set_parameters(search.parameters(best), student.encoder, student.mlm_head)
+    student = student.replace(parameters=search.parameters(best))
     return CompensatedStudent(student, best.rotated, best.ridges, plain_error, error)
 
 

@@ -43,7 +43,7 @@ def test_heads_are_rotated_where_that_helps():
     for name, value in weights.items():
         if ".query." in name or ".value." in name:  # 2 of 8 dims in every head, along no dim
             weights[name] = (value @ np.kron(np.eye(3), low_rank)).astype(np.float32)
-    teacher = Checkpoint.from_parameters(teacher.config, weights)
+    teacher = Checkpoint(teacher.config, weights)
     plan = plan_extraction(teacher.config, teacher.config.replace(hidden_size=12), seed=0)
     examples = random_batch(teacher.config, batch_size=32, length=12)
     result = extract_compensated(teacher, plan, examples)

@@ -66,7 +66,7 @@ def _redundant(factor=2, seed=0):
         (np.arange(5) * factor,) * 2,
         attention_scale=scale,
     )
-    return weights, Checkpoint.from_parameters(large, wide), plan
+    return weights, Checkpoint(large, wide), plan
 
 
 def test_copies_of_kept_units_are_recovered():
@@ -123,10 +123,10 @@ def test_means_move_into_the_biases_alone():
 
 def test_a_constant_neuron_moves_into_the_bias():
     teacher = tiny_checkpoint(seed=1)
-    p = teacher.parameters()
+    p = {name: value.copy() for name, value in teacher.parameters().items()}
     p["layers.0.intermediate.kernel"][:, 3] = 0.0
     p["layers.0.intermediate.bias"][3] = 2.0
-    teacher = Checkpoint.from_parameters(teacher.config, p)
+    teacher = Checkpoint(teacher.config, p)
     keep = np.delete(np.arange(22), 3)
     full = identity_plan(teacher.config)
     plan = ExtractionPlan(
@@ -183,7 +183,7 @@ def test_permuting_neurons_permutes_nothing_else():
         p[f"{name}.intermediate.kernel"] = p[f"{name}.intermediate.kernel"][:, order]
         p[f"{name}.intermediate.bias"] = p[f"{name}.intermediate.bias"][order]
         p[f"{name}.output.kernel"] = p[f"{name}.output.kernel"][order]
-    permuted = Checkpoint.from_parameters(teacher.config, p)
+    permuted = Checkpoint(teacher.config, p)
     batch = random_batch(teacher.config, batch_size=30, length=12)
     kept = np.arange(0, 22, 3)
     moved = np.sort(np.flatnonzero(np.isin(order, kept)))
@@ -207,7 +207,7 @@ def test_units_that_never_vary_move_into_the_biases_at_any_ridge(ridge):
     weights = random_parameters(tiny_config())
     for what in ("kernel", "bias"):
         weights[f"layers.0.intermediate.{what}"][:] = 0.0
-    teacher = Checkpoint.from_parameters(tiny_config(), weights)
+    teacher = Checkpoint(tiny_config(), weights)
     student = teacher.config.replace(hidden_size=9, intermediate_size=7)
     plan = plan_extraction(teacher.config, student, seed=0)
     batch = {"token_ids": np.full((16, 4), 7, np.int32), "segment_ids": np.zeros((16, 4), np.int32)}

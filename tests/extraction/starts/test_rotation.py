@@ -230,13 +230,13 @@ def test_its_arguments_stay_as_they_were():
 
 
 def test_the_whole_model_computes_the_same():
-    teacher = Checkpoint.from_parameters(CONFIG, _weights(3))
+    teacher = Checkpoint(CONFIG, _weights(3))
     batch = random_batch(CONFIG, batch_size=6, length=9)
     batch["padding_mask"][:, 7:] = 0
     rotated, statistics = rotate_heads(
         teacher.parameters(), _plan(3), collect_statistics(teacher, batch)
     )
-    other = Checkpoint.from_parameters(CONFIG, rotated)
+    other = Checkpoint(CONFIG, rotated)
     ours, theirs = (one.encoder(batch)["sequence_output"] for one in (other, teacher))
     np.testing.assert_allclose(ours, theirs, atol=2e-4)
     measured = collect_statistics(other, batch)

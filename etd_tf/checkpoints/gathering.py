@@ -1,8 +1,7 @@
-"""What a checkpoint on disk holds, before a model is built from it."""
+"""From the tensors of a file to weights by canonical name."""
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from absl import logging
@@ -11,26 +10,34 @@ from etd_tf.checkpoints.names import Row
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.structure import parameter_shapes
-from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
 _OPTIONAL = ("pooler.", "mlm.")
 _SHOWN = 8  # names listed in a message
 
 
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """Configuration, weights and tokenizer as read from one checkpoint.
+class Lookup(Mapping[str, Array]):
+    """A mapping whose values stay in other mappings until asked for.
 
-    Attributes:
-        config: The architecture.
-        parameters: Float32 arrays by canonical name; often views of the mapped file.
-        tokenizer: The tokenizer, or None where the checkpoint has none.
+    Args:
+        places: For each name the mapping that holds the tensor and its name there.
     """
 
-    config: BertConfig
-    parameters: Parameters
-    tokenizer: Tokenizer | None
+    def __init__(self, places: Mapping[str, tuple[Mapping[str, Array], str]]) -> None:
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Array:
+        tensors, theirs = self._places[name]
+        return tensors[theirs]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # the inherited method would read the tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Parameters:
@@ -61,18 +68,17 @@ def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Pa
     if missing:
         raise InputError(
             f"{source} lacks {len(missing)} of the {len(needed)} weights that its configuration "
-            f"asks for: {shortened(missing)}. Check that the configuration belongs to the weights "
+            f"asks for: {_shortened(missing)}. Check that the configuration belongs to the weights "
             "and that the file is complete."
         )
     return {
-        row.canonical: as_float32(tensors[row.theirs].T if row.transposed else tensors[row.theirs])
+        row.canonical: _oriented(tensors[row.theirs], row).astype(np.float32, copy=False)
         for row in needed
     }
 
 
-def as_float32(value: Array) -> Array:
-    """Returns the array as float32, itself where it is float32 already."""
-    return value.astype(np.float32, copy=False)
+def _oriented(value: Array, row: Row) -> Array:
+    return value.T if row.transposed else value
 
 
 def reshape_all(config: BertConfig, parameters: Parameters, source: str) -> Parameters:
@@ -103,9 +109,9 @@ def report_leftover(names: Iterable[str], source: str) -> None:
     """Logs the weights of a file that found no place in the model."""
     names = sorted(names)
     if names:
-        logging.warning("%s: %d weights are not used: %s.", source, len(names), shortened(names))
+        logging.warning("%s: %d weights are not used: %s.", source, len(names), _shortened(names))
 
 
-def shortened(names: list[str]) -> str:
+def _shortened(names: list[str]) -> str:
     """Joins names for a message, at most eight of them."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
