@@ -1,6 +1,6 @@
 """Checkpoints in and out: Hugging Face, Google and KerasHub."""
 
-from etd_tf.checkpoints.checkpoint import Checkpoint, fingerprint
+from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead, fingerprint
 from etd_tf.checkpoints.loading import FORMATS, SaveReport, load_checkpoint, save_checkpoint
 from etd_tf.storage.sources import resolve_source
 
@@ -8,6 +8,7 @@ __all__ = [
     "FORMATS",
     "Checkpoint",
     "SaveReport",
+    "TaskHead",
     "fingerprint",
     "load_checkpoint",
     "resolve_source",

@@ -1,6 +1,7 @@
 """The Checkpoint: what every stage takes and returns."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -20,6 +21,53 @@ from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
+CLASSIFIER, SPANS = "classifier", "qa_outputs"
+"""Heads of fine-tuned models, by the names that Hugging Face gives them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskHead:
+    """The dense layer on top of a fine-tuned encoder.
+
+    Attributes:
+        name: `CLASSIFIER` (it reads the pooled output) or `SPANS` (it reads every token).
+        kernel: Float32 `[H, C]`.
+        bias: Float32 `[C]`.
+        label_names: Class names in the order of the logits; empty for regression and spans.
+        task: Name of the task; may be empty.
+
+    Raises:
+        InputError: The arrays do not fit each other, or the number of names is not that of classes.
+    """
+
+    name: str
+    kernel: Array
+    bias: Array
+    label_names: tuple[str, ...] = ()
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kernel.ndim != 2 or self.kernel.shape[1:] != self.bias.shape:
+            raise InputError(
+                f"A head's kernel {self.kernel.shape} does not fit its bias {self.bias.shape}; "
+                "expected [H, C] and [C]."
+            )
+        if self.label_names and len(self.label_names) != self.num_outputs:
+            raise InputError(
+                f"{len(self.label_names)} label names for {self.num_outputs} classes: "
+                f"{', '.join(self.label_names)}. Name every class once."
+            )
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of logits, C."""
+        return int(self.bias.shape[0])
+
+    def fits(self, hidden_size: int, *, pooler: bool) -> bool:
+        """Whether it can sit on an encoder of this width, with or without a pooler."""
+        of_this_kind = self.num_outputs == 2 if self.name == SPANS else pooler
+        return of_this_kind and self.kernel.shape[0] == hidden_size
+
 
 class Checkpoint:
     """Weights as arrays with what belongs to them; nothing else passes between stages.
@@ -34,12 +82,15 @@ class Checkpoint:
         tokenizer: The tokenizer, if any.
         source: Where it came from, for messages and reports.
         dtype: Keras dtype policy of the models; None means Keras' default.
+        task_head: The head of a fine-tuned model, if any. It belongs to the file, not to the
+            encoder: `parameters`, `num_parameters` and `fingerprint` leave it out.
 
     Attributes:
         config: As given.
         tokenizer: As given.
         source: As given.
         dtype: As given.
+        task_head: As given.
 
     Raises:
         InputError: The arrays or the tokenizer do not fit the configuration.
@@ -53,6 +104,7 @@ class Checkpoint:
         tokenizer: Tokenizer | None = None,
         source: str = "",
         dtype: Any = None,
+        task_head: TaskHead | None = None,
     ) -> None:
         if not isinstance(config, BertConfig):
             raise InputError(
@@ -60,6 +112,7 @@ class Checkpoint:
                 "Make one of a Keras encoder by Checkpoint.from_encoder(encoder)."
             )
         self.config, self.tokenizer, self.source, self.dtype = config, tokenizer, source, dtype
+        self.task_head = task_head
         self._arrays = {name: _frozen(value) for name, value in parameters.items()}
         self._models: tuple[BertEncoder, MaskedLMHead | None] | None = None
         self._fingerprint: str | None = None
@@ -190,6 +243,7 @@ class Checkpoint:
             "tokenizer": self.tokenizer,
             "source": self.source,
             "dtype": self.dtype,
+            "task_head": self.task_head,
         }
         copy = Checkpoint(**(same | changes))
         if not changes.keys() & {"config", "parameters"}:

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, Checkpoint, TaskHead
 from etd_tf.checkpoints.gathering import Lookup, gather, report_leftover
 from etd_tf.checkpoints.names import (
     HUGGINGFACE_BERT,
@@ -43,6 +43,10 @@ _WEIGHT_FILES = (  # the first that exists is read
     "pytorch_model.bin.index.json",
     "tf_model.h5",
 )
+_ARCHITECTURES = {
+    CLASSIFIER: "BertForSequenceClassification",
+    SPANS: "BertForQuestionAnswering",
+}
 _WORDS = "embeddings.word_embeddings.weight"
 
 
@@ -241,9 +245,48 @@ def read_huggingface(directory: Path) -> Checkpoint:
     family = find_family(values, str(config_file))
     config = read_config(values, family)
     weights_file = _find_weights(directory)
-    parameters = read_parameters(_open_weights(weights_file), family, config, str(weights_file))
-    tokenizer = Tokenizer.find(directory)
-    return Checkpoint(config, parameters, tokenizer=tokenizer, source=str(directory))
+    tensors = _open_weights(weights_file)
+    head = _read_task_head(tensors, values, config)
+    if head is not None:
+        own = f"{head.name}."
+        tensors = Lookup({name: (tensors, name) for name in tensors if not name.startswith(own)})
+    return Checkpoint(
+        config,
+        read_parameters(tensors, family, config, str(weights_file)),
+        tokenizer=Tokenizer.find(directory),
+        source=str(directory),
+        task_head=head,
+    )
+
+
+def _read_task_head(
+    tensors: Mapping[str, Array], values: Mapping[str, Any], config: BertConfig
+) -> TaskHead | None:
+    """The head of a fine-tuned BERT; None where there is none, or one of another kind."""
+    heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
+    if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
+        return None
+    kernel, bias = (tensors[f"{heads[0]}.{part}"] for part in ("weight", "bias"))
+    if kernel.ndim != 2 or bias.shape != kernel.shape[:1]:
+        return None
+    head = TaskHead(
+        heads[0],
+        kernel.T.astype(np.float32),
+        bias.astype(np.float32),
+        _label_names(values, len(bias)) if heads[0] == CLASSIFIER else (),
+        str(values.get("finetuning_task") or ""),
+    )
+    pooler = any(name.endswith("pooler.dense.weight") for name in tensors)
+    return head if head.fits(config.hidden_size, pooler=pooler) else None
+
+
+def _label_names(values: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
+    """Class names from `id2label`; empty for regression, or where they are not known."""
+    names = values.get("id2label")
+    keys = [str(index) for index in range(outputs)]
+    if outputs == 1 or not isinstance(names, dict) or sorted(names) != sorted(keys):
+        return ()
+    return tuple(str(names[key]) for key in keys)
 
 
 def _find_weights(directory: Path) -> Path:
@@ -297,21 +340,26 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
         checkpoint.tokenizer,
         checkpoint.parameters(),
     )
-    has_head = checkpoint.has_mlm_head
-    tensors = {}
+    head = checkpoint.task_head
+    has_head = checkpoint.has_mlm_head or head is not None
+    tensors: Parameters = {}
+    if head is not None:
+        tensors = {f"{head.name}.weight": head.kernel.T, f"{head.name}.bias": head.bias}
     for row in expand(HUGGINGFACE_BERT, config.num_layers):
         if row.canonical not in parameters:
             continue
         inside = has_head and not row.theirs.startswith("cls.")
         value = parameters[row.canonical]
-        tensors[f"bert.{row.theirs}" if inside else row.theirs] = np.ascontiguousarray(
+        tensors[f"bert.{row.theirs}" if inside else row.theirs] = (
             value.T if row.transposed else value
         )
-    weights = directory / "model.safetensors"
-    safetensors.numpy.save_file(tensors, weights, {"format": "pt"})
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    safetensors.numpy.save_file(tensors, directory / "model.safetensors", {"format": "pt"})
     values = config.to_huggingface()
     values["architectures"] = ["BertForMaskedLM" if has_head else "BertModel"]
     values["dtype"] = "float32"
+    if head is not None:
+        values |= _head_settings(head)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save(directory)
@@ -319,6 +367,20 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
         (directory / "tokenizer_config.json").write_text(
             json.dumps(settings, indent=2) + "\n", encoding="utf-8"
         )
+
+
+def _head_settings(head: TaskHead) -> dict[str, Any]:
+    """What `config.json` says about the head."""
+    values = {"architectures": [_ARCHITECTURES[head.name]], "finetuning_task": head.task}
+    if head.name != CLASSIFIER:
+        return values
+    names = head.label_names or [f"LABEL_{index}" for index in range(head.num_outputs)]
+    return {
+        **values,
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": "regression" if head.num_outputs == 1 else "single_label_classification",
+    }
 
 
 def _tokenizer_settings(tokenizer: Tokenizer, config: BertConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead
 from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, write_google
 from etd_tf.checkpoints.huggingface import read_huggingface, write_huggingface
 from etd_tf.checkpoints.keras_hub import (
@@ -187,7 +187,7 @@ def save_checkpoint(
             difference = largest_difference(checkpoint, write_keras_hub(checkpoint, scratch))
         if format != "huggingface":
             _write_sidecar(checkpoint, scratch)
-        _verify(_read(scratch), checkpoint)
+        _verify(_read(scratch), checkpoint, format)
     notes = _notes(checkpoint, format)
     if difference is not None:
         logging.info("KerasHub's outputs differ by at most %.2g from ours.", difference)
@@ -196,7 +196,7 @@ def save_checkpoint(
     return SaveReport(Path(directory), format, difference, notes)
 
 
-def _verify(written: Checkpoint, checkpoint: Checkpoint) -> None:
+def _verify(written: Checkpoint, checkpoint: Checkpoint, format: str) -> None:
     """Compares what was read back with what should have been written."""
     found = written.parameters()
     wrong = [
@@ -204,12 +204,25 @@ def _verify(written: Checkpoint, checkpoint: Checkpoint) -> None:
         for name, value in checkpoint.parameters().items()
         if not np.array_equal(value, found.get(name, np.empty(0)), equal_nan=True)
     ]
+    wrong += _wrong_head(written.task_head, checkpoint.task_head, format)
     if written.config != checkpoint.config or wrong:
         raise EtdError(
             "What was written does not read back the same, so nothing was saved. "
             f"Differences: {', '.join(wrong[:5]) or 'the configuration'}. "
             "Check the disk and memory of this machine."
         )
+
+
+def _wrong_head(written: TaskHead | None, head: TaskHead | None, format: str) -> list[str]:
+    if head is None or format != "huggingface":
+        return []
+    same = (
+        written is not None
+        and written.name == head.name
+        and np.array_equal(written.kernel, head.kernel, equal_nan=True)
+        and np.array_equal(written.bias, head.bias, equal_nan=True)
+    )
+    return [] if same else [head.name]
 
 
 def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
@@ -229,6 +242,8 @@ def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
         notes.append(f"The format has no epsilon: 1e-12 replaces {config.layer_norm_epsilon:g}.")
     if checkpoint.tokenizer is not None and checkpoint.tokenizer.wordpieces is None:
         notes.append("Only WordPiece tokenizers fit the format; ours is in the folder etd_tf.")
+    if checkpoint.task_head is not None:
+        notes.append(f"The format has no place for the head {checkpoint.task_head.name}.")
     if format == "keras_hub" and not checkpoint.has_pooler:
         notes.append("KerasHub always has a pooler: pooled_output is no output of this model.")
     return tuple(notes)

@@ -1,36 +1,17 @@
-"""Fine-tuned models on disk: Hugging Face directories."""
+"""Fine-tuned models and their checkpoints."""
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.numpy
-
-from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.checkpoints.huggingface import (
-    find_family,
-    read_config,
-    read_parameters,
-    write_huggingface,
-)
-from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
-from etd_tf.checkpoints.safetensors_file import SafetensorsFile
+from etd_tf.checkpoints import Checkpoint, TaskHead, load_checkpoint, save_checkpoint
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
-from etd_tf.storage.atomic import atomic_directory
-from etd_tf.storage.json_files import read_json_object
-from etd_tf.storage.sources import resolve_source
+from etd_tf.modeling.layers import blank_weights
+from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
-from etd_tf.types import Array, Parameters
-
-_ARCHITECTURES = {
-    "classifier": "BertForSequenceClassification",
-    "qa_outputs": "BertForQuestionAnswering",
-}
-_HEAD = ("head.kernel", "head.bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,57 +69,23 @@ def save_finetuned(
     Raises:
         InputError: The directory exists, or the number of names is not that of classes.
     """
-    outputs = int(model.output_dense.kernel.shape[1])
-    if label_names and len(label_names) != outputs:
-        raise InputError(
-            f"{len(label_names)} label names for {outputs} classes: {', '.join(label_names)}. "
-            "Name every class once."
-        )
-    with atomic_directory(directory, overwrite=overwrite) as scratch:
-        parameters = {k: v for k, v in model.get_parameters().items() if k not in _HEAD}
-        write_huggingface(Checkpoint(model.config, parameters, tokenizer=tokenizer), scratch)
-        config_file, weights = scratch / "config.json", scratch / "model.safetensors"
-        values = {**read_json_object(config_file), **_head_settings(model, label_names, task)}
-        config_file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        safetensors.numpy.save_file(_tensors(model), weights, {"format": "pt"})
-
-
-def _head_settings(model: TaskModel, label_names: Sequence[str], task: str) -> dict[str, Any]:
-    """What `config.json` says about the head."""
-    outputs = int(model.output_dense.kernel.shape[1])
-    values = {"architectures": [_ARCHITECTURES[model.head_name]], "finetuning_task": task}
-    if model.head_name != "classifier":
-        return values
-    names = label_names or [f"LABEL_{index}" for index in range(outputs)]
-    return {
-        **values,
-        "id2label": {str(index): name for index, name in enumerate(names)},
-        "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "regression" if outputs == 1 else "single_label_classification",
-    }
-
-
-def _tensors(model: TaskModel) -> Parameters:
-    """All weights under Hugging Face's names, dense kernels `[output, input]`."""
-    parameters = model.get_parameters()
-    tensors = {
-        f"bert.{row.theirs}": parameters[row.canonical].T
-        if row.transposed
-        else parameters[row.canonical]
-        for row in expand(HUGGINGFACE_BERT, model.config.num_layers)
-        if row.canonical in parameters
-    }
-    tensors[f"{model.head_name}.weight"] = parameters["head.kernel"].T
-    tensors[f"{model.head_name}.bias"] = parameters["head.bias"]
-    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    arrays = model.get_parameters()
+    head = TaskHead(
+        model.head_name,
+        arrays.pop("head.kernel"),
+        arrays.pop("head.bias"),
+        label_names=tuple(label_names),
+        task=task,
+    )
+    checkpoint = Checkpoint(model.config, arrays, tokenizer=tokenizer, task_head=head)
+    save_checkpoint(checkpoint, directory, overwrite=overwrite)
 
 
 def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedModel:
     """Reads a fine-tuned Hugging Face BERT.
 
     Args:
-        directory: Holds `config.json`, `model.safetensors` and a tokenizer; also
-            `package:NAME/SUBDIR` and `hf://OWNER/NAME`.
+        directory: As for `load_checkpoint`.
         dtype: Keras dtype policy.
 
     Returns:
@@ -147,74 +94,29 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
     Raises:
         InputError: The directory is not a fine-tuned classifier or question answerer.
     """
-    directory = resolve_source(directory)
-    if not (directory / "model.safetensors").is_file():
+    checkpoint = load_checkpoint(directory, dtype=dtype)
+    head = checkpoint.task_head
+    if head is None:
         raise InputError(
-            f"{directory} has no model.safetensors. A fine-tuned model is read from a Hugging Face "
-            "directory with safetensors weights, such as the model/ of a fine-tuning run."
-        )
-    tensors = SafetensorsFile(directory / "model.safetensors")
-    head = _find_head(tensors, directory)
-    checkpoint = _load_encoder(tensors, head, directory, dtype)
-    kernel, bias = tensors[f"{head}.weight"], tensors[f"{head}.bias"]
-    model: TaskModel = (
-        SequenceClassifier(checkpoint.config, len(bias), dtype=dtype)
-        if head == "classifier"
-        else SpanClassifier(checkpoint.config, dtype=dtype)
-    )
-    expected = (tuple(model.output_dense.kernel.shape)[::-1], tuple(model.output_dense.bias.shape))
-    if (kernel.shape, bias.shape) != expected:
-        raise InputError(
-            f"{directory}: the head has shapes {kernel.shape} and {bias.shape}, expected "
-            f"{expected[0]} and {expected[1]}. The file is not a BERT's of this configuration."
-        )
-    known = checkpoint.parameters()
-    wanted = [name for name in model.get_parameters() if name not in _HEAD]
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise InputError(f"{directory} lacks {', '.join(missing)}. Save the whole model again.")
-    weights = {name: known[name] for name in wanted}
-    model.set_parameters({**weights, "head.kernel": kernel.T, "head.bias": bias})
-    names = _label_names(directory, len(bias)) if head == "classifier" else ()
-    return FinetunedModel(model, checkpoint, names)
-
-
-def _find_head(tensors: Mapping[str, Array], directory: Path) -> str:
-    heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
-    if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
-        raise InputError(
-            f"{directory} has no classifier.weight and no qa_outputs.weight: it is not fine-tuned. "
+            f"{directory} is not fine-tuned: it has no head that can be used, which is "
+            f"{CLASSIFIER}.weight [C, H] on a pooler, or {SPANS}.weight [2, H], and a bias. "
             "Leave out finetune=False to fine-tune it."
         )
-    return heads[0]
-
-
-def _load_encoder(
-    tensors: Mapping[str, Array], head: str, directory: Path, dtype: Any
-) -> Checkpoint:
-    """Everything but the head, which a checkpoint has no place for."""
-    config_file = directory / "config.json"
-    values = read_json_object(config_file)
-    family = find_family(values, str(config_file))
-    config = read_config(values, family)
-    body = {name: tensors[name] for name in tensors if not name.startswith(f"{head}.")}
-    parameters = read_parameters(body, family, config, str(directory))
-    tokenizer = Tokenizer.find(directory)
-    return Checkpoint(config, parameters, tokenizer=tokenizer, source=str(directory), dtype=dtype)
-
-
-def _label_names(directory: Path, outputs: int) -> tuple[str, ...]:
-    """Class names from `id2label`; empty for regression."""
-    if outputs == 1:
-        return ()
-    names = read_json_object(directory / "config.json").get("id2label")
-    keys = [str(index) for index in range(outputs)]
-    if not isinstance(names, dict) or sorted(names) != sorted(keys):
+    if head.name == CLASSIFIER and head.num_outputs > 1 and not head.label_names:
         raise InputError(
-            f"{directory / 'config.json'} has no id2label with the {outputs} classes of the model. "
-            'Add it, e.g. "id2label": {"0": "negative", "1": "positive"}.'
+            f"The config.json of {directory} has no id2label with the {head.num_outputs} classes "
+            'of the model. Add it, e.g. "id2label": {"0": "negative", "1": "positive"}.'
         )
-    return tuple(str(names[key]) for key in keys)
+    with blank_weights():
+        model: TaskModel = (
+            SequenceClassifier(checkpoint.config, head.num_outputs, dtype=dtype)
+            if head.name == CLASSIFIER
+            else SpanClassifier(checkpoint.config, dtype=dtype)
+        )
+    shapes = parameter_shapes(checkpoint.config, pooler=head.name == CLASSIFIER)
+    weights = {name: value for name, value in checkpoint.parameters().items() if name in shapes}
+    model.set_parameters({**weights, "head.kernel": head.kernel, "head.bias": head.bias})
+    return FinetunedModel(model, checkpoint, head.label_names)
 
 
 def match_labels(model_names: Sequence[str], task_names: Sequence[str]) -> list[int]:

@@ -1,6 +1,7 @@
 """Students: cut out of a teacher by a plan, or freshly initialised."""
 
 import numpy as np
+from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
@@ -32,6 +33,12 @@ def extract(teacher: Checkpoint, plan: ExtractionPlan) -> Checkpoint:
     Source: Chen et al. 2021 (arXiv 2104.11928), width-wise extraction, layer selection.
     """
     parameters = check_plan(teacher, plan)
+    if teacher.task_head is not None:
+        logging.warning(
+            "%s: the fine-tuned head %s stays behind; the student has none.",
+            teacher.source or "The teacher",
+            teacher.task_head.name,
+        )
     return Checkpoint(
         plan.student_config,
         slice_parameters(parameters, plan),

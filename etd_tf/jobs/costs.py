@@ -142,7 +142,7 @@ def forecast_cost(
 
 def _parameters(teacher: "Checkpoint", student: BertConfig) -> int:
     """Trainable scalars of a student with the teacher's pooler and head."""
-    return student.num_parameters(pooler=teacher.has_pooler, mlm_head=teacher.mlm_head is not None)
+    return student.num_parameters(pooler=teacher.has_pooler, mlm_head=teacher.has_mlm_head)
 
 
 def _activation_bytes(config: BertConfig, length: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from etd_tf.checkpoints import save_checkpoint
+from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
 from etd_tf.evaluation.finetuned import (
@@ -15,6 +15,7 @@ from etd_tf.evaluation.finetuned import (
     match_labels,
     save_finetuned,
 )
+from etd_tf.extraction import extract, plan_extraction
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config, tiny_tokenizer
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -104,24 +105,26 @@ def test_round_trip(tmp_path, caplog, kind):
 
 def test_directories_that_are_not_finetuned_are_refused(tmp_path):
     save_checkpoint(tiny_checkpoint(), tmp_path / "m")
-    with pytest.raises(InputError, match=r"is not fine-tuned. Leave out finetune=False"):
+    with pytest.raises(InputError, match=r"is not fine-tuned: .* Leave out finetune=False"):
         load_finetuned(tmp_path / "m")
-    with pytest.raises(InputError, match=r"has no model.safetensors"):
+    with pytest.raises(InputError, match=r"does not exist"):
         load_finetuned(tmp_path / "nowhere")
 
 
-def test_heads_of_other_shapes_and_missing_weights_are_refused(tmp_path):
+def test_heads_of_other_shapes_and_missing_weights_are_refused(tmp_path, caplog):
     save_finetuned(classifier(), tmp_path / "m", tokenizer=None, label_names=NAMES)
     path = tmp_path / "m" / "model.safetensors"
     tensors = safetensors.numpy.load_file(path)
     wide = np.zeros((3, 16), np.float32)
     safetensors.numpy.save_file({**tensors, "classifier.weight": wide}, path)
-    with pytest.raises(InputError, match=r"head has shapes \(3, 16\)"):
+    with pytest.raises(InputError, match=r"no head that can be used, .* \[C, H\] on a pooler"):
         load_finetuned(tmp_path / "m")
     kept = {name: value for name, value in tensors.items() if "pooler" not in name}
     safetensors.numpy.save_file(kept, path)
-    with pytest.raises(InputError, match=r"lacks pooler.kernel, pooler.bias"):
+    with pytest.raises(InputError, match=r"no head that can be used, .* \[C, H\] on a pooler"):
         load_finetuned(tmp_path / "m")
+    assert not load_checkpoint(tmp_path / "m").has_pooler  # as a teacher it still serves
+    assert "classifier.bias, classifier.weight" in caplog.text
 
 
 def test_label_names_must_be_there_and_fit(tmp_path):
@@ -134,6 +137,35 @@ def test_label_names_must_be_there_and_fit(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"no id2label with the 3 classes.*Add it"):
         load_finetuned(tmp_path / "m")
+
+
+@pytest.mark.parametrize("kind", ["classes", "span"])
+def test_a_fine_tuned_model_is_a_checkpoint(tmp_path, kind):
+    model = classifier() if kind == "classes" else fresh(SpanClassifier(tiny_config()))
+    names = NAMES if kind == "classes" else ()
+    save_finetuned(
+        model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=names, task="glue/x"
+    )
+    checkpoint = load_checkpoint(tmp_path / "m")
+    head = checkpoint.task_head
+    assert (head.name, head.label_names, head.task) == (model.head_name, names, "glue/x")
+    bare = checkpoint.replace(task_head=None)
+    assert checkpoint.fingerprint() == bare.fingerprint()
+    assert checkpoint.num_parameters() == bare.num_parameters()
+    save_checkpoint(checkpoint, tmp_path / "again")
+    for one in sorted((tmp_path / "m").iterdir()):
+        assert one.read_bytes() == (tmp_path / "again" / one.name).read_bytes(), one.name
+    report = save_checkpoint(checkpoint, tmp_path / "google", format="google")
+    assert f"no place for the head {model.head_name}" in " ".join(report.notes)
+    assert load_checkpoint(tmp_path / "google").task_head is None
+
+
+def test_a_student_has_no_head_and_says_so(tmp_path, caplog):
+    save_finetuned(classifier(), tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=NAMES)
+    teacher = load_checkpoint(tmp_path / "m")
+    plan = plan_extraction(teacher.config, tiny_config(num_layers=2), seed=0)
+    assert extract(teacher, plan).task_head is None
+    assert "the fine-tuned head classifier stays behind" in caplog.text
 
 
 def test_existing_directories_are_kept(tmp_path):

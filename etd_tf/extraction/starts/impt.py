@@ -70,7 +70,7 @@ class ImportantUnits(RandomUnits):
         if work.options.scores is not None:
             load_scores(work.options.scores, work.teacher, metric=self._asked(work.options))
         by_mlm = self._reads_loss(work.options) and work.options.importance_loss == "mlm"
-        if by_mlm and work.teacher.mlm_head is None:
+        if by_mlm and not work.teacher.has_mlm_head:
             raise InputError(
                 f"--importance_loss=mlm needs a masked-LM head, but {work.teacher.source} has "
                 "none. Use --importance_loss=reconstruction (or auto)."
