@@ -248,7 +248,7 @@ def largest_difference(checkpoint: Checkpoint, theirs: Model) -> float:
     differences = [_gap(ours["sequence_output"][real], other["sequence_output"][real])]
     if checkpoint.has_pooler:
         differences.append(_gap(ours["pooled_output"], other["pooled_output"]))
-    if checkpoint.has_mlm_head:
+    if checkpoint.mlm_head is not None:
         positions = np.broadcast_to(np.arange(length, dtype=np.int32), token_ids.shape)
         logits = checkpoint.mlm_head(
             ops.convert_to_tensor(ours["sequence_output"]), checkpoint.encoder.embeddings.token

@@ -53,7 +53,7 @@ class MaskedLMObjective:
     name = "mlm"
 
     def __init__(self, teacher: Checkpoint, *, seed: int) -> None:
-        if not teacher.has_mlm_head:
+        if teacher.mlm_head is None:
             raise InputError(
                 f"The masked-LM score needs a masked-LM head, and {teacher.source or 'the teacher'}"
                 " has none. Use --importance_loss=reconstruction (or auto)."

@@ -17,7 +17,6 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.torch_file import TorchFile
-from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.checkpoints.fixtures import (
     tf2_bert_variables,
