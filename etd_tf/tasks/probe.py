@@ -62,8 +62,10 @@ def sentence_embeddings(
     listed = [texts] if isinstance(texts, str) else list(texts)
     sequences = encode_texts(checkpoint, [(text,) for text in listed], max_length=max_length)
 
+    encoder = checkpoint.encoder  # built before it is traced
+
     def forward(inputs: Mapping[str, Tensor]) -> Tensor:
-        states = ops.cast(checkpoint.encoder.trace(inputs).sequence_output, "float32")
+        states = ops.cast(encoder.trace(inputs).sequence_output, "float32")
         mask = ops.cast(inputs["padding_mask"], "float32")[:, :, None]
         return ops.divide(ops.sum(ops.multiply(states, mask), axis=1), ops.sum(mask, axis=1))
 

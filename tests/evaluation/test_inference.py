@@ -15,11 +15,11 @@ def test_results_are_in_order_whatever_the_batches(tokens):
     checkpoint = tiny_checkpoint(num_layers=1)
     texts = [(" ".join("abcdefghijklmnop"[:n]),) for n in (3, 16, 1, 9, 9, 4)]
     sequences = encode_texts(checkpoint, texts, max_length=20)
-    traces = []
+    encoder, traces = checkpoint.encoder, []
 
     def forward(inputs):
         traces.append(inputs["token_ids"].shape)
-        return checkpoint.encoder(inputs)["sequence_output"]
+        return encoder(inputs)["sequence_output"]
 
     results = run_sequences(
         compile_forward(forward), sequences, description="Running", tokens_per_batch=tokens

@@ -40,9 +40,10 @@ class Activation(TextMetric):
         self, teacher: "Checkpoint", objective: Any = None, *, jit_compile: bool = False
     ) -> UnitScorer:
         """See `TextMetric.scorer`."""
+        encoder = teacher.encoder  # built before the step is traced
 
         def step(tensors: Mapping[str, Tensor], weights: Tensor) -> UnitValues:
-            trace = teacher.encoder.trace(tensors)
+            trace = encoder.trace(tensors)
             real = tf.cast(tensors["padding_mask"], tf.float32)
             means = _mean_activations(trace, real, teacher.config)
             return UnitValues(*(weighted_sum(tf.square(part), weights) for part in means))

@@ -35,11 +35,12 @@ class Taylor(GradientMetric):
         self, teacher: "Checkpoint", objective: Any = None, *, jit_compile: bool = False
     ) -> UnitScorer:
         """See `TextMetric.scorer`."""
+        encoder = teacher.encoder  # built before the step is traced
         size = tf.abs if objective.name == "mlm" else tf.square
 
         def step(tensors: Mapping[str, Tensor], weights: Tensor) -> UnitValues:
             gradients = gate_gradients(
-                teacher.encoder, tensors, lambda trace: objective.losses(trace, dict(tensors))
+                encoder, tensors, lambda trace: objective.losses(trace, dict(tensors))
             )
             return UnitValues(*(weighted_sum(size(part), weights) for part in gradients))
 

@@ -149,10 +149,11 @@ class _HeldOutError:
         self._student = student
         self._batches = list(held_out.batches(batch_size))
         last = plan.layers[-1] - 1
+        encoder = teacher.encoder  # built before it is traced
         heads = np.unique(plan.query_key[-1] // teacher.config.head_size)
 
         def features(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-            trace = teacher.encoder.trace(inputs)
+            trace = encoder.trace(inputs)
             states = tf.gather(trace.hidden_states[last], plan.hidden, axis=-1)
             scores = tf.gather(trace.attention_scores[last], heads, axis=1)
             return tf.cast(states, tf.float32), scores

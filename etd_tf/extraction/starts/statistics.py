@@ -97,9 +97,11 @@ def collect_statistics(
     if not wanted or not all(1 <= layer <= count for layer in wanted):
         raise InputError(f"layers={wanted} are not among the teacher's layers 1 to {count}.")
 
+    encoder = teacher.encoder  # built before the step is traced
+
     @tf.function
     def grams(tensors: Mapping[str, Tensor], weights: Tensor) -> list[Tensor]:
-        trace = teacher.encoder.trace(tensors)
+        trace = encoder.trace(tensors)
         real = tf.cast(tensors["padding_mask"], tf.float32) * weights[:, None]
         return [
             _gram(values, real) for layer in wanted for values in _site_values(trace, layer - 1)
