@@ -16,9 +16,8 @@ import etd_tf
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.extraction import ExtractionPlan, extract, extract_compensated, plan_extraction
 from etd_tf.extraction.starts import ExtractionOptions, Work
-from etd_tf.jobs.compare_types import parse_student
 from etd_tf.jobs.inputs import prepare_corpus
-from etd_tf.jobs.options import CorpusOptions
+from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.text.batches import evaluation_batches
 from etd_tf.text.records import VALIDATION
 
@@ -58,7 +57,7 @@ def main() -> None:
     batches = evaluation_batches(records, batch_size=BATCH, split=VALIDATION)
     batches = batches.take(-(-flags.held_out // BATCH)).cache()
     for name in flags.students.split(","):
-        config = parse_student(name).config(teacher.config)
+        config = StudentSize.parse(name).config(teacher.config)
         plan = plan_extraction(teacher.config, config, scores)
         losses = [held_out_losses(teacher, extract(teacher, plan), plan, batches)]
         for rotate in (False, True):

@@ -23,8 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from etd_tf.jobs.compare_types import parse_student
 from etd_tf.jobs.costs import training_flops
+from etd_tf.jobs.options import StudentSize
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.tfrecord import frame_records, serialize_examples
 
@@ -149,7 +149,7 @@ def record_bytes(sequence_length: int, vocab_size: int) -> int:
 
 
 def config(text: str, flags: argparse.Namespace) -> BertConfig:
-    size = parse_student(text)
+    size = StudentSize.parse(text)
     return BertConfig(
         vocab_size=flags.vocab_size,
         num_layers=size.layers or 1,

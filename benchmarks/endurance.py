@@ -26,7 +26,8 @@ from etd_tf.checkpoints import Checkpoint
 from etd_tf.distillation import Distiller, Trainer
 from etd_tf.modeling import BertConfig, BertEncoder
 from etd_tf.text.batches import evaluation_batches, make_batches
-from etd_tf.text.prepare import RecordOptions, prepare_records
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.prepare import prepare_records
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.training import TrainerOptions
 

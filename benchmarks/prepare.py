@@ -22,8 +22,9 @@ from etd_tf.storage.sources import resolve_source
 from etd_tf.storage.tfrecord import frame_records, serialize_examples
 from etd_tf.text.batches import make_batches
 from etd_tf.text.corpus import Corpus, open_corpus
+from etd_tf.text.options import RecordOptions
 from etd_tf.text.packing import Packer
-from etd_tf.text.prepare import RecordOptions, prepare_records
+from etd_tf.text.prepare import prepare_records
 from etd_tf.text.records import RecordSet
 from etd_tf.tokenization.encoding import Encoder
 from etd_tf.tokenization.tokenizer import Tokenizer

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from etd_tf.errors import InputError
 
 _KEY = "setting"
+MISSING = dataclasses.MISSING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Setting:
     """What a field says beside its name, type and default.
 
     Attributes:
-        help: One or two sentences for the help page, without the default.
+        help: Returns one or two sentences for the help page, without the default.
         flag: The flag's name; None for the field's, empty for settings of Python alone.
+        group: Heading on the help page; empty for the title of the class.
         least: Smallest value.
         above: Value that must be exceeded.
         most: Largest value.
@@ -38,22 +40,27 @@ class Setting:
         choices: Returns the names to choose from.
         free: Whether an unfinished run may go on with another value.
         required: Whether the command cannot run without the flag.
+        some: Whether a list must not be empty.
+        distinct: Whether a list must name nothing twice.
     """
 
-    help: str
+    help: Callable[[], str]
     flag: str | None = None
+    group: str = ""
     least: float | None = None
     above: float | None = None
     most: float | None = None
     below: float | None = None
-    choices: Callable[[], Sequence[str]] | None = None
+    choices: Callable[[], Iterable[str]] | None = None
     free: bool = False
     required: bool = False
+    some: bool = False
+    distinct: bool = False
 
     def limits(self) -> str:
         """The range in words; empty where there is none."""
         bounds = ((">=", self.least), (">", self.above), ("<=", self.most), ("<", self.below))
-        return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
+        return " and ".join(f"{sign} {value:,}" for sign, value in bounds if value is not None)
 
     def admits(self, value: float) -> bool:
         """Whether a number is finite and in range."""
@@ -68,39 +75,110 @@ class Setting:
 
 def setting(
     default: Any,
-    help: str,
+    help: str | Callable[[], str],
     *,
-    flag: str | None = None,
     choices: Iterable[str] | Callable[[], Iterable[str]] | None = None,
-    free: bool = False,
-    required: bool = False,
-    **bounds: float,
+    **said: Any,
 ) -> Any:
     """Declares a setting as the default of a dataclass field.
 
     Args:
-        default: The default, the same in Python and on the command line. `MISSING` of
-            `dataclasses` makes the argument necessary.
-        help: One or two sentences, without the default.
-        flag: The flag's name; default: the field's. Empty for settings of Python alone.
+        default: The default, the same in Python and on the command line. `MISSING` makes
+            the argument necessary.
+        help: One or two sentences, without the default, or a function that returns them.
         choices: The names to choose from, or a function that returns them when a command
             needs them.
-        free: An unfinished run may go on with another value.
-        required: The command cannot run without the flag.
-        **bounds: `least`, `above`, `most` and `below`, for numbers and for each number of
-            a list.
+        **said: Further fields of `Setting`: `least=0`, `free=True` and so on. Bounds are
+            for numbers, and for each number of a list.
 
     Returns:
         The field.
     """
-    listed = choices
-    if listed is not None and not callable(listed):
-        names = tuple(listed)
-        listed = functools.partial(tuple, names)
-    said = Setting(help, flag, choices=listed, free=free, required=required, **bounds)  # type: ignore[arg-type]
+    if choices is not None and not callable(choices):
+        choices = functools.partial(tuple, tuple(choices))
     if isinstance(default, list | dict | set):
         raise TypeError(f"The default {default!r} can change; give a tuple.")
-    return dataclasses.field(default=default, metadata={_KEY: said})
+    told = help if callable(help) else functools.partial(str, help)
+    return dataclasses.field(
+        default=default, metadata={_KEY: Setting(told, choices=choices, **said)}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What the field of an object with settings of its own says.
+
+    Attributes:
+        prefix: Begins the names of its flags.
+        without: Flags that it has elsewhere, but not here; the prefix is left out.
+        switch: Help of a flag with the field's name that leaves the object out, as None.
+        group: Heading on the help page; empty for those that its settings say.
+        free: Whether an unfinished run may go on with other values.
+    """
+
+    prefix: str = ""
+    without: tuple[str, ...] = ()
+    switch: str = ""
+    group: str = ""
+    free: bool = False
+
+
+def part(of: Callable[..., Any] | None, **said: Any) -> Any:
+    """Declares a field for an object with settings of its own.
+
+    A field of such a type without this is a part, too.
+
+    Args:
+        of: Makes the default; None for a default of None.
+        **said: Fields of `Part`.
+
+    Returns:
+        The field.
+    """
+    metadata = {_KEY: Part(**said)}
+    if of is None:
+        return dataclasses.field(default=None, metadata=metadata)
+    return dataclasses.field(default_factory=of, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionsOf:
+    """What a field says that holds settings of chosen objects, by name.
+
+    Attributes:
+        objects: Returns what there is to choose from: settings, or classes of them, by name.
+        chosen: The field with the chosen name, or with several: then the settings are in a
+            mapping for each. Empty where the settings of all objects are in one.
+        only: Names the one setting of an object that counts; None for all.
+        free: Whether an unfinished run may go on with other values.
+    """
+
+    objects: Callable[[], Mapping[str, Any]]
+    chosen: str = ""
+    only: Callable[[Any], str] | None = None
+    free: bool = False
+
+    def settings(self) -> dict[str, tuple["NamedSetting", ...]]:
+        """The settings with a flag that count, by the name of their object."""
+        found = {}
+        for name, one in self.objects().items():
+            known = settings_of(one if isinstance(one, type) else type(one))
+            counts = None if self.only is None else self.only(one)
+            found[name] = tuple(s for s in known if s.flag and counts in (None, s.name))
+        return found
+
+
+def options_of(objects: Callable[[], Mapping[str, Any]], **said: Any) -> Any:
+    """Declares a field for the settings of chosen objects, see `OptionsOf`."""
+    return dataclasses.field(default_factory=dict, metadata={_KEY: OptionsOf(objects, **said)})
+
+
+def flag_texts() -> Any:
+    """Declares a field for the texts of all flags by name; empty without a command line."""
+    return dataclasses.field(default_factory=dict, metadata={_KEY: _TEXTS})
+
+
+_TEXTS = "texts"
 
 
 class NamedSetting(typing.NamedTuple):
@@ -112,47 +190,104 @@ class NamedSetting(typing.NamedTuple):
         kind: `bool`, `int`, `float`, `str` or `pathlib.Path`; of a list, what is in it.
         is_list: Whether it is a tuple of them.
         optional: Whether None is a value.
-        default: The default; `dataclasses.MISSING` where there is none.
+        or_numbers: Whether whole numbers are a value, too, beside a text.
+        default: The default; `MISSING` where there is none.
         said: What else the field says.
     """
 
     name: str
     flag: str
-    kind: type
+    kind: Any
     is_list: bool
     optional: bool
+    or_numbers: bool
     default: Any
     said: Setting
 
 
-_READ: dict[type, tuple[NamedSetting, ...]] = {}
+class NamedPart(typing.NamedTuple):
+    """An object in a class that has settings of its own: name, class, what the field says."""
+
+    name: str
+    of: type["Settings"]
+    said: Part
 
 
-def settings_of(cls: type) -> tuple[NamedSetting, ...]:
-    """Lists the settings of a dataclass in their order; other fields are left out."""
+class NamedOptions(typing.NamedTuple):
+    """Settings of chosen objects in a class: name, and what the field says."""
+
+    name: str
+    said: OptionsOf
+
+
+class NamedTexts(typing.NamedTuple):
+    """The field of a class that holds the texts of all flags."""
+
+    name: str
+
+
+Member = NamedSetting | NamedPart | NamedOptions | NamedTexts
+
+
+_READ: dict[type, tuple[Member, ...]] = {}
+
+
+def members_of(cls: type) -> tuple[Member, ...]:
+    """Lists the settings of a dataclass and its parts in their order; other fields are left out."""
     if cls not in _READ:
         _READ[cls] = tuple(_read(cls))
     return _READ[cls]
 
 
-def _read(cls: type) -> Iterator[NamedSetting]:
+def settings_of(cls: type) -> tuple[NamedSetting, ...]:
+    """Lists the settings of a dataclass in their order, without those of its parts."""
+    return tuple(one for one in members_of(cls) if isinstance(one, NamedSetting))
+
+
+def _read(cls: type) -> Iterator[Member]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        said: Setting | None = field.metadata.get(_KEY)
-        if said is not None:
+        said, options = field.metadata.get(_KEY), _alternatives(hints[field.name])
+        optional = type(None) in options
+        first, *others = (option for option in options if option is not type(None))
+        if isinstance(said, Setting):
             flag = field.name if said.flag is None else said.flag
-            kind, is_list, optional = _kind(hints[field.name])
-            yield NamedSetting(field.name, flag, kind, is_list, optional, field.default, said)
+            is_list = typing.get_origin(first) is tuple
+            kind = typing.get_args(first)[0] if is_list else first
+            shape = (kind, is_list, optional, bool(others))
+            yield NamedSetting(field.name, flag, *shape, field.default, said)
+        elif isinstance(said, OptionsOf):
+            yield NamedOptions(field.name, said)
+        elif said == _TEXTS:
+            yield NamedTexts(field.name)
+        elif isinstance(first, type) and issubclass(first, Settings):
+            yield NamedPart(field.name, first, said or Part())
 
 
-def _kind(hint: Any) -> tuple[type, bool, bool]:
-    """The element type of an annotation, whether it is a list, and whether None is allowed."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    optional = type(None) in options
-    first = next(option for option in options if option is not type(None))
-    if typing.get_origin(first) is tuple:
-        return typing.get_args(first)[0], True, optional
-    return first, False, optional
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def free_flags(cls: type, *, all_are: bool = False) -> frozenset[str]:
+    """Names the flags of a class and its parts with which an unfinished run may go on.
+
+    Args:
+        cls: The class.
+        all_are: Whether the class is a part of which all are free.
+
+    Returns:
+        The flags' names.
+    """
+    found: set[str] = set()
+    for one in members_of(cls):
+        if isinstance(one, NamedSetting) and one.flag and (one.said.free or all_are):
+            found.add(one.flag)
+        elif isinstance(one, NamedOptions) and (one.said.free or all_are):
+            found |= {option.flag for known in one.said.settings().values() for option in known}
+        elif isinstance(one, NamedPart):
+            flags = free_flags(one.of, all_are=one.said.free or all_are) - {*one.said.without}
+            found |= {f"{one.said.prefix}{flag}" for flag in flags}
+    return frozenset(found)
 
 
 class Settings:
@@ -160,23 +295,33 @@ class Settings:
 
     Attributes:
         title: Heading of the settings on a help page.
+        refuses_idle: Whether a command refuses a flag that has no effect, or only says so.
     """
 
     title: ClassVar[str] = ""
+    refuses_idle: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for one in settings_of(type(self)):
             check_value(one, getattr(self, one.name))
 
     def idle(self) -> Mapping[str, str]:
-        """Says why settings have no effect beside the others, by name; changed ones alone."""
+        """Says why settings have no effect beside the others, by flag; changed ones alone."""
         return {}
 
     def changed(self) -> Iterator[str]:
-        """Names the settings that differ from their defaults."""
-        for one in settings_of(type(self)):
-            if getattr(self, one.name) != one.default:
+        """Names the settings, those of parts included, that differ from their defaults."""
+        for one in members_of(type(self)):
+            value = getattr(self, one.name)
+            if isinstance(one, NamedSetting) and value != one.default:
+                yield one.flag or one.name
+            elif isinstance(one, NamedPart) and value is not None:
+                yield from (f"{one.said.prefix}{flag}" for flag in value.changed())
+            elif isinstance(one, NamedPart) and one.said.switch:
                 yield one.name
+            elif isinstance(one, NamedOptions) and not one.said.chosen:
+                known = {o.name: o for group in one.said.settings().values() for o in group}
+                yield from (name for name in value if value[name] != known[name].default)
 
 
 def check_value(one: NamedSetting, value: Any) -> None:
@@ -189,24 +334,40 @@ def check_value(one: NamedSetting, value: Any) -> None:
     Raises:
         InputError: It has another type, is out of range or is no choice.
     """
-    if value is None and one.optional:
+    if (value is None and one.optional) or (one.or_numbers and not isinstance(value, str)):
         return
-    if one.is_list and not isinstance(value, tuple | list):
+    if not one.is_list:
+        _check_items(one, value, (value,))
+        return
+    if not isinstance(value, tuple | list):
         raise InputError(f"{one.name}={value!r}: expected a list.")
-    for item in value if one.is_list else (value,):
-        _check_item(one, value, item)
+    repeated = one.said.distinct and len(set(value)) < len(value)
+    if repeated or (one.said.some and not value):
+        wanted = ["at least one value"] * one.said.some + ["none twice"] * one.said.distinct
+        raise InputError(f"{one.name}={listed(value)}: expected {', '.join(wanted)}.")
+    _check_items(one, listed(value), value)
 
 
-def _check_item(one: NamedSetting, value: Any, item: Any) -> None:
-    if one.kind is bool and not isinstance(item, bool):
-        raise InputError(f"{one.name}={value!r}: expected True or False.")
+def _check_items(one: NamedSetting, shown: Any, items: Sequence[Any]) -> None:
+    said = one.said
+    if one.kind is bool and not isinstance(items[0], bool):
+        raise InputError(f"{one.name}={shown!r}: expected True or False.")
     if one.kind in (int, float):
         number = int if one.kind is int else (int, float)
-        right = isinstance(item, number) and not isinstance(item, bool)
-        if not right or not one.said.admits(item):
+        right = (isinstance(item, number) and not isinstance(item, bool) for item in items)
+        if not all(right) or not all(map(said.admits, items)):
             what = "whole number" if one.kind is int else "finite number"
+            what = f"{what}s" if one.is_list else f"a {what}"
+            raise InputError(f"{one.name}={shown}: expected {what} {said.limits()}".rstrip() + ".")
+    if said.choices is not None:
+        known = tuple(said.choices())
+        unknown = [item for item in items if item not in known and item != one.default]
+        if unknown:
             raise InputError(
-                f"{one.name}={value!r}: expected a {what} {one.said.limits()}".rstrip() + "."
+                f"{one.name}={listed(unknown)} is unknown; choose from {', '.join(known)}."
             )
-    if one.said.choices is not None and item not in (known := tuple(one.said.choices())):
-        raise InputError(f"{one.name}={item!r} is unknown; choose from {', '.join(known)}.")
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Values with commas between, as a flag takes them."""
+    return ",".join(map(str, values))

@@ -4,18 +4,18 @@ import dataclasses
 import errno
 import importlib
 import os
-import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 from absl import flags
 
+from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import DivergenceError, EtdError, InputError, Interrupted
-from etd_tf.settings import NamedSetting
+from etd_tf.settings import Settings
 
 EXIT_FAILURE, EXIT_INPUT_ERROR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,94 +26,6 @@ _LONGEST_PATH = 200  # characters of it that a message repeats
 _HELP_FLAGS = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
-class FlagSet:
-    """Flags of one command, in titled groups; a private `absl.flags.FlagValues`.
-
-    Attributes:
-        values: The absl flag values; attribute access gives the parsed value.
-        groups: Flag names by group title, in order of definition.
-    """
-
-    def __init__(self) -> None:
-        self.values = flags.FlagValues()
-        self.groups: dict[str, list[str]] = {}
-        self._title = "Other"
-        self._required: list[str] = []
-
-    def group(self, title: str) -> "FlagSet":
-        """Starts a group; the flags defined next belong to it."""
-        self._title = title
-        self.groups.setdefault(title, [])
-        return self
-
-    def _added(self, name: str) -> None:
-        self.groups[self._title].append(name)
-
-    def string(self, name: str, default: str | None, help_text: str) -> None:
-        """Defines a text flag."""
-        flags.DEFINE_string(name, default, help_text, flag_values=self.values)
-        self._added(name)
-
-    def integer(
-        self, name: str, default: int | None, help_text: str, *, minimum: int | None = None
-    ) -> None:
-        """Defines a whole-number flag, with an inclusive lower bound."""
-        flags.DEFINE_integer(name, default, help_text, lower_bound=minimum, flag_values=self.values)
-        self._added(name)
-
-    def number(
-        self, name: str, default: float | None, help_text: str, *, minimum: float | None = None
-    ) -> None:
-        """Defines a real-number flag, with an inclusive lower bound."""
-        flags.DEFINE_float(name, default, help_text, lower_bound=minimum, flag_values=self.values)
-        self._added(name)
-
-    def boolean(self, name: str, default: bool, help_text: str) -> None:
-        """Defines a switch: `--name` or `--noname`."""
-        flags.DEFINE_boolean(name, default, help_text, flag_values=self.values)
-        self._added(name)
-
-    def choice(self, name: str, default: str, options: Sequence[str], help_text: str) -> None:
-        """Defines a flag with a fixed set of values."""
-        flags.DEFINE_enum(name, default, list(options), help_text, flag_values=self.values)
-        self._added(name)
-
-    def strings(self, name: str, default: Sequence[str], help_text: str) -> None:
-        """Defines a comma-separated list of texts."""
-        flags.DEFINE_list(name, list(default), help_text, flag_values=self.values)
-        self._added(name)
-
-    def setting(self, one: NamedSetting) -> None:
-        """Defines the flag of a setting, once; settings without a flag are left out."""
-        if not one.flag or one.flag in self.values:
-            return
-        if one.said.choices is not None:
-            self.choice(one.flag, one.default, tuple(one.said.choices()), one.said.help)
-        elif one.kind is bool:
-            self.boolean(one.flag, one.default, one.said.help)
-        elif one.kind is int:
-            least = None if one.said.least is None else int(one.said.least)
-            self.integer(one.flag, one.default, one.said.help, minimum=least)
-        elif one.kind is float:
-            self.number(one.flag, one.default, one.said.help, minimum=one.said.least)
-        else:
-            self.string(one.flag, one.default, one.said.help)
-
-    def required(self, *names: str) -> None:
-        """Marks flags without which the command cannot run."""
-        self._required += names
-
-    def check_required(self) -> None:
-        """Checks that all required flags have a value.
-
-        Raises:
-            InputError: One has none; the message is its help.
-        """
-        for name in self._required:
-            if self.values[name].value is None:
-                raise InputError(f"--{name} is missing: {self.values[name].help}")
-
-
 @dataclasses.dataclass(frozen=True)
 class Command:
     """A command of `bin/`.
@@ -121,15 +33,15 @@ class Command:
     Attributes:
         name: What the user types, e.g. `"etd_distill"`.
         summary: What it makes, with an example; shown above the flags.
-        define: Adds the command's flags to a `FlagSet`.
+        settings: The classes behind the command's flags.
         run: Does the work; gets the parsed flags.
         needs_tensorflow: Whether `run` uses it, so that it is imported quietly before.
     """
 
     name: str
     summary: str
-    define: Callable[[FlagSet], None]
-    run: Callable[[flags.FlagValues], None]
+    settings: tuple[type[Settings], ...]
+    run: Callable[[FlagSet], None]
     needs_tensorflow: bool = True
 
 
@@ -145,8 +57,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         128 + the number of the signal that ended the work.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    flag_set = FlagSet()
-    command.define(flag_set)
+    flag_set = FlagSet(*command.settings)
     if any(argument in _HELP_FLAGS for argument in arguments):
         sys.stdout.write(help_text(command, flag_set))
         return 0
@@ -161,13 +72,13 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         with _terminable():
             if command.needs_tensorflow:
                 _import_tensorflow()
-            command.run(flag_set.values)
+            command.run(flag_set)
     except flags.Error as error:
         problem = str(error).removeprefix("ERROR:: ")
         return _fail(command, f"{problem}\n{command.name} --help lists all flags.")
     except EtdError as error:
         theirs = isinstance(error, InputError | DivergenceError)
-        told = in_flags(str(error), flag_set.values)
+        told = flag_set.translate(str(error))
         return _fail(command, told, EXIT_INPUT_ERROR if theirs else EXIT_FAILURE)
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
@@ -178,22 +89,6 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(command, *ending)
     return 0
-
-
-def in_flags(message: str, names: Iterable[str]) -> str:
-    """Says a message of the library, which speaks of Python arguments, with a command's flags.
-
-    Args:
-        message: The message, with arguments as in `overwrite=True` and `steps=5`.
-        names: The command's flags.
-
-    Returns:
-        The message with `--overwrite` and `--steps=5`.
-    """
-    known = "|".join(map(re.escape, names))
-    message = re.sub(rf"(?<![\w./-])({known})=True\b", r"--\1", message)
-    message = re.sub(rf"(?<![\w./-])({known})=False\b", r"--no\1", message)
-    return re.sub(rf"(?<![\w./-])({known})=", r"--\1=", message)
 
 
 def _system_error(error: Exception) -> tuple[str, int] | None:

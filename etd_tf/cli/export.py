@@ -1,15 +1,16 @@
 """`bin/etd_export`: a model in the forms that other programs take."""
 
+import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from absl import flags
-
-from etd_tf.cli.app import Command, FlagSet, run_command
-from etd_tf.cli.flags import model_source
+from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
 from etd_tf.export import FORMATS, Export
-from etd_tf.settings import settings_of
+from etd_tf.settings import MISSING, Settings, options_of, setting
 
 SUMMARY = """writes a model in other formats; each one is loaded back and compared.
 
@@ -17,75 +18,61 @@ Example:
   etd_export --model=out --format=saved_model,litert --output_dir=exported"""
 
 
-def define_flags(flag_set: FlagSet) -> None:
-    """Defines every flag of the command."""
-    flag_set.group("Model")
-    flag_set.string(
-        "model",
-        None,
-        "A directory made by etd_distill or etd_extract, or anything that --teacher takes there.",
-    )
-    flag_set.group("Export")
-    flag_set.strings(
-        "format",
-        ["saved_model"],
-        "One or more of: "
-        + "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items())
-        + ".",
-    )
-    for form in FORMATS.values():
-        for option in settings_of(form):
-            flag_set.setting(option)
-    flag_set.string("output_dir", None, "Each format becomes a directory in here.")
-    flag_set.boolean("overwrite", False, "Replace what is there.")
-    flag_set.required("model", "output_dir")
+def formats_help() -> str:
+    """The formats in one sentence for help pages."""
+    return "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items()) + "."
 
 
-def run(values: flags.FlagValues) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportFlags(Settings):
+    """What is exported, in which formats."""
+
+    title = "Export"
+
+    model: str = setting(
+        MISSING,
+        "A directory made by etd_distill or etd_extract, or anything that is a teacher there.",
+        required=True,
+        group="Model",
+    )
+    format: tuple[str, ...] = setting(("saved_model",), formats_help, choices=lambda: FORMATS, some=True)
+    options: Mapping[str, Mapping[str, Any]] = options_of(lambda: FORMATS, chosen="format")
+    output_dir: Path = setting(MISSING, "Each format becomes a directory in here.", required=True)
+    overwrite: bool = setting(False, "Replace what is there.")
+
+    def targets(self) -> dict[str, Path]:
+        """The directory of each format."""
+        return {form: self.output_dir / form for form in self.format}
+
+
+def run(flag_set: FlagSet) -> None:
     """Exports the model that the flags name and prints what was written."""
-    formats = tuple(dict.fromkeys(values.format))
-    targets = {form: Path(values.output_dir).expanduser() / form for form in formats}
-    _check(values, targets)
+    flags = flag_set.read(ExportFlags)
+    _check_nothing_lost(flags)
     from etd_tf.checkpoints import load_checkpoint
 
-    _check_nothing_lost(values, targets)
-    checkpoint = load_checkpoint(model_source(values.model))
-    for name, target in targets.items():
-        options = {one.name: values[one.flag].value for one in settings_of(FORMATS[name])}
-        form = FORMATS[name](**options)
-        sys.stdout.write(_describe(form.write(checkpoint, target, overwrite=values.overwrite)))
+    checkpoint = load_checkpoint(model_source(flags.model))
+    for name, target in flags.targets().items():
+        form = FORMATS[name](**flags.options[name])
+        sys.stdout.write(_describe(form.write(checkpoint, target, overwrite=flags.overwrite)))
 
 
-def _check(values: flags.FlagValues, targets: dict[str, Path]) -> None:
-    """Refuses what cannot work before TensorFlow loads."""
-    unknown = [form for form in targets if form not in FORMATS]
-    if unknown or not targets:
-        raise InputError(
-            f"--format={','.join(values.format)} is not known; choose from {', '.join(FORMATS)}."
-        )
-    for name in FORMATS.keys() - targets.keys():
-        for one in settings_of(FORMATS[name]):
-            if values[one.flag].value != one.default:
-                raise InputError(
-                    f"--{one.flag} has an effect on --format={name} only; add it or drop it."
-                )
-    taken = [str(path) for path in targets.values() if path.exists()]
-    if taken and not values.overwrite:
-        raise InputError(
-            f"{', '.join(taken)} exists already. Choose another --output_dir or pass --overwrite."
-        )
-
-
-def _check_nothing_lost(values: flags.FlagValues, targets: dict[str, Path]) -> None:
+def _check_nothing_lost(flags: ExportFlags) -> None:
     """Refuses to replace the model itself, and what is no earlier export."""
+    targets = flags.targets()
+    taken = [str(path) for path in targets.values() if path.exists()]
+    if taken and not flags.overwrite:
+        raise InputError(
+            f"{', '.join(taken)} exists already. Choose another output_dir or pass overwrite=True."
+        )
     from etd_tf.jobs.safeguards import check_spares_inputs
 
     for form, target in targets.items():
-        check_spares_inputs(target, {"model": [model_source(values.model)]})
+        check_spares_inputs(target, {"model": [model_source(flags.model)]})
         if not FORMATS[form].may_replace(target):
             raise InputError(
-                f"{target} holds something else than an earlier {form} export, which --overwrite "
-                "would delete. Choose another --output_dir."
+                f"{target} holds something else than an earlier {form} export, which "
+                "overwrite=True would delete. Choose another output_dir."
             )
 
 
@@ -98,7 +85,7 @@ def _describe(export: Export) -> str:
     return "\n".join(lines) + "\n"
 
 
-COMMAND = Command("etd_export", SUMMARY, define_flags, run)
+COMMAND = Command("etd_export", SUMMARY, (ExportFlags,), run)
 
 
 def main() -> None:

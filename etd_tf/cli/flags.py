@@ -1,153 +1,288 @@
-"""Flags that several commands share, with one name and one meaning everywhere."""
+"""Flags: made from settings classes, and read back into them."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from absl import flags, logging
 
-from etd_tf.cli.app import FlagSet
 from etd_tf.errors import InputError
-from etd_tf.extraction.metrics import METRICS, metrics_help
-from etd_tf.extraction.starts import STARTS, starts_help
-
-if TYPE_CHECKING:
-    from etd_tf.extraction.starts import ExtractionOptions
-    from etd_tf.jobs.options import CorpusOptions, HardwareOptions, StudentSize
+from etd_tf.settings import (
+    MISSING,
+    NamedOptions,
+    NamedPart,
+    NamedSetting,
+    NamedTexts,
+    Setting,
+    Settings,
+    members_of,
+    setting,
+    settings_of,
+)
 
 _CHECKPOINT_FILES = ("config.json", "bert_config.json", "*.index")
-DEFAULT_CACHE = "~/.cache/etd_tf"
+# Flags about the output directory are not settings of a run.
+_NOT_SETTINGS = ("flagfile", "undefok", "overwrite", "dry_run")
+_DEFINERS: dict[type, Any] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+}
 
-Number = TypeVar("Number", int, float)
+Made = TypeVar("Made", bound=Settings)
 
 
-def define_teacher(flag_set: FlagSet) -> None:
-    """Defines `--teacher`."""
-    flag_set.string(
-        "teacher",
-        None,
-        "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
-        "KerasHub preset, package:NAME/SUBDIR inside an installed Python package, or hf://NAME.",
+@dataclasses.dataclass(frozen=True)
+class DryRun(Settings):
+    """Whether a command only looks."""
+
+    title = "Run"
+
+    dry_run: bool = setting(
+        False, "Check everything, print what there is to do and the expected cost, and stop."
     )
 
 
-def define_student(flag_set: FlagSet) -> None:
-    """Defines the student's sizes; each defaults to the teacher's."""
-    flag_set.group("Student size (each defaults to the teacher's)")
-    flag_set.integer("student_layers", None, "Transformer layers.", minimum=1)
-    flag_set.integer("student_hidden", None, "Width of the residual stream.", minimum=1)
-    flag_set.integer("student_heads", None, "Attention heads; divides the width.", minimum=1)
-    flag_set.integer("student_intermediate", None, "Feed-forward inner width.", minimum=1)
-
-
-def define_extraction(flag_set: FlagSet) -> None:
-    """Defines how units and layers are chosen."""
-    flag_set.group("Extraction")
-    flag_set.choice(
-        "extraction",
-        "impt",
-        list(STARTS),
-        f"How the student begins. {starts_help()}",
-    )
-    define_cut(flag_set)
-    flag_set.choice(
-        "importance_metric",
-        "taylor",
-        list(METRICS),
-        f"How units are scored. {metrics_help()}",
-    )
-    define_scoring(flag_set)
-    flag_set.string("scores", None, "Scores saved by an earlier run (scores.npz) to reuse.")
-    flag_set.boolean(
-        "compensate",
-        False,
-        "Keep what cut units carried, by other bases for heads and by folding units into the "
-        "kept ones that predict them, where that brings the student closer to the teacher on "
-        "held-out text. Goes beyond the published method.",
-    )
-
-
-def define_cut(flag_set: FlagSet) -> None:
-    """Defines what is cut inside heads, and which layers are taken."""
-    flag_set.choice(
-        "head_mode",
-        "neurons",
-        ["neurons", "heads"],
-        "neurons keeps every head and cuts inside each; heads keeps whole heads.",
-    )
-    flag_set.string(
-        "layer_selection",
-        "uniform",
-        "uniform, top, bottom, or teacher layers counted from 1, e.g. 3,6,9,12.",
-    )
-
-
-def define_scoring(flag_set: FlagSet) -> None:
-    """Defines the loss and the amount of text behind importance scores."""
-    flag_set.choice(
-        "importance_loss",
-        "auto",
-        ["auto", "mlm", "reconstruction"],
-        "Loss behind the taylor score; auto is mlm where the teacher has a masked-LM head.",
-    )
-    flag_set.integer("importance_examples", 512, "Sequences used for scoring.", minimum=1)
-
-
-def define_corpus(flag_set: FlagSet) -> None:
-    """Defines the text and how it is cut into sequences."""
-    flag_set.group("Text")
-    flag_set.strings(
-        "corpus",
-        [],
-        "Raw text: files or globs (also .gz, .jsonl and .json), tfds:NAME, stdlib:pydoc, or a "
-        "directory of records made by etd_prepare.",
-    )
-    flag_set.strings(
-        "validation_corpus",
-        [],
-        "Held-out text; by default a fixed share of the corpus' documents is held out.",
-    )
-    flag_set.string(
-        "tokenizer",
-        None,
-        "A model whose tokenizer to take, or a tokenizer's directory; default: the teacher's own.",
-    )
-    flag_set.integer("sequence_length", 128, "Tokens a sequence.", minimum=8)
-    flag_set.string("cache_dir", DEFAULT_CACHE, "Where prepared corpora are kept.")
-
-
-def define_output(flag_set: FlagSet) -> None:
-    """Defines where results go, and the seed."""
-    flag_set.group("Run")
-    flag_set.string("output_dir", None, "Directory for everything that the run makes.")
-    flag_set.boolean("overwrite", False, "Replace a finished run in --output_dir.")
-    flag_set.integer("seed", 0, "Seed of every random choice.", minimum=0)
-
-
-def numbers(
-    values: flags.FlagValues, name: str, kind: Callable[[str], Number]
-) -> tuple[Number, ...]:
-    """Reads a flag that lists numbers.
+class FlagSet:
+    """Flags of one command, in titled groups; a private `absl.flags.FlagValues`.
 
     Args:
-        values: The parsed flags.
-        name: The flag.
-        kind: `int` or `float`.
+        *classes: The settings behind the flags, in the order of the help page.
 
-    Returns:
-        The numbers.
-
-    Raises:
-        InputError: One is not a number.
+    Attributes:
+        values: The absl flag values; attribute access gives the parsed value.
+        groups: Flag names by group title, in order of definition.
+        required: Flags without which the command cannot run.
     """
-    texts: list[str] = getattr(values, name)
-    try:
-        return tuple(kind(text) for text in texts)
-    except ValueError as error:
-        raise InputError(
-            f"--{name}={','.join(texts)} is not a comma-separated list of "
-            f"{'whole ' if kind is int else ''}numbers."
-        ) from error
+
+    def __init__(self, *classes: type[Settings]) -> None:
+        self.values = flags.FlagValues()
+        self.groups: dict[str, list[str]] = {}
+        self.required: list[str] = []
+        self._fields: dict[str, set[str]] = {}  # flags by the name of their field
+        for cls in classes:
+            self._define_all(cls, "", frozenset())
+
+    def _define_all(
+        self, cls: type[Settings], prefix: str, without: frozenset[str], group: str = ""
+    ) -> None:
+        for one in members_of(cls):
+            if isinstance(one, NamedPart):
+                said, inner = one.said, prefix + one.said.prefix
+                if said.switch and prefix + one.name not in without:
+                    self._define(_switch(one), prefix + one.name, one.of.title)
+                left_out = without | {inner + name for name in said.without}
+                self._define_all(one.of, inner, left_out, said.group)
+            elif isinstance(one, NamedOptions):
+                for option in itertools.chain.from_iterable(one.said.settings().values()):
+                    if option.flag not in self.values and option.flag not in without:
+                        self._define(option, option.flag, cls.title)
+            elif isinstance(one, NamedSetting) and one.flag and prefix + one.flag not in without:
+                self._define(one, prefix + one.flag, group or one.said.group or cls.title)
+
+    def _define(self, one: NamedSetting, name: str, group: str) -> None:
+        said = one.said
+        default = None if one.default is MISSING else one.default
+        if one.is_list:
+            items = [] if default is None else [f"{item}" for item in default]
+            flags.DEFINE_list(name, items, _help(one), flag_values=self.values)
+        elif one.kind in _DEFINERS:
+            bounds = {"lower_bound": said.least, "upper_bound": said.most}
+            kept = {} if one.kind is bool else bounds
+            _DEFINERS[one.kind](name, default, said.help(), flag_values=self.values, **kept)
+        elif _is_enum(one):
+            names = list(said.choices()) if said.choices else []
+            flags.DEFINE_enum(name, default, names, said.help(), flag_values=self.values)
+        else:
+            text = None if default is None else str(default)
+            flags.DEFINE_string(name, text, _help(one), flag_values=self.values)
+        self.groups.setdefault(group, []).append(name)
+        self._fields.setdefault(one.name, set()).add(name)
+        if said.required:
+            self.required.append(name)
+
+    def check_required(self) -> None:
+        """Checks that all required flags have a value.
+
+        Raises:
+            InputError: One has none; the message is its help.
+        """
+        for name in self.required:
+            if self.values[name].value is None:
+                raise InputError(f"--{name} is missing: {self.values[name].help}")
+
+    def read(self, cls: type[Made], **given: Any) -> Made:
+        """Makes settings of the parsed flags.
+
+        Args:
+            cls: One of the classes behind the flags, or of their parts.
+            **given: Fields that are not what a flag says.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InputError: A value is not valid, or a flag that was set has no effect.
+        """
+        return self._read(cls, "", frozenset(), given)
+
+    def _read(
+        self, cls: type[Made], prefix: str, without: frozenset[str], given: Mapping[str, Any]
+    ) -> Made:
+        found = dict(given)
+        for one in members_of(cls):
+            if one.name in found:
+                continue
+            if isinstance(one, NamedPart):
+                found[one.name] = self._read_part(one, prefix, without)
+            elif isinstance(one, NamedOptions):
+                if not one.said.chosen:
+                    found[one.name] = self._read_all(one.said.settings().values())
+                elif one.said.chosen in found:  # else flags choose nothing here
+                    found[one.name] = self._read_options(one, found[one.said.chosen])
+            elif isinstance(one, NamedTexts):
+                found[one.name] = self.texts()
+            elif one.flag and prefix + one.flag not in without:
+                found[one.name] = self._value(one, prefix + one.flag)
+        try:
+            made = cls(**found)
+        except InputError as error:
+            own = {one.name: prefix + one.flag for one in settings_of(cls) if one.flag}
+            raise InputError(_translated(str(error), own)) from error
+        for name, why in made.idle().items():
+            self._tell_idle(prefix + name, why, refuses=cls.refuses_idle)
+        return made
+
+    def _read_part(self, one: NamedPart, prefix: str, without: frozenset[str]) -> Settings | None:
+        switch, inner = prefix + one.name, prefix + one.said.prefix
+        if one.said.switch and not self.values[switch].value:
+            for option in settings_of(one.of):
+                if self._is_changed(inner + option.flag):
+                    self._tell_idle(inner + option.flag, f"it goes with {switch}=True")
+            return None
+        return self._read(one.of, inner, without | {inner + name for name in one.said.without}, {})
+
+    def _read_options(self, one: NamedOptions, chosen: str | tuple[str, ...]) -> dict[str, Any]:
+        known = one.said.settings()
+        names = (chosen,) if isinstance(chosen, str) else chosen
+        readers: dict[str, list[str]] = {}
+        for name, options in known.items():
+            for option in options:
+                readers.setdefault(option.flag, []).append(name)
+        for flag, users in readers.items():
+            if self._is_changed(flag) and not {*users} & {*names}:
+                self._tell_idle(flag, f"it is for {one.said.chosen}={', '.join(users)}")
+        if isinstance(chosen, str):
+            return self._read_all([known.get(chosen, ())])
+        # Who has the field for the names refuses unknown ones.
+        return {name: self._read_all([known[name]]) for name in chosen if name in known}
+
+    def _read_all(self, groups: Iterable[Iterable[NamedSetting]]) -> dict[str, Any]:
+        return {
+            option.name: self._value(option, option.flag) for group in groups for option in group
+        }
+
+    def _is_changed(self, name: str) -> bool:
+        return name in self.values and self.values[name].value != self.values[name].default
+
+    def _tell_idle(self, name: str, why: str, *, refuses: bool = True) -> None:
+        told = self.translate(f"--{name} has no effect here: {why}.")
+        if refuses:
+            raise InputError(f"{told} Leave it out.")
+        logging.warning("%s", told)
+
+    def _value(self, one: NamedSetting, flag: str) -> Any:
+        value = self.values[flag].value
+        if value is None:
+            return None
+        if one.is_list:
+            return tuple(_items(one.kind, flag, value))
+        if one.kind is Path:
+            return Path(value).expanduser()
+        parts = str(value).split(",")
+        if one.or_numbers and all(part.strip().isdigit() for part in parts):
+            return tuple(map(int, parts))
+        return value
+
+    def texts(self) -> dict[str, str]:
+        """Every flag's value as text, in the form a flagfile takes; unset flags are left out."""
+        found = {}
+        for name in self.values:
+            flag = self.values[name]
+            if flag.value is None or name in _NOT_SETTINGS:
+                continue
+            if flag.boolean:
+                found[name] = str(flag.value).lower()
+            else:  # the serializer quotes commas inside of a list's items
+                serialize = flag.serializer.serialize if flag.serializer else str
+                found[name] = serialize(flag.value)
+        return found
+
+    def translate(self, message: str) -> str:
+        """Says a message of the library, which speaks of Python arguments, with these flags.
+
+        Args:
+            message: The message, with arguments as in `overwrite=True`, `steps=5` and
+                `output_dir`.
+
+        Returns:
+            The message with `--overwrite`, `--steps=5` and `--output_dir`. Names of fields
+            become those of their flags where there is only one.
+        """
+        ours = {name: name for names in self.groups.values() for name in names}
+        for field, names in self._fields.items():
+            if field not in ours and len(names) == 1:
+                ours[field] = next(iter(names))
+        return _translated(message, ours)
+
+
+def _translated(message: str, names: Mapping[str, str]) -> str:
+    """Puts flags for names, by name, where these are no part of a path or a quotation."""
+    if not names:
+        return message
+    known = "|".join(map(re.escape, names))
+    start = rf"(?<![\w./'\"-])({known})"
+    message = re.sub(rf"{start}=True\b", lambda found: f"--{names[found[1]]}", message)
+    message = re.sub(rf"{start}=False\b", lambda found: f"--no{names[found[1]]}", message)
+    message = re.sub(rf"{start}=", lambda found: f"--{names[found[1]]}=", message)
+    # Without a value only what is no English word: steps is one, batch_size is not.
+    words = rf"{start}(?=[\s),:;]|\.(?:\s|$)|$)"
+    return re.sub(
+        words, lambda found: f"--{names[found[1]]}" if "_" in found[1] else found[0], message
+    )
+
+
+def _switch(one: NamedPart) -> NamedSetting:
+    """The switch of a part as a setting."""
+    said = Setting(functools.partial(str, one.said.switch))
+    return NamedSetting(one.name, one.name, bool, False, False, False, True, said)
+
+
+def _is_enum(one: NamedSetting) -> bool:
+    return one.said.choices is not None and one.default in tuple(one.said.choices())
+
+
+def _help(one: NamedSetting) -> str:
+    """The help, with the choices where absl does not name them."""
+    told = one.said.help()
+    if one.said.choices is None:
+        return told
+    return f"{told} One{' or more' if one.is_list else ''} of: {', '.join(one.said.choices())}."
+
+
+def _items(kind: Any, flag: str, texts: Iterable[str]) -> Iterator[Any]:
+    for text in texts:
+        try:
+            yield getattr(kind, "parse", kind)(text)
+        except ValueError as error:
+            raise InputError(
+                f"--{flag}={','.join(texts)} is not a comma-separated list of "
+                f"{'whole ' if kind is int else ''}numbers."
+            ) from error
 
 
 def model_source(model: str) -> str:
@@ -157,92 +292,3 @@ def model_source(model: str) -> str:
     is_checkpoint = any(any(folder.glob(pattern)) for pattern in _CHECKPOINT_FILES)
     student = folder / "student"
     return str(student) if student.is_dir() and not is_checkpoint else model
-
-
-def split_layer_selection(values: flags.FlagValues) -> str | tuple[int, ...]:
-    """Reads `--layer_selection`: a rule's name, or teacher layers counted from 1."""
-    text: str = values.layer_selection
-    if text and all(part.strip().isdigit() for part in text.split(",")):
-        return tuple(int(part) for part in text.split(","))
-    return text
-
-
-def student_size(values: flags.FlagValues) -> "StudentSize":
-    """Collects the `--student_*` flags."""
-    from etd_tf.jobs.options import StudentSize
-
-    return StudentSize(
-        layers=values.student_layers,
-        hidden=values.student_hidden,
-        heads=values.student_heads,
-        intermediate=values.student_intermediate,
-    )
-
-
-def extraction_options(values: flags.FlagValues) -> "ExtractionOptions":
-    """Collects the extraction flags.
-
-    Raises:
-        InputError: `--scores` is missing on disk, or flags exclude each other.
-    """
-    from etd_tf.extraction.starts import ExtractionOptions
-
-    options = ExtractionOptions(
-        extraction=values.extraction,
-        head_mode=values.head_mode,
-        layer_selection=split_layer_selection(values),
-        importance_metric=values.importance_metric,
-        importance_loss=values.importance_loss,
-        importance_examples=values.importance_examples,
-        scores=Path(values.scores).expanduser() if values.scores else None,
-        compensate=values.compensate,
-    )
-    for name, why in options.idle().items():
-        logging.warning("--%s has no effect here: %s.", name, why)
-    return options
-
-
-def corpus_options(values: flags.FlagValues) -> "CorpusOptions":
-    """Collects the corpus flags.
-
-    Raises:
-        InputError: `--corpus` is empty.
-    """
-    from etd_tf.jobs.options import CorpusOptions
-
-    return CorpusOptions(
-        corpus=tuple(values.corpus),
-        validation_corpus=tuple(values.validation_corpus),
-        tokenizer=values.tokenizer,
-        sequence_length=values.sequence_length,
-        cache_dir=Path(values.cache_dir).expanduser(),
-    )
-
-
-def hardware_options(values: flags.FlagValues) -> "HardwareOptions":
-    """Collects the hardware flags."""
-    from etd_tf.jobs.options import HardwareOptions
-
-    return HardwareOptions(
-        strategy=values.strategy,
-        precision=values.precision,
-        teacher_precision=values.teacher_precision,
-    )
-
-
-# What is done with an earlier run's directory is no part of a run.
-_NOT_SETTINGS = ("flagfile", "undefok", "overwrite", "dry_run")
-
-
-def settings(values: flags.FlagValues) -> dict[str, str]:
-    """Every flag's value as text, in the form a flagfile takes; unset flags are left out."""
-    found = {}
-    for name in values:
-        flag = values[name]
-        if flag.value is None or name in _NOT_SETTINGS:
-            continue
-        if flag.boolean:
-            found[name] = str(flag.value).lower()
-        else:  # the serializer quotes commas inside of a list's items
-            found[name] = flag.serializer.serialize(flag.value) if flag.serializer else flag.value
-    return found

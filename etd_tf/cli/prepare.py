@@ -1,16 +1,19 @@
 """`bin/etd_prepare`: raw text to tokenised records, once."""
 
+import dataclasses
 import functools
 import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import flags
-
-from etd_tf.cli.app import Command, FlagSet, run_command
-from etd_tf.errors import InputError, Interrupted
+from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.flags import FlagSet
+from etd_tf.errors import Interrupted
+from etd_tf.settings import MISSING, Settings, setting
+from etd_tf.text.options import RecordOptions
 
 if TYPE_CHECKING:
     from etd_tf.text.records import RecordSet
@@ -25,86 +28,64 @@ Text is streamed: memory does not grow with the corpus. Run the same command aga
 an interrupted preparation. The files do not depend on --runner, --workers or the time."""
 
 
-def define_flags(flag_set: FlagSet) -> None:
-    """Defines every flag of the command."""
-    flag_set.group("Text")
-    flag_set.strings(
-        "corpus",
-        [],
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrepareFlags(Settings):
+    """What is prepared, where and by whom."""
+
+    title = "Text"
+
+    corpus: tuple[str, ...] = setting(
+        (),
         "UTF-8 text with a blank line between documents: files or globs (also .gz, and .jsonl or "
         ".json with a field 'text'), tfds:NAME (e.g. tfds:wikipedia/20230601.en) or stdlib:pydoc.",
     )
-    flag_set.strings("validation_corpus", [], "Held-out text, instead of --held_out_fraction.")
-    flag_set.number(
-        "held_out_fraction",
-        0.02,
-        "Share of the text held out for validation, as whole documents chosen by content and "
-        "--seed; 0 for none.",
-        minimum=0.0,
+    validation_corpus: tuple[str, ...] = setting((), "Held-out text, instead of held_out_fraction.")
+    tokenizer: str = setting(
+        MISSING,
+        "The model that will read the records, or its tokenizer's directory.",
+        required=True,
     )
-    flag_set.string(
-        "tokenizer", None, "The model that will read the records, or its tokenizer's directory."
+    options: RecordOptions
+    output_dir: Path = setting(
+        MISSING, "Directory for the records and manifest.json.", required=True, group="Run"
     )
-    flag_set.group("Examples")
-    flag_set.integer(
-        "sequence_length", 128, "Tokens an example, [CLS] and [SEP] included.", minimum=3
-    )
-    flag_set.boolean(
-        "packing",
-        True,
-        "Fill every example with running text, [SEP] between documents. --nopacking starts an "
-        "example at each line and pads it.",
-    )
-    _define_run(flag_set)
-    flag_set.required("tokenizer", "output_dir")
-
-
-def _define_run(flag_set: FlagSet) -> None:
-    flag_set.group("Run")
-    flag_set.string("output_dir", None, "Directory for the records and manifest.json.")
-    flag_set.integer("num_shards", None, "Training files; default: one per 32 MB.", minimum=1)
-    flag_set.string(
-        "runner",
+    runner: str = setting(
         "local",
         "local, or an Apache Beam runner: direct (processes of this machine), flink, spark, "
         "dataflow, ...; needs etd_tf[beam]. The files are the same.",
+        group="Run",
     )
-    flag_set.strings(
-        "runner_options",
-        [],
-        "Beam's own options, e.g. --flink_master=HOST:8081,--parallelism=64.",
+    runner_options: tuple[str, ...] = setting(
+        (), "Beam's own options, e.g. --flink_master=HOST:8081,--parallelism=64.", group="Run"
     )
-    flag_set.integer(
-        "workers",
+    workers: int = setting(
         0,
-        "Processes that tokenise, of --runner=local and direct; 0 for one a core.",
-        minimum=0,
+        "Processes that tokenise, of the runners local and direct; 0 for one a core.",
+        least=0,
+        group="Run",
     )
-    flag_set.boolean("overwrite", False, "Replace finished records in --output_dir.")
-    flag_set.integer("seed", 0, "Seed of the held-out choice.", minimum=0)
+    overwrite: bool = setting(False, "Replace finished records in output_dir.", group="Run")
+
+    def idle(self) -> dict[str, str]:
+        """Beam's options are for Beam's runners."""
+        if self.runner == "local" and self.runner_options:
+            return {"runner_options": "it is for Beam's runners; give runner=, too"}
+        return {}
 
 
-def run(values: flags.FlagValues) -> None:
+def run(flag_set: FlagSet) -> None:
     """Prepares the text that the flags describe and prints what was made."""
-    from etd_tf.text.prepare import RecordOptions
-
-    prepare = _runner(values)
-    options = RecordOptions(
-        sequence_length=values.sequence_length,
-        packing=values.packing,
-        num_shards=values.num_shards,
-        held_out_fraction=values.held_out_fraction,
-        seed=values.seed,
-    )
-    tokenizer = _tokenizer(values.tokenizer)
+    flags = flag_set.read(PrepareFlags)
+    prepare = _runner(flags)
+    tokenizer = _tokenizer(flags.tokenizer)
     try:
         records = prepare(
-            values.corpus,
+            flags.corpus,
             tokenizer,
-            values.output_dir,
-            options=options,
-            validation_corpus=values.validation_corpus,
-            overwrite=values.overwrite,
+            flags.output_dir,
+            options=flags.options,
+            validation_corpus=flags.validation_corpus,
+            overwrite=flags.overwrite,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
@@ -114,21 +95,19 @@ def run(values: flags.FlagValues) -> None:
     sys.stdout.write(describe(records))
 
 
-def _runner(values: flags.FlagValues) -> Callable[..., "RecordSet"]:
+def _runner(flags: PrepareFlags) -> Callable[..., "RecordSet"]:
     """The function that prepares records, for what `--runner` names.
 
     Raises:
         InputError: The runner is not available, or a flag does not fit it.
     """
-    if values.runner == "local":
+    if flags.runner == "local":
         from etd_tf.text.prepare import prepare_records
 
-        if values.runner_options:
-            raise InputError("--runner_options is for Beam's runners; give --runner, too.")
-        return functools.partial(prepare_records, workers=values.workers or os.cpu_count() or 1)
+        return functools.partial(prepare_records, workers=flags.workers or os.cpu_count() or 1)
     from etd_tf.text.beam import beam_engine, prepare_on_beam
 
-    engine = beam_engine(values.runner, values.runner_options, workers=values.workers)
+    engine = beam_engine(flags.runner, flags.runner_options, workers=flags.workers)
     return functools.partial(prepare_on_beam, engine=engine)
 
 
@@ -153,7 +132,7 @@ def describe(records: "RecordSet") -> str:
     return "\n".join(lines) + "\n"
 
 
-COMMAND = Command("etd_prepare", SUMMARY, define_flags, run, needs_tensorflow=False)
+COMMAND = Command("etd_prepare", SUMMARY, (PrepareFlags,), run, needs_tensorflow=False)
 
 
 def main() -> None:

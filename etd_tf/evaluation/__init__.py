@@ -6,7 +6,7 @@ Names are loaded on first use.
 from etd_tf.lazy import lazy_names
 
 _HOMES = {
-    "FinetuneOptions": "finetuning",
+    "FinetuneOptions": "options",
     "FinetuneResult": "finetuning",
     "FinetunedModel": "finetuned",
     "LatencyComparison": "latency",

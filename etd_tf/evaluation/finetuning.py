@@ -11,87 +11,18 @@ from typing import Any
 from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.errors import DivergenceError, InputError
+from etd_tf.errors import DivergenceError
 from etd_tf.evaluation.classifiers import TaskModel, initial_parameters
 from etd_tf.evaluation.experiment import Experiment, Scores
-from etd_tf.evaluation.run_record import (
-    FINAL,
-    HELD_OUT,
+from etd_tf.evaluation.options import (
     MODEL_DIR,
     PREDICTIONS_DIR,
     SAVED_MODEL_DIR,
-    SELECTION,
-    Cell,
-    RunRecord,
+    FinetuneOptions,
 )
-from etd_tf.evaluation.training import MAX_SEED, FineTuner, Schedule, TrainingSet
+from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION, Cell, RunRecord
+from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
 from etd_tf.types import IntArray
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuneOptions:
-    """Settings of a fine-tuning run.
-
-    With several learning rates, each is first trained on nine tenths of the training
-    data and scored on the rest; the one with the best mean is then trained on all of
-    it. The dev set decides nothing, so that its scores can be compared.
-
-    Attributes:
-        learning_rates: Peak learning rates to choose from.
-        seeds: One training each; results are means over them.
-        epochs: Passes over the training data.
-        batch_size: Examples a step.
-        warmup_ratio: Share of the steps in which the learning rate rises.
-        weight_decay: Decoupled decay.
-        precision: Keras dtype policy: `"float32"` or `"mixed_bfloat16"`.
-        saved_model: Also export the first seed's model as a SavedModel.
-
-    Raises:
-        InputError: A list is empty or repeats itself, or a value is out of range.
-    """
-
-    learning_rates: tuple[float, ...] = (1e-4,)
-    seeds: tuple[int, ...] = (0,)
-    epochs: int = 3
-    batch_size: int = 32
-    warmup_ratio: float = 0.1
-    weight_decay: float = 0.01
-    precision: str = "float32"
-    saved_model: bool = False
-
-    @property
-    def num_trainings(self) -> int:
-        """Trainings of the whole run."""
-        rates = len(self.learning_rates)
-        return len(self.seeds) * (rates + 1 if rates > 1 else 1)
-
-    def __post_init__(self) -> None:
-        rates, seeds = self.learning_rates, self.seeds
-        if not rates or len(set(rates)) != len(rates) or not all(0 < r < math.inf for r in rates):
-            raise InputError(
-                f"learning_rates={','.join(map(str, rates))}: expected one or more positive "
-                "numbers, none twice, e.g. 1e-4,3e-4."
-            )
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) > MAX_SEED:
-            raise InputError(
-                f"seeds={','.join(map(str, seeds))}: expected one or more whole numbers from 0 to "
-                f"{MAX_SEED}, none twice, e.g. 0,1,2."
-            )
-        if self.epochs < 1 or self.batch_size < 1 or not 0.0 <= self.warmup_ratio <= 1.0:
-            raise InputError(
-                f"epochs={self.epochs}, batch_size={self.batch_size}, "
-                f"warmup_ratio={self.warmup_ratio}: epochs and batch_size must be at least 1, "
-                "warmup_ratio from 0 to 1."
-            )
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise InputError(
-                f"weight_decay={self.weight_decay}: expected a number from 0, such as 0.01."
-            )
-        if self.precision not in ("float32", "mixed_bfloat16"):
-            raise InputError(
-                f"precision={self.precision!r} is not supported here. Use float32 or "
-                "mixed_bfloat16."
-            )
 
 
 @dataclasses.dataclass(frozen=True)

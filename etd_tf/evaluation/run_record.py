@@ -11,15 +11,13 @@ from absl import logging
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.experiment import Scores
+from etd_tf.evaluation.options import OUTPUTS
 from etd_tf.storage.atomic import remove_path, write_atomically
 from etd_tf.storage.json_files import read_json_object
 
 RESULTS_FILE = "results.json"
 SELECTION, FINAL = "selection", "final"
 HELD_OUT = "held_out"
-MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR = "model", "predictions", "saved_model"
-OUTPUTS = (MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR)
-"""What a run may write beside its record."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from keras import ops
 
 from etd_tf.errors import DivergenceError
 from etd_tf.evaluation.encoding import Sequences
+from etd_tf.evaluation.options import MAX_SEED
 from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.progress import track
 from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
@@ -23,7 +24,6 @@ Step = Callable[..., Tensor]
 
 _POOL_BATCHES = 50  # batches sorted by length together
 _CHECK_EVERY = 20  # steps between looks at the loss
-MAX_SEED = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)

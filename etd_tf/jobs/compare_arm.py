@@ -12,7 +12,7 @@ from etd_tf.distillation import Trainer, fit_together
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
 from etd_tf.jobs.compare_study import Study
-from etd_tf.jobs.compare_types import RunSpec, student_name
+from etd_tf.jobs.compare_types import RunSpec
 from etd_tf.jobs.costs import start_flops, training_flops
 from etd_tf.jobs.distill import finished_student, make_trainer
 from etd_tf.jobs.inputs import TrainingText
@@ -177,5 +177,5 @@ def _number(value: Any) -> float:
 
 def _arm_run(spec: RunSpec, **fields: Any) -> ArmRun:
     return ArmRun(
-        loss=spec.loss, student=student_name(spec.size), arm=spec.arm, seed=spec.seed, **fields
+        loss=spec.loss, student=str(spec.size), arm=spec.arm, seed=spec.seed, **fields
     )

@@ -16,10 +16,9 @@ from etd_tf.jobs.distill import LAYOUT as RUN_LAYOUT
 from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
 from etd_tf.modeling.config import BertConfig
+from etd_tf.settings import free_flags
 from etd_tf.storage.workspace import Layout, Workspace
-from etd_tf.tasks import TASKS
 from etd_tf.text.records import VALIDATION, RecordSet
-from etd_tf.training.options import FREE_OPTIONS
 from etd_tf.training.strategy import make_strategy
 
 _SCORES = "scores"
@@ -29,17 +28,7 @@ SCORING_SEED = 0
 LAYOUT = Layout(
     job="etd_compare",
     mark="study.json",
-    # What adds runs or scores to a comparison, or changes nothing in its numbers.
-    free=frozenset(
-        {
-            *("losses", "students", "arms", "seeds", "together"),
-            *("tasks", "squad_epochs", "finetune_at"),
-            *(task.data_setting for task in TASKS.values()),
-            *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
-            *("output_dir", "cache_dir"),
-            *(FREE_OPTIONS - {"evaluate_at"}),
-        }
-    ),
+    free=free_flags(CompareOptions),
 )
 """The directory of a comparison, to which runs can be added at any time."""
 

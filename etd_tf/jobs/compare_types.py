@@ -1,49 +1,22 @@
 """Settings of a comparison: which students, initialised how, distilled under which losses."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.starts import STARTS, ExtractionOptions
+from etd_tf.extraction.starts import STARTS, ExtractionOptions, starts_help
 from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import StudentSize
 from etd_tf.losses import LOSSES
+from etd_tf.settings import MISSING, Settings, listed, options_of, part, setting
 
 _GROWTH = 1.5  # between early evaluations
 _PARTS = 20  # equal parts of the run, each followed by an evaluation
 # Where an extracted student passes a random one's last loss, savings are told to the percent.
 _FINE_PARTS, _FINE_SHARE = 100, 0.2
-
-
-def parse_student(text: str) -> StudentSize:
-    """Reads `LAYERSxHIDDENxHEADSxINTERMEDIATE`, e.g. `6x384x12x1536`.
-
-    Args:
-        text: The sizes.
-
-    Returns:
-        The sizes.
-
-    Raises:
-        InputError: The text has another form.
-    """
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(\d+)", text.strip())
-    sizes = [int(size) for size in match.groups()] if match else []
-    if not sizes or min(sizes) < 1:
-        raise InputError(
-            f"--students={text!r}: expected LAYERSxHIDDENxHEADSxINTERMEDIATE, all at least 1, "
-            "e.g. 6x384x12x1536; several with commas."
-        )
-    return StudentSize(*sizes)
-
-
-def student_name(size: StudentSize) -> str:
-    """The inverse of `parse_student`."""
-    return f"{size.layers}x{size.hidden}x{size.heads}x{size.intermediate}"
 
 
 def default_evaluations(steps: int) -> tuple[int, ...]:
@@ -86,83 +59,111 @@ class RunSpec:
     @property
     def folder(self) -> str:
         """Its run directory below the comparison's."""
-        return f"{self.loss}-{student_name(self.size)}/{self.arm}-seed{self.seed}"
+        return f"{self.loss}-{self.size}/{self.arm}-seed{self.seed}"
 
     @property
     def name(self) -> str:
         """Its name for readers."""
-        return f"{self.arm} of {self.loss} {student_name(self.size)}, seed {self.seed}"
+        return f"{self.arm} of {self.loss} {self.size}, seed {self.seed}"
 
 
-@dataclasses.dataclass(frozen=True)
-class CompareOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions(Settings):
     """Settings of a comparison.
 
     Attributes:
         base: What all runs share. Its loss, student, extraction, seed and evaluation steps
             count for nothing but the settings of cut and scoring.
-        losses: Distillation losses.
         students: Sizes of students, every field given.
-        arms: Names in `STARTS`.
-        seeds: Seeds; every arm is run with each.
         loss_options: Arguments by loss.
-        evaluate_at: Steps after which the held-out loss is measured; empty for
-            `default_evaluations`.
-        held_out_sequences: Held-out sequences behind each loss.
-        snapshots: Percentages of the steps after which a student is kept.
+        evaluate_at: Empty for `default_evaluations`.
         downstream: What the kept students are tried on.
-        together: Most runs that train at the same time, sharing the teacher's passes.
 
     Raises:
         InputError: A list is empty, repeats itself or names something unknown.
     """
 
-    base: DistillOptions
-    losses: tuple[str, ...]
-    students: tuple[StudentSize, ...]
-    arms: tuple[str, ...] = ("none", "rand", "impt")
-    seeds: tuple[int, ...] = (0,)
-    loss_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    evaluate_at: tuple[int, ...] = ()
-    held_out_sequences: int = 512
-    snapshots: tuple[int, ...] = (0, 25, 50, 100)
+    title = "What is compared"
+
+    losses: tuple[str, ...] = setting(
+        ("minilm",), "Losses.", choices=lambda: LOSSES, some=True, distinct=True, free=True
+    )
+    students: tuple[StudentSize, ...] = setting(
+        MISSING,
+        "Students: layers x hidden x heads x intermediate, e.g. 6x384x12x1536.",
+        distinct=True,
+        free=True,
+    )
+    arms: tuple[str, ...] = setting(
+        ("none", "rand", "impt"),
+        lambda: f"How students begin. {starts_help()}",
+        choices=lambda: STARTS,
+        some=True,
+        distinct=True,
+        free=True,
+    )
+    seeds: tuple[int, ...] = setting(
+        (0,), "Every arm is run with each.", least=0, some=True, distinct=True, free=True
+    )
+    base: DistillOptions = part(
+        DistillOptions,
+        without=(
+            *("student_layers", "student_hidden", "student_heads", "student_intermediate"),
+            *("extraction", "importance_metric", "scores", "compensate", "loss", "seed"),
+            *("evaluate_every", "held_out_sequences", "overwrite", "export"),
+        ),
+    )
+    loss_options: Mapping[str, Mapping[str, Any]] = options_of(lambda: LOSSES, chosen="losses")
+    evaluate_at: tuple[int, ...] = setting(
+        (),
+        "Steps after which the held-out loss is measured, besides the first and the last; "
+        "default: dense early, to a 100th up to a fifth of the steps, then every 20th part.",
+        group="Measuring",
+    )
+    held_out_sequences: int = setting(
+        512, "Held-out sequences behind each loss.", least=1, group="Measuring"
+    )
+    snapshots: tuple[int, ...] = setting(
+        (0, 25, 50, 100),
+        "Percentages of the steps; students kept then.",
+        least=0,
+        most=100,
+        some=True,
+        distinct=True,
+        group="Measuring",
+    )
     downstream: DownstreamOptions = dataclasses.field(default_factory=DownstreamOptions)
-    together: int = 8
+    together: int = setting(
+        8,
+        "Most runs that train at once: one pass of the teacher serves them all.",
+        least=1,
+        free=True,
+        group="Run",
+    )
 
     def __post_init__(self) -> None:
-        if self.together < 1:
-            raise InputError(f"--together={self.together}: expected a whole number >= 1.")
-        _check_known("arms", self.arms, tuple(STARTS))
-        _check_known("losses", self.losses, tuple(LOSSES))
-        for name in ("students", "seeds", "snapshots"):
-            values = getattr(self, name)
-            _check_list(name, values, least=1)
-        if min(self.seeds) < 0:
-            raise InputError(f"--seeds={_listed(self.seeds)}: expected whole numbers >= 0.")
+        super().__post_init__()
+        if not self.students:
+            raise InputError(
+                "students= is empty. Give layers x hidden x heads x intermediate, e.g. "
+                "students=6x384x12x1536."
+            )
         if self.base.hardware.strategy in ("multi_worker", "tpu"):
             raise InputError(
-                f"--strategy={self.base.hardware.strategy} is not for comparisons; use auto, "
+                f"strategy={self.base.hardware.strategy} is not for comparisons; use auto, "
                 "one_device or mirrored."
             )
-        self._check_steps()
-
-    def _check_steps(self) -> None:
-        percents = {"snapshots": self.snapshots, "finetune_at": self.downstream.finetune_at}
-        for name, values in percents.items():
-            _check_list(name, values, least=1)
-            if not all(0 <= value <= 100 for value in values):
-                raise InputError(f"--{name}={_listed(values)}: expected percentages, 0 to 100.")
         missing = set(self.downstream.finetune_at) - set(self.snapshots)
         if missing:
             raise InputError(
-                f"--finetune_at={_listed(sorted(missing))} is not among --snapshots="
-                f"{_listed(self.snapshots)}; students are kept there only."
+                f"finetune_at={listed(sorted(missing))} is not among snapshots="
+                f"{listed(self.snapshots)}; students are kept there only."
             )
         steps = self.base.trainer.steps
         wrong = [at for at in self.evaluate_at if not 1 <= at <= steps]
         if wrong:
             raise InputError(
-                f"--evaluate_at={_listed(wrong)} is outside 1 to --steps={steps}; step 0 and the "
+                f"evaluate_at={listed(wrong)} is outside 1 to steps={steps}; step 0 and the "
                 "last step are always evaluated."
             )
 
@@ -234,22 +235,3 @@ class CompareOptions:
             loss_options=dict(self.loss_options.get(spec.loss, {})),
             exports=(),
         )
-
-
-def _check_known(name: str, values: Sequence[str], known: Sequence[str]) -> None:
-    _check_list(name, values, least=1)
-    unknown = [value for value in values if value not in known]
-    if unknown:
-        raise InputError(f"--{name}={_listed(unknown)} is unknown; choose from {_listed(known)}.")
-
-
-def _check_list(name: str, values: Sequence[Any], *, least: int = 0) -> None:
-    if len(values) < least or len(set(values)) != len(values):
-        shown = [student_name(v) if isinstance(v, StudentSize) else v for v in values]
-        raise InputError(
-            f"--{name}={_listed(shown)}: expected at least {least} value(s), none twice."
-        )
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values))

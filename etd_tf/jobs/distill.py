@@ -24,9 +24,9 @@ from etd_tf.jobs.inputs import (
 from etd_tf.jobs.outputs import write_outputs
 from etd_tf.losses.base import ModelSpec, check_mlm_head
 from etd_tf.modeling.config import BertConfig
+from etd_tf.settings import free_flags
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.batches import input_errors
-from etd_tf.training.options import FREE_OPTIONS
 from etd_tf.training.strategy import make_strategy, teacher_policy
 from etd_tf.training.workers import Workers
 
@@ -40,7 +40,7 @@ LAYOUT = Layout(
     ),
     finished="report.json",
     folders=("checkpoints", "exports"),
-    free=frozenset({"output_dir", "cache_dir", *FREE_OPTIONS}),
+    free=free_flags(DistillOptions),
 )
 """What a distillation makes in its directory."""
 

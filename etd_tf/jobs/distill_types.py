@@ -1,48 +1,50 @@
 """Settings and result of the main job."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from etd_tf.checkpoints import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.export import FORMATS
-from etd_tf.extraction.starts import ExtractionOptions, InitialStudent
-from etd_tf.jobs.options import CorpusOptions, HardwareOptions, StudentSize
+from etd_tf.extraction.starts import ExtractionOptions
+from etd_tf.jobs.options import TEACHER, CorpusOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
-from etd_tf.losses import Loss
+from etd_tf.losses import LOSSES, Loss
 from etd_tf.losses import get as get_loss
-from etd_tf.reporting import RunReport
-from etd_tf.text.opening import is_record_path
-from etd_tf.text.records import RecordSet
-from etd_tf.training import TrainerOptions, TrainResult
+from etd_tf.settings import MISSING, Settings, flag_texts, options_of, setting
+from etd_tf.training.options import TrainerOptions, TrainResult
+
+if TYPE_CHECKING:
+    from etd_tf.checkpoints import Checkpoint
+    from etd_tf.extraction.starts import InitialStudent
+    from etd_tf.reporting import RunReport
+    from etd_tf.text.records import RecordSet
 
 _BERT_MASKING_RATE = 0.15
 
 
-@dataclasses.dataclass(frozen=True)
-class DistillOptions:
+def losses_help() -> str:
+    """The losses in one sentence for help pages."""
+    return "; ".join(f"{name}: {loss.summary}" for name, loss in LOSSES.items()) + "."
+
+
+def optional_formats() -> Iterable[str]:
+    """The formats that a run writes where it is asked to."""
+    return (name for name, form in FORMATS.items() if form.optional)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillOptions(Settings):
     """Settings of a distillation job.
 
     Attributes:
-        teacher: Where the teacher is; anything `load_checkpoint` takes.
-        output_dir: The run directory.
         student: Sizes of the student.
         extraction: How it is cut out.
         corpus: The text.
         trainer: The training run.
         hardware: Strategy and precision.
-        loss: A name in `etd_tf.losses.LOSSES`.
-        loss_options: The loss's own options.
-        student_loss_weight: Share of the student's own masked-LM loss in the total.
-        dropout: Student's dropout while distilling; None for its configuration's rates.
-        masking_rate: Share of the input tokens that are masked. None is 0.15 where a
-            masked-LM loss needs it and the records hold no masked tokens of their own, and
-            else 0.
-        held_out_sequences: Held-out sequences behind each held-out loss, at most.
-        exports: Formats written beside the Hugging Face directory.
-        overwrite: Replace an earlier run.
+        loss_options: Arguments of the loss.
         settings: The flags behind all this, kept in `flags.txt`.
 
     Raises:
@@ -50,45 +52,62 @@ class DistillOptions:
             `overwrite` would delete what the job reads.
     """
 
-    teacher: str
-    output_dir: Path
+    title = "Distillation loss"
+
+    teacher: str = setting(MISSING, TEACHER, required=True, group="Teacher")
     student: StudentSize
     extraction: ExtractionOptions
     corpus: CorpusOptions
+    loss: str = setting("minilm", losses_help, choices=lambda: LOSSES)
+    loss_options: Mapping[str, Any] = options_of(lambda: LOSSES, chosen="loss")
+    student_loss_weight: float = setting(
+        0.0, "Share of the student's own masked-LM loss in the total.", least=0.0, below=1.0
+    )
+    masking_rate: float | None = setting(
+        None,
+        "Share of input tokens masked; default: 0.15 where a masked-LM loss needs it and the "
+        "records hold no masked tokens of their own, else 0.",
+        least=0.0,
+        most=1.0,
+    )
     trainer: TrainerOptions
+    dropout: float | None = setting(
+        None,
+        "Student's dropout while distilling; default: its configuration's rates.",
+        least=0.0,
+        below=1.0,
+        group="Training",
+    )
+    held_out_sequences: int = setting(
+        512, "Held-out sequences behind each held-out loss.", least=1, group="Training"
+    )
     hardware: HardwareOptions = dataclasses.field(default_factory=HardwareOptions)
-    loss: str = "minilm"
-    loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    student_loss_weight: float = 0.0
-    dropout: float | None = None
-    masking_rate: float | None = None
-    held_out_sequences: int = 512
-    exports: tuple[str, ...] = ("saved_model",)
-    overwrite: bool = False
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    output_dir: Path = setting(
+        MISSING,
+        "Directory for everything that the run makes.",
+        required=True,
+        free=True,
+        group="Run",
+    )
+    overwrite: bool = setting(False, "Replace a finished run in output_dir.", group="Run")
+    exports: tuple[str, ...] = setting(
+        ("saved_model",),
+        "Formats written beside the Hugging Face directory; empty for none.",
+        flag="export",
+        choices=optional_formats,
+        group="Run",
+    )
+    settings: Mapping[str, str] = flag_texts()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
         if self.overwrite:
             models: Inputs = {"teacher": [self.teacher], "scores": [self.extraction.scores]}
             check_spares_inputs(self.output_dir, {**models, **self.corpus.inputs()})
-        shares = {
-            "student_loss_weight": (self.student_loss_weight, "[0, 1)"),
-            "dropout": (self.dropout or 0.0, "[0, 1)"),
-            "masking_rate": (self.masking_rate or 0.0, "[0, 1]"),
-        }
-        for name, (value, limits) in shares.items():
-            if not 0.0 <= value <= 1.0 or (value == 1.0 and limits == "[0, 1)"):
-                raise InputError(f"--{name}={value} is outside {limits}.")
-        unknown = [name for name in self.exports if name not in FORMATS]
-        if unknown:
+        if self.needs_masked_lm and self.masking_rate == 0 and self.corpus.is_text:
             raise InputError(
-                f"exports={', '.join(unknown)} is unknown; choose from {', '.join(FORMATS)}."
-            )
-        text_only = not any(map(is_record_path, self.corpus.corpus))
-        if self.needs_masked_lm and self.masking_rate == 0 and text_only:
-            raise InputError(
-                "Masked-LM losses need masked input, but --masking_rate is 0; leave it out for "
+                "Masked-LM losses need masked input, but masking_rate is 0; leave it out for "
                 "BERT's 0.15."
             )
 
@@ -97,7 +116,7 @@ class DistillOptions:
         """Whether a loss compares masked-LM predictions."""
         return self.make_loss().needs_mlm or self.student_loss_weight > 0
 
-    def resolve_masking(self, records: RecordSet) -> float:
+    def resolve_masking(self, records: "RecordSet") -> float:
         """Says which share of the tokens of some records to mask.
 
         Args:
@@ -113,13 +132,12 @@ class DistillOptions:
         has_targets = records.layout.num_predictions > 0
         if has_targets and self.masking_rate:
             raise InputError(
-                f"{records.source} holds masked tokens already; leave --masking_rate out to use "
-                "them."
+                f"{records.source} holds masked tokens already; leave masking_rate out to use them."
             )
         if self.needs_masked_lm and not has_targets and self.masking_rate == 0:
             raise InputError(
                 f"Masked-LM losses need masked input, but {records.source} holds none and "
-                "--masking_rate is 0; leave it out for BERT's 0.15."
+                "masking_rate is 0; leave it out for BERT's 0.15."
             )
         if self.masking_rate is not None:
             return self.masking_rate
@@ -145,9 +163,9 @@ class DistillResult:
     """
 
     run_dir: Path
-    teacher: Checkpoint
-    student: Checkpoint
-    initial: InitialStudent
-    records: RecordSet
+    teacher: "Checkpoint"
+    student: "Checkpoint"
+    initial: "InitialStudent"
+    records: "RecordSet"
     training: TrainResult
-    report: RunReport | None = None
+    report: "RunReport | None" = None

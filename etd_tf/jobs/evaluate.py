@@ -12,75 +12,15 @@ from etd_tf.errors import InputError
 from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
 from etd_tf.evaluation.experiment import Scores
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
-from etd_tf.evaluation.finetuning import FinetuneOptions, FinetuneResult, finetune
-from etd_tf.evaluation.run_record import OUTPUTS, PREDICTIONS_DIR, RunRecord
-from etd_tf.jobs.safeguards import check_spares_inputs
+from etd_tf.evaluation.finetuning import FinetuneResult, finetune
+from etd_tf.evaluation.options import PREDICTIONS_DIR
+from etd_tf.evaluation.run_record import RunRecord
+from etd_tf.jobs.options import EvaluationOptions
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.holding import hold
 from etd_tf.tasks import ScoredTask, Task, TrainedTask
 
 BENCHMARK_FILE = "benchmark.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationOptions:
-    """Settings of an evaluation.
-
-    Attributes:
-        models: Where the models are; anything `load_checkpoint` takes. Fine-tuning takes
-            one, the probe and the benchmark any number, a teacher first.
-        task: A name in `etd_tf.tasks.TASKS`, or empty for the benchmark alone.
-        task_options: The task's options by name: where its data is, lengths and so on.
-        finetune: How to fine-tune; None scores a model that is fine-tuned already.
-        benchmark: Also measure sizes and latency.
-        output_dir: Gets everything that is written; None writes nothing.
-        overwrite: Replace an earlier run there.
-    """
-
-    models: tuple[str, ...]
-    task: str = ""
-    task_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    finetune: FinetuneOptions | None = dataclasses.field(default_factory=FinetuneOptions)
-    benchmark: bool = False
-    output_dir: Path | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.models or len(set(self.models)) != len(self.models):
-            raise InputError(
-                f"Models: {', '.join(self.models) or 'none'}. Name at least one, none twice."
-            )
-        task = self.find_task()
-        if task is None and not self.benchmark:
-            raise InputError("There is nothing to do. Pass task=NAME, benchmark=True or both.")
-        if task is not None:
-            task.check_source()
-        if isinstance(task, TrainedTask) and len(self.models) > 1:
-            raise InputError(
-                f"task={self.task} takes one model, received {', '.join(self.models)}. Run it "
-                "once for each model."
-            )
-        if self.saves_nothing:
-            raise InputError(
-                "saved_model=True has no effect without output_dir. Pass output_dir=DIR, or leave "
-                "it out."
-            )
-        if self.overwrite and self.output_dir is not None:
-            for name in OUTPUTS:
-                check_spares_inputs(self.output_dir / name, {"model": self.models})
-
-    @property
-    def saves_nothing(self) -> bool:
-        """Whether a SavedModel is asked for that no directory is there for."""
-        return self.output_dir is None and self.finetune is not None and self.finetune.saved_model
-
-    def find_task(self) -> Task | None:
-        """The task with its options; None for the benchmark alone.
-
-        Raises:
-            InputError: There is no such task or option.
-        """
-        return tasks.get(self.task, **self.task_options) if self.task else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,21 +1,19 @@
 """Extraction alone: a teacher goes in, an undistilled student comes out in seconds."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from etd_tf.extraction.starts import (
-    ExtractionOptions,
     InitialStudent,
     Work,
     made_files,
     no_text,
 )
 from etd_tf.jobs.inputs import prepare_corpus, records_identity, with_tokenizer
-from etd_tf.jobs.options import CorpusOptions, StudentSize
-from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
+from etd_tf.jobs.options import ExtractOptions
 from etd_tf.modeling.config import BertConfig
+from etd_tf.settings import free_flags
 from etd_tf.storage.atomic import remove_path
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import RecordSet
@@ -26,57 +24,9 @@ LAYOUT = Layout(
     mark="flags.txt",
     names=(STUDENT_DIRECTORY, *made_files()),
     finished=STUDENT_DIRECTORY,
-    free=frozenset({"output_dir", "cache_dir"}),
+    free=free_flags(ExtractOptions),
 )
 """What an extraction makes in its directory."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractOptions:
-    """Settings of an extraction job.
-
-    Attributes:
-        teacher: Where the teacher is; anything `load_checkpoint` takes.
-        output_dir: The directory to make.
-        student: Sizes of the student.
-        extraction: How it is cut out.
-        corpus: Text for scoring; None where no text is needed.
-        tokenizer: Directory of the tokenizer; None for the teacher's own.
-        seed: Seed of every random choice.
-        overwrite: Replace what an earlier extraction made.
-        settings: The flags behind all this, kept in `flags.txt`.
-
-    Raises:
-        InputError: `overwrite` would delete what the job reads, or the cache is in
-            `output_dir`.
-    """
-
-    teacher: str
-    output_dir: Path
-    student: StudentSize
-    extraction: ExtractionOptions
-    corpus: CorpusOptions | None = None
-    tokenizer: str | None = None
-    seed: int = 0
-    overwrite: bool = False
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.corpus is not None:
-            check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
-        if self.overwrite:
-            models: Inputs = {
-                "teacher": [self.teacher],
-                "tokenizer": [self.tokenizer],
-                "scores": [self.extraction.scores],
-            }
-            text = self.corpus.inputs() if self.corpus is not None else {}
-            check_spares_inputs(self.output_dir, {**models, **text})
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether text is read."""
-        return self.extraction.start.reads_text(self.extraction)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,28 +1,76 @@
-"""Settings of jobs, one field a flag; checked before anything slow happens."""
+"""Settings that jobs share; each field is a flag, too."""
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from etd_tf import tasks
 from etd_tf.errors import InputError
-from etd_tf.jobs.safeguards import Inputs
+from etd_tf.evaluation.options import OUTPUTS, FinetuneOptions
+from etd_tf.extraction.starts import ExtractionOptions
+from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.modeling.config import BertConfig
+from etd_tf.settings import (
+    MISSING,
+    Settings,
+    flag_texts,
+    options_of,
+    part,
+    setting,
+    settings_of,
+)
+
+TEACHER = (
+    "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
+    "KerasHub preset, package:NAME/SUBDIR inside an installed Python package, or hf://NAME."
+)
+"""Help of every setting that names a teacher."""
 
 
 @dataclasses.dataclass(frozen=True)
-class StudentSize:
-    """Sizes of the student; None means the teacher's.
+class StudentSize(Settings):
+    """Sizes of the student; None means the teacher's."""
 
-    Attributes:
-        layers: Transformer layers.
-        hidden: Width of the residual stream.
-        heads: Attention heads.
-        intermediate: Feed-forward inner width.
-    """
+    title = "Student size (each defaults to the teacher's)"
 
-    layers: int | None = None
-    hidden: int | None = None
-    heads: int | None = None
-    intermediate: int | None = None
+    layers: int | None = setting(None, "Transformer layers.", flag="student_layers", least=1)
+    hidden: int | None = setting(
+        None, "Width of the residual stream.", flag="student_hidden", least=1
+    )
+    heads: int | None = setting(
+        None, "Attention heads; divides the width.", flag="student_heads", least=1
+    )
+    intermediate: int | None = setting(
+        None, "Feed-forward inner width.", flag="student_intermediate", least=1
+    )
+
+    @classmethod
+    def parse(cls, text: str) -> "StudentSize":
+        """Reads `LAYERSxHIDDENxHEADSxINTERMEDIATE`, e.g. `6x384x12x1536`.
+
+        Args:
+            text: The sizes.
+
+        Returns:
+            The sizes.
+
+        Raises:
+            InputError: The text has another form.
+        """
+        match = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(\d+)", text.strip())
+        sizes = [int(size) for size in match.groups()] if match else []
+        if not sizes or min(sizes) < 1:
+            raise InputError(
+                f"students={text!r}: expected LAYERSxHIDDENxHEADSxINTERMEDIATE, all at least 1, "
+                "e.g. 6x384x12x1536; several with commas."
+            )
+        return cls(*sizes)
+
+    def __str__(self) -> str:
+        """The inverse of `parse`."""
+        return f"{self.layers}x{self.hidden}x{self.heads}x{self.intermediate}"
 
     def config(self, teacher: BertConfig) -> BertConfig:
         """Returns the student's configuration; `plan_extraction` checks it further.
@@ -40,31 +88,44 @@ class StudentSize:
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusOptions:
-    """The text that a job reads.
+class CorpusOptions(Settings):
+    """The text that a job reads."""
 
-    Attributes:
-        corpus: Files, globs, `tfds:`, `stdlib:pydoc`, or one directory of records.
-        validation_corpus: Held-out text; empty to hold out a share of the documents.
-        tokenizer: Directory of the tokenizer; None for the teacher's.
-        sequence_length: Tokens a sequence.
-        cache_dir: Where prepared corpora are kept.
-    """
+    title = "Text"
 
-    corpus: tuple[str, ...]
-    validation_corpus: tuple[str, ...] = ()
-    tokenizer: str | None = None
-    sequence_length: int = 128
-    cache_dir: Path = Path("~/.cache/etd_tf")
+    corpus: tuple[str, ...] = setting(
+        MISSING,
+        "Raw text: files or globs (also .gz, .jsonl and .json), tfds:NAME, stdlib:pydoc, or a "
+        "directory of records made by etd_prepare.",
+    )
+    validation_corpus: tuple[str, ...] = setting(
+        (), "Held-out text; by default a fixed share of the corpus' documents is held out."
+    )
+    tokenizer: str | None = setting(
+        None,
+        "A model whose tokenizer to take, or a tokenizer's directory; default: the teacher's own.",
+    )
+    sequence_length: int = setting(128, "Tokens a sequence.", least=8)
+    cache_dir: Path = setting(
+        Path("~/.cache/etd_tf"), "Where prepared corpora are kept.", free=True
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.corpus:
             raise InputError(
-                "--corpus is empty. Give text files or globs, tfds:NAME, or stdlib:pydoc for a try."
+                "corpus= is empty. Give text files or globs, tfds:NAME, or stdlib:pydoc for a try."
             )
 
+    @property
+    def is_text(self) -> bool:
+        """Whether nothing of it is records."""
+        from etd_tf.text.opening import is_record_path
+
+        return not any(map(is_record_path, self.corpus))
+
     def inputs(self) -> Inputs:
-        """What is read, by flag."""
+        """What is read, by setting."""
         return {
             "corpus": self.corpus,
             "validation_corpus": self.validation_corpus,
@@ -73,16 +134,161 @@ class CorpusOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class HardwareOptions:
-    """Where and in which precision the training step runs.
+class HardwareOptions(Settings):
+    """Where and in which precision the training step runs."""
+
+    title = "Hardware"
+
+    strategy: str = setting(
+        "auto",
+        "tf.distribute strategy; auto takes what the machine offers.",
+        choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
+    )
+    precision: str = setting(
+        "float32",
+        "Precision of the student's products.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    teacher_precision: str = setting(
+        "auto",
+        "Precision of the teacher's products; auto: bfloat16 where precision is mixed.",
+        choices=("auto", "float32", "mixed_bfloat16"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractOptions(Settings):
+    """Settings of an extraction job.
 
     Attributes:
-        strategy: See `etd_tf.training.strategy.make_strategy`.
-        precision: Keras dtype policy of the student.
-        teacher_precision: Policy of the teacher's forward pass; `"auto"` is bfloat16
-            products wherever `precision` is mixed.
+        student: Sizes of the student.
+        extraction: How it is cut out.
+        corpus: Text for scoring; None where no text is needed.
+        settings: The flags behind all this, kept in `flags.txt`.
+
+    Raises:
+        InputError: `overwrite` would delete what the job reads, or the cache is in
+            `output_dir`.
     """
 
-    strategy: str = "auto"
-    precision: str = "float32"
-    teacher_precision: str = "auto"
+    title = "Run"
+
+    teacher: str = setting(MISSING, TEACHER, required=True, group="Teacher")
+    student: StudentSize
+    extraction: ExtractionOptions
+    corpus: CorpusOptions | None = part(None)
+    tokenizer: str | None = setting(
+        None, "Directory of the tokenizer; None for the teacher's own.", flag=""
+    )
+    output_dir: Path = setting(
+        MISSING, "Directory for everything that the run makes.", required=True, free=True
+    )
+    overwrite: bool = setting(False, "Replace a finished run in output_dir.")
+    seed: int = setting(0, "Seed of every random choice.", least=0)
+    settings: Mapping[str, str] = flag_texts()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.corpus is not None:
+            check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
+        if self.overwrite:
+            models: Inputs = {
+                "teacher": [self.teacher],
+                "tokenizer": [self.tokenizer],
+                "scores": [self.extraction.scores],
+            }
+            text = self.corpus.inputs() if self.corpus is not None else {}
+            check_spares_inputs(self.output_dir, {**models, **text})
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether text is read."""
+        return self.extraction.start.reads_text(self.extraction)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(Settings):
+    """Settings of an evaluation.
+
+    Attributes:
+        finetune: How to fine-tune; None scores a model that is fine-tuned already.
+
+    Raises:
+        InputError: Models, task and data do not fit, or a value is out of range.
+    """
+
+    title = "Task"
+
+    models: tuple[str, ...] = setting(
+        MISSING,
+        "A directory made by etd_distill or etd_extract, or anything that etd_distill takes as "
+        "its teacher. sts-probe and the benchmark take several, a teacher first.",
+        flag="model",
+        group="Model",
+        some=True,
+        distinct=True,
+    )
+    task: str = setting(
+        "", "What is measured; AX comes with glue/mnli.", choices=lambda: tasks.TASKS
+    )
+    task_options: Mapping[str, Any] = options_of(lambda: tasks.TASKS, chosen="task")
+    benchmark: bool = setting(
+        False, "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, or as many as all "
+        "models have positions, batch 1 and 32.",
+    )
+    finetune: FinetuneOptions | None = part(
+        FinetuneOptions, switch="Whether to train; else the model is fine-tuned already."
+    )
+    output_dir: Path | None = setting(
+        None,
+        "Gets results.json, and from fine-tuning predictions in the benchmark's format and the "
+        "first seed's model.",
+        group="Run",
+    )
+    overwrite: bool = setting(False, "Replace a finished run in output_dir.", group="Run")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        task = self.find_task()
+        if task is None and not self.benchmark:
+            raise InputError("There is nothing to do. Pass task=NAME, benchmark=True or both.")
+        if task is not None:
+            task.check_source()
+        if isinstance(task, tasks.TrainedTask) and len(self.models) > 1:
+            raise InputError(
+                f"task={self.task} takes one model, received {', '.join(self.models)}. Run it "
+                "once for each model."
+            )
+        if self.saves_nothing:
+            raise InputError(
+                "saved_model=True has no effect without output_dir. Pass output_dir=DIR, or leave "
+                "it out."
+            )
+        if self.overwrite and self.output_dir is not None:
+            for name in OUTPUTS:
+                check_spares_inputs(self.output_dir / name, {"model": self.models})
+
+    @property
+    def saves_nothing(self) -> bool:
+        """Whether a SavedModel is asked for that no directory is there for."""
+        return self.output_dir is None and self.finetune is not None and self.finetune.saved_model
+
+    def find_task(self) -> tasks.Task | None:
+        """The task with its options; None for the benchmark alone.
+
+        Raises:
+            InputError: There is no such task or option.
+        """
+        return tasks.get(self.task, **self.task_options) if self.task else None
+
+    def idle(self) -> dict[str, str]:
+        """Says why settings that were changed are not read by the task, by flag."""
+        if isinstance(self.find_task(), tasks.TrainedTask):
+            return {}
+        trained = [name for name, one in tasks.TASKS.items() if isinstance(one, tasks.TrainedTask)]
+        tuned = {"finetune", *(one.flag for one in settings_of(FinetuneOptions))}
+        return {
+            name: f"it is for fine-tuning, with task={', '.join(trained)}"
+            for name in self.changed()
+            if name in tuned
+        }

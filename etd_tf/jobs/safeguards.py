@@ -25,8 +25,8 @@ def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
         for name in names:
             if name is not None and any(_is_inside(path, folder) for path in _files(str(name))):
                 raise InputError(
-                    f"--overwrite would delete --{flag}={name}, which is in --output_dir. Copy it "
-                    "elsewhere, or choose another --output_dir."
+                    f"overwrite=True would delete {flag}={name}, which is in output_dir. Copy it "
+                    "elsewhere, or choose another output_dir."
                 )
 
 
@@ -42,7 +42,7 @@ def check_cache_is_apart(folder: Path, cache_dir: Path) -> None:
     """
     if _is_inside(cache_dir, folder):
         raise InputError(
-            f"--cache_dir={cache_dir} is in --output_dir={folder}, which is for what one run "
+            f"cache_dir={cache_dir} is in output_dir={folder}, which is for what one run "
             "makes. Choose a cache outside of it, which later runs can use, too."
         )
 

@@ -8,7 +8,7 @@ from etd_tf.lazy import lazy_names
 _HOMES = {
     "Corpus": "corpus",
     "Masking": "masking",
-    "RecordOptions": "prepare",
+    "RecordOptions": "options",
     "RecordSet": "records",
     "Worker": "batches",
     "beam_engine": "beam",

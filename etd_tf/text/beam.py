@@ -10,7 +10,8 @@ from typing import Any
 from etd_tf.errors import InputError
 from etd_tf.text.distributed import Engine, Job, Task, run_distributed
 from etd_tf.text.journal import hold_directory
-from etd_tf.text.preparation import Preparation, RecordOptions
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.preparation import Preparation
 from etd_tf.text.records import RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
 

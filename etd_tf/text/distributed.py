@@ -23,8 +23,9 @@ from etd_tf.errors import InputError
 from etd_tf.progress import track
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.text.journal import Journal, attempt_directory, summary_path_of
+from etd_tf.text.options import RecordOptions
 from etd_tf.text.packing import Packer
-from etd_tf.text.preparation import Preparation, RecordOptions, grouped, texts_of
+from etd_tf.text.preparation import Preparation, grouped, texts_of
 from etd_tf.text.records import RecordSet, index_path_of
 from etd_tf.text.scanning import ScannedCorpus, Share, SourceScan, scan_source, shares
 from etd_tf.text.shard_writer import ShardSummary, write_shard

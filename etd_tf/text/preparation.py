@@ -12,6 +12,7 @@ from etd_tf.text.corpus import Corpus, open_corpus
 from etd_tf.text.encoding_pool import BlockEncoder, block_encoder
 from etd_tf.text.journal import Journal
 from etd_tf.text.opening import open_records
+from etd_tf.text.options import RecordOptions
 from etd_tf.text.packing import Packer
 from etd_tf.text.records import VALIDATION, RecordSet
 from etd_tf.text.shard_writer import write_shard
@@ -23,42 +24,6 @@ _FORMAT = 1  # of the files; another one means another cache entry
 _SHARD_CHARACTERS = 32_000_000  # of text, unless a number of shards is given
 _BLOCK = 1 << 20  # characters encoded at once
 _CHARACTERS_A_WORKER = 8_000_000  # less is not worth starting a process
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordOptions:
-    """How text becomes examples.
-
-    Attributes:
-        sequence_length: Tokens an example (T), special ones included.
-        packing: Fill every example with running text; otherwise each line of the corpus
-            starts an example of its own, padded.
-        num_shards: Files of the train split; None for one per 32 MB of text. Never more
-            than there are documents.
-        held_out_fraction: Share of the text kept for validation, whole documents chosen by
-            their content and the seed; equal documents stay together. 0 for none.
-        seed: Seed of that choice.
-    """
-
-    sequence_length: int = 128
-    packing: bool = True
-    num_shards: int | None = None
-    held_out_fraction: float = 0.02
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.sequence_length < 3:
-            raise InputError(
-                f"sequence_length={self.sequence_length} has no room for text between "
-                "[CLS] and [SEP]; give 3 or more, usually 128."
-            )
-        if self.num_shards is not None and self.num_shards < 1:
-            raise InputError(f"num_shards={self.num_shards}; give 1 or more.")
-        if not 0.0 <= self.held_out_fraction < 1.0:
-            raise InputError(
-                f"held_out_fraction={self.held_out_fraction} is not in [0, 1); give a share of "
-                "the text such as 0.02."
-            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 from etd_tf.errors import InputError
 from etd_tf.text.journal import hold_directory
 from etd_tf.text.opening import is_record_path, open_records
-from etd_tf.text.preparation import Preparation, RecordOptions
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.preparation import Preparation
 from etd_tf.text.records import MANIFEST, RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
-
-__all__ = ["RecordOptions", "cached_records", "prepare_records"]
 
 
 def prepare_records(

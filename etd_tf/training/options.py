@@ -1,95 +1,61 @@
 """Settings and result of a training run."""
 
 import dataclasses
-import math
 from typing import Any
 
 from etd_tf.errors import InputError
-
-FREE_OPTIONS = frozenset(
-    {
-        "log_every",
-        "evaluate_every",
-        "evaluate_at",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "steps_per_call",
-    }
-)
-"""Options that do not change the weights, so that they may change when a run goes on."""
+from etd_tf.settings import Settings, setting, settings_of
 
 _LARGEST_SEED = 2**31 - 1 - 2**24  # int32, and room for what replicas add to it
-# Whole numbers and the least that they can be.
-_WHOLE = {
-    "steps": 1,
-    "batch_size": 1,
-    "warmup_steps": 0,
-    "gradient_accumulation": 1,
-    "seed": 0,
-    "steps_per_call": 1,
-    "log_every": 1,
-    "evaluate_every": 0,
-    "checkpoint_every": 0,
-    "keep_checkpoints": 1,
-}
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainerOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerOptions(Settings):
     """Settings of a training run.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Examples a step, over all replicas.
-        learning_rate: Peak learning rate.
-        warmup_steps: Steps of linear warm-up.
-        weight_decay: AdamW's decoupled decay.
-        clip_norm: Largest global gradient norm; 0 turns clipping off.
-        gradient_accumulation: Parts in which each replica computes its batch.
-        seed: Seed of dropout and of the projections' initialisation.
-        jit_compile: `"auto"`, `"on"` or `"off"`.
-        steps_per_call: Steps in one call of the compiled loop.
-        log_every: Steps between training lines in `metrics.jsonl`.
-        evaluate_every: Steps between held-out evaluations; 0 means only at the end.
-        evaluate_at: Further steps after which to evaluate.
-        checkpoint_every: Steps between checkpoints; 0 means only on signals and at the end.
-        keep_checkpoints: Checkpoints that stay on disk.
 
     Raises:
         InputError: A number is out of range or two do not fit together.
     """
 
-    steps: int
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    gradient_accumulation: int = 1
-    seed: int = 0
-    jit_compile: str = "auto"
-    steps_per_call: int = 1
-    log_every: int = 10
-    evaluate_every: int = 0
-    evaluate_at: tuple[int, ...] = ()
-    checkpoint_every: int = 0
-    keep_checkpoints: int = 2
+    title = "Training"
+
+    steps: int = setting(1000, "Optimizer steps.", least=1)
+    batch_size: int = setting(32, "Sequences a step, over all devices.", least=1)
+    learning_rate: float = setting(5e-4, "Peak learning rate.", least=0.0)
+    warmup_steps: int = setting(0, "Steps of linear warm-up.", least=0)
+    weight_decay: float = setting(0.01, "AdamW decay; biases and LayerNorms are spared.", least=0.0)
+    clip_norm: float = setting(1.0, "Largest global gradient norm; 0 for no clipping.", least=0.0)
+    gradient_accumulation: int = setting(
+        1, "Parts in which each device computes its batch, to save memory.", least=1
+    )
+    log_every: int = setting(10, "Steps between lines of metrics.jsonl.", least=1, free=True)
+    checkpoint_every: int = setting(
+        200, "Steps between checkpoints; 0: on signals and at the end.", least=0, free=True
+    )
+    keep_checkpoints: int = setting(2, "Checkpoints kept on disk.", least=1, free=True)
+    evaluate_every: int = setting(
+        100, "Steps between held-out evaluations; 0: at the end.", least=0, free=True
+    )
+    evaluate_at: tuple[int, ...] = setting(
+        (), "Further steps after which to evaluate.", flag="", least=1, free=True
+    )
+    jit_compile: str = setting(
+        "auto",
+        "XLA for the training step; auto: on for GPU and TPU, where it is faster.",
+        choices=("auto", "on", "off"),
+        group="Hardware",
+    )
+    steps_per_call: int = setting(
+        1,
+        "Steps in one call of the compiled loop; 10 or more suits GPUs.",
+        least=1,
+        free=True,
+        group="Hardware",
+    )
+    seed: int = setting(0, "Seed of every random choice.", least=0, most=_LARGEST_SEED, group="Run")
 
     def __post_init__(self) -> None:
-        for name, least in _WHOLE.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name}={value!r}: expected a whole number >= {least}.")
-        if any(
-            isinstance(at, bool) or not isinstance(at, int) or at < 1 for at in self.evaluate_at
-        ):
-            raise InputError(f"evaluate_at={self.evaluate_at}: expected whole numbers >= 1.")
-        if self.seed > _LARGEST_SEED:
-            raise InputError(f"seed={self.seed}: expected a number up to {_LARGEST_SEED}.")
-        for name in ("learning_rate", "weight_decay", "clip_norm"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise InputError(f"{name}={value}: expected a finite number >= 0.")
+        super().__post_init__()
         if self.learning_rate == 0:
             raise InputError("learning_rate=0 trains nothing; distillation usually takes 5e-4.")
         if self.warmup_steps > self.steps:
@@ -121,7 +87,11 @@ class TrainerOptions:
 
     def identity(self) -> dict[str, Any]:
         """What an interrupted run must share with the run that continues it."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE_OPTIONS}
+        return {
+            one.name: getattr(self, one.name)
+            for one in settings_of(type(self))
+            if not one.said.free
+        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,8 @@ def test_own_devices_need_all_rates():
 
 
 def test_records_are_as_long_as_those_on_disk(tmp_path):
-    from etd_tf.text.prepare import RecordOptions, prepare_records
+    from etd_tf.text.options import RecordOptions
+    from etd_tf.text.prepare import prepare_records
 
     (tmp_path / "text").write_text("the cat sat on the mat\n" * 200)
     options = RecordOptions(sequence_length=16, held_out_fraction=0.0)

@@ -10,7 +10,8 @@ import pytest
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.evaluation import finetuning
 from etd_tf.evaluation.finetuned import load_finetuned
-from etd_tf.evaluation.finetuning import FinetuneOptions, finetune, summarize
+from etd_tf.evaluation.finetuning import finetune, summarize
+from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.evaluation.run_record import FINAL, SELECTION
 from etd_tf.evaluation.training import FineTuner
 from etd_tf.tasks.glue import GLUE_TASKS

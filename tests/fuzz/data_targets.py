@@ -17,7 +17,8 @@ from etd_tf.tasks.squad_data import read_squad
 from etd_tf.text.corpus import open_corpus
 from etd_tf.text.journal import Journal
 from etd_tf.text.opening import open_records
-from etd_tf.text.prepare import RecordOptions, prepare_records
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.prepare import prepare_records
 from tests.fuzz.harness import Target
 from tests.fuzz.mutation import (
     Mutator,

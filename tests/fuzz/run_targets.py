@@ -18,7 +18,8 @@ from etd_tf.evaluation.run_record import Cell, RunRecord
 from etd_tf.extraction import ExtractionPlan, UnitScores, plan_extraction
 from etd_tf.jobs import compare_study, distill
 from etd_tf.jobs.compare_arm import load_run
-from etd_tf.jobs.compare_types import RunSpec, parse_student
+from etd_tf.jobs.compare_types import RunSpec
+from etd_tf.jobs.options import StudentSize
 from etd_tf.reporting import make_curves
 from etd_tf.storage.atomic import sha256
 from etd_tf.storage.workspace import Workspace
@@ -44,7 +45,7 @@ _SETTINGS = {"--x": "1", "teacher": "t", "steps": "5"}
 _IDENTITY = {"teacher": "0f", "text": {"corpus": "e1"}}
 
 
-_SPEC = RunSpec("minilm", parse_student("1x3x1x5"), "impt", 0)
+_SPEC = RunSpec("minilm", StudentSize.parse("1x3x1x5"), "impt", 0)
 
 
 def _plan(folder: Path) -> Mapping[str, Mutator]:

@@ -12,7 +12,7 @@ import pytest
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import DivergenceError, InputError, Interrupted
-from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs import compare, compare_arm
 from etd_tf.jobs.compare import run_comparison
@@ -20,7 +20,7 @@ from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
 from etd_tf.jobs.compare_study import check_comparison
 from etd_tf.jobs.compare_summary import describe_comparison
 from etd_tf.jobs.compare_tasks import DownstreamOptions
-from etd_tf.jobs.compare_types import CompareOptions, parse_student
+from etd_tf.jobs.compare_types import CompareOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.training import TrainerOptions
@@ -56,7 +56,7 @@ def options_for(inputs: Path, out: Path, **changes) -> CompareOptions:
     fields = {
         "base": base,
         "losses": ("minilm",),
-        "students": (parse_student(SIZE),),
+        "students": (StudentSize.parse(SIZE),),
         "arms": ("none", "impt"),
         "evaluate_at": (2, 8),
         "held_out_sequences": 8,
@@ -336,7 +336,7 @@ def test_depth_needs_the_teachers_width(inputs, tmp_path):
     with pytest.raises(InputError, match=r"depth copies whole layers.* Make it 2x15x3x22"):
         run_comparison(options)
     assert not (tmp_path / "out").exists()  # so that other settings can be tried there
-    students = (parse_student("2x15x3x22"),)
+    students = (StudentSize.parse("2x15x3x22"),)
     _, configs = check_comparison(dataclasses.replace(options, students=students))
     assert {config.hidden_size for config in configs.values()} == {15}
 

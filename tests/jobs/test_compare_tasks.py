@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.evaluation.finetuning import FinetuneOptions
+from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.jobs.compare_tasks import DownstreamOptions, fingerprint_tasks
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 

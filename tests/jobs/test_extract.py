@@ -10,8 +10,8 @@ from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction import ExtractionPlan, UnitScores, extract
 from etd_tf.extraction.starts import ExtractionOptions
-from etd_tf.jobs.extract import ExtractOptions, describe_extraction, run_extraction
-from etd_tf.jobs.options import CorpusOptions, StudentSize
+from etd_tf.jobs.extract import describe_extraction, run_extraction
+from etd_tf.jobs.options import CorpusOptions, ExtractOptions, StudentSize
 from tests.helpers import contents, tiny_checkpoint
 
 FILES = ["flags.txt", "identity.json", "plan.json", "student"]

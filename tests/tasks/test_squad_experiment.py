@@ -8,7 +8,8 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.finetuned import load_finetuned
-from etd_tf.evaluation.finetuning import FinetuneOptions, finetune
+from etd_tf.evaluation.finetuning import finetune
+from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.tasks.squad import SquadV1, SquadV2
 from etd_tf.tasks.squad_data import load_squad
 from etd_tf.tasks.squad_metrics import score_predictions

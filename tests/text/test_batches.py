@@ -15,7 +15,8 @@ from etd_tf.text.batches import (
     load_examples,
     make_batches,
 )
-from etd_tf.text.prepare import RecordOptions, prepare_records
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.prepare import prepare_records
 from tests.helpers import tiny_tokenizer
 
 

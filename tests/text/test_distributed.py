@@ -12,7 +12,8 @@ from etd_tf import progress
 from etd_tf.errors import InputError
 from etd_tf.text import distributed, preparation
 from etd_tf.text.distributed import WriteJob, run_distributed
-from etd_tf.text.preparation import Preparation, RecordOptions
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.preparation import Preparation
 from etd_tf.text.prepare import prepare_records
 from etd_tf.text.sources import TextFile
 from tests.helpers import contents, tiny_tokenizer

@@ -14,7 +14,8 @@ from etd_tf.errors import InputError
 from etd_tf.text import preparation, shard_writer
 from etd_tf.text.journal import hold_directory
 from etd_tf.text.opening import open_records
-from etd_tf.text.prepare import RecordOptions, cached_records, prepare_records
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.prepare import cached_records, prepare_records
 from tests.helpers import REPOSITORY, contents, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -283,7 +284,8 @@ def test_damaged_cache_entry_is_made_again(tmp_path, corpus):
 
 FILL_CACHE = """
 import sys
-from etd_tf.text.prepare import RecordOptions, cached_records
+from etd_tf.text.options import RecordOptions
+from etd_tf.text.prepare import cached_records
 from tests.helpers import tiny_tokenizer
 
 options = RecordOptions(sequence_length=12, num_shards=3, held_out_fraction=0.2)

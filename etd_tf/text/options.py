@@ -1,0 +1,36 @@
+"""Settings of the preparation of text."""
+
+import dataclasses
+
+from etd_tf.settings import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordOptions(Settings):
+    """How text becomes examples."""
+
+    title = "Examples"
+
+    sequence_length: int = setting(
+        128, "Tokens an example, [CLS] and [SEP] included; usually 128.", least=3
+    )
+    packing: bool = setting(
+        True,
+        "Fill every example with running text, [SEP] between documents; packing=False starts an "
+        "example at each line and pads it.",
+    )
+    num_shards: int | None = setting(
+        None,
+        "Training files, at most one a document; default: one per 32 MB.",
+        least=1,
+        group="Run",
+    )
+    held_out_fraction: float = setting(
+        0.02,
+        "Share of the text held out for validation, as whole documents chosen by content and "
+        "seed; equal ones stay together. 0 for none.",
+        least=0.0,
+        below=1.0,
+        group="Text",
+    )
+    seed: int = setting(0, "Seed of the held-out choice.", least=0, group="Run")
