@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from etd_tf.cli.app import FlagSet, help_text
+from etd_tf.cli.app import help_text
+from etd_tf.cli.flags import FlagSet
 
 _HELP = re.compile(r"^<!-- help: etd_(\w+) -->$", re.MULTILINE)
 
@@ -26,6 +27,4 @@ def on_post_build(config: Any) -> None:
 def command_help(name: str) -> str:
     """Returns the help page of `bin/etd_NAME`; starts no TensorFlow."""
     command = importlib.import_module(f"etd_tf.cli.{name}").COMMAND
-    flag_set = FlagSet()
-    command.define(flag_set)
-    return help_text(command, flag_set)
+    return help_text(command, FlagSet(*command.settings))

@@ -344,7 +344,8 @@ def check_value(one: NamedSetting, value: Any) -> None:
     repeated = one.said.distinct and len(set(value)) < len(value)
     if repeated or (one.said.some and not value):
         wanted = ["at least one value"] * one.said.some + ["none twice"] * one.said.distinct
-        raise InputError(f"{one.name}={listed(value)}: expected {', '.join(wanted)}.")
+        known = f"; choose from {', '.join(one.said.choices())}" if one.said.choices else ""
+        raise InputError(f"{one.name}={listed(value)}: expected {', '.join(wanted)}{known}.")
     _check_items(one, listed(value), value)
 
 

@@ -198,7 +198,7 @@ def test_a_format_takes_one_file(folder, tmp_path, monkeypatch, capsys):
     assert '\n   "width"' in written
     again = [*flags[:1], "--format=huggingface", f"--output_dir={tmp_path}", "--toy_indent=3"]
     assert run_command(export.COMMAND, again) == 2
-    assert "--toy_indent has an effect on --format=toy only" in capsys.readouterr().err
+    assert "--toy_indent has no effect here: it is for --format=toy" in capsys.readouterr().err
 
 
 def test_a_task_takes_one_file(folder, tmp_path, monkeypatch, capsys):
@@ -224,7 +224,7 @@ def test_a_task_takes_one_file(folder, tmp_path, monkeypatch, capsys):
     assert "toy/cats needs its data: pass --toy_file=FILE" in capsys.readouterr().err
     other = [flags[0], "--task=glue/sst2", "--glue_dir=glue", flags[2]]
     assert run_command(evaluate.COMMAND, other) == 2
-    assert "--toy_file has an effect on --task=toy/cats only" in capsys.readouterr().err
+    assert "--toy_file has no effect here: it is for --task=toy/cats" in capsys.readouterr().err
 
 
 def test_a_task_without_training_takes_one_file(folder, tmp_path, monkeypatch, capsys):

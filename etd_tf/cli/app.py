@@ -149,7 +149,8 @@ def help_text(command: Command, flag_set: FlagSet) -> str:
 def _flag_help(flag_set: FlagSet, name: str) -> Iterator[str]:
     flag = flag_set.values[name]
     default = "" if flag.default in (None, [], "") else f" [default: {_default(flag)}]"
-    text = flag.help.removeprefix(f"<{_choices(flag)}>: ")  # absl repeats the choices
+    told = flag.help.removeprefix(f"<{_choices(flag)}>: ")  # absl repeats the choices
+    text = flag_set.translate(told)
     yield f"  --[no]{name}" if flag.boolean else f"  --{name}={_placeholder(flag)}"
     yield from textwrap.wrap(
         f"{text}{default}", _HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6

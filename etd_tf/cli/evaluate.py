@@ -30,13 +30,6 @@ class EvaluateFlags(EvaluationOptions):
     teacher: str | None = setting(
         None, "sts-probe and the benchmark: a model to compare with.", group="Model"
     )
-    def idle(self) -> dict[str, str]:
-        """Says why settings that were changed are not read by the task, by flag."""
-        unread = super().idle()
-        if self.teacher and isinstance(self.find_task(), TrainedTask):
-            scored = [name for name, one in TASKS.items() if isinstance(one, ScoredTask)]
-            unread["teacher"] = f"it is for task={', '.join(scored)} and benchmark=True alone"
-        return unread
 
 
 def read_options(flag_set: FlagSet) -> EvaluateFlags:
@@ -48,6 +41,9 @@ def read_options(flag_set: FlagSet) -> EvaluateFlags:
     values = flag_set.values
     if not values.model:
         raise InputError("--model is missing. Pass --model=DIR, the model to evaluate.")
+    if values.teacher and isinstance(TASKS.get(values.task), TrainedTask):
+        scored = [name for name, one in TASKS.items() if isinstance(one, ScoredTask)]
+        flag_set.tell_idle("teacher", f"it is for task={', '.join(scored)} and benchmark=True")
     teacher = [values.teacher] if values.teacher else []
     models = (*teacher, *map(model_source, values.model))
     return flag_set.read(EvaluateFlags, models=models)

@@ -35,7 +35,9 @@ class ExportFlags(Settings):
         required=True,
         group="Model",
     )
-    format: tuple[str, ...] = setting(("saved_model",), formats_help, choices=lambda: FORMATS, some=True)
+    format: tuple[str, ...] = setting(
+        ("saved_model",), formats_help, choices=lambda: FORMATS, some=True, distinct=True
+    )
     options: Mapping[str, Mapping[str, Any]] = options_of(lambda: FORMATS, chosen="format")
     output_dir: Path = setting(MISSING, "Each format becomes a directory in here.", required=True)
     overwrite: bool = setting(False, "Replace what is there.")

@@ -19,6 +19,7 @@ from etd_tf.settings import (
     NamedTexts,
     Setting,
     Settings,
+    listed,
     members_of,
     setting,
     settings_of,
@@ -151,10 +152,12 @@ class FlagSet:
         try:
             made = cls(**found)
         except InputError as error:
+            # Here it is known whose field is meant where several have the name.
             own = {one.name: prefix + one.flag for one in settings_of(cls) if one.flag}
-            raise InputError(_translated(str(error), own)) from error
+            renamed = {name: flag for name, flag in own.items() if name != flag}
+            raise InputError(_translated(str(error), renamed)) from error
         for name, why in made.idle().items():
-            self._tell_idle(prefix + name, why, refuses=cls.refuses_idle)
+            self.tell_idle(prefix + name, why, refuses=cls.refuses_idle)
         return made
 
     def _read_part(self, one: NamedPart, prefix: str, without: frozenset[str]) -> Settings | None:
@@ -162,7 +165,7 @@ class FlagSet:
         if one.said.switch and not self.values[switch].value:
             for option in settings_of(one.of):
                 if self._is_changed(inner + option.flag):
-                    self._tell_idle(inner + option.flag, f"it goes with {switch}=True")
+                    self.tell_idle(inner + option.flag, f"it goes with {switch}=True")
             return None
         return self._read(one.of, inner, without | {inner + name for name in one.said.without}, {})
 
@@ -175,7 +178,7 @@ class FlagSet:
                 readers.setdefault(option.flag, []).append(name)
         for flag, users in readers.items():
             if self._is_changed(flag) and not {*users} & {*names}:
-                self._tell_idle(flag, f"it is for {one.said.chosen}={', '.join(users)}")
+                self.tell_idle(flag, f"it is for {one.said.chosen}={', '.join(users)}")
         if isinstance(chosen, str):
             return self._read_all([known.get(chosen, ())])
         # Who has the field for the names refuses unknown ones.
@@ -189,7 +192,17 @@ class FlagSet:
     def _is_changed(self, name: str) -> bool:
         return name in self.values and self.values[name].value != self.values[name].default
 
-    def _tell_idle(self, name: str, why: str, *, refuses: bool = True) -> None:
+    def tell_idle(self, name: str, why: str, *, refuses: bool = True) -> None:
+        """Refuses a flag that has no effect, or only says so.
+
+        Args:
+            name: The flag.
+            why: The reason, after a colon.
+            refuses: Whether it is an error.
+
+        Raises:
+            InputError: It is.
+        """
         told = self.translate(f"--{name} has no effect here: {why}.")
         if refuses:
             raise InputError(f"{told} Leave it out.")
@@ -269,20 +282,23 @@ def _is_enum(one: NamedSetting) -> bool:
 def _help(one: NamedSetting) -> str:
     """The help, with the choices where absl does not name them."""
     told = one.said.help()
-    if one.said.choices is None:
+    names = tuple(one.said.choices()) if one.said.choices else ()
+    if all(name in told for name in names):
         return told
-    return f"{told} One{' or more' if one.is_list else ''} of: {', '.join(one.said.choices())}."
+    return f"{told} One{' or more' if one.is_list else ''} of: {', '.join(names)}."
 
 
-def _items(kind: Any, flag: str, texts: Iterable[str]) -> Iterator[Any]:
-    for text in texts:
-        try:
-            yield getattr(kind, "parse", kind)(text)
-        except ValueError as error:
-            raise InputError(
-                f"--{flag}={','.join(texts)} is not a comma-separated list of "
-                f"{'whole ' if kind is int else ''}numbers."
-            ) from error
+def _items(kind: Any, flag: str, texts: list[str]) -> Iterator[Any]:
+    if kind not in (int, float):
+        yield from map(getattr(kind, "parse", kind), texts)
+        return
+    try:
+        yield from map(kind, texts)
+    except ValueError as error:
+        raise InputError(
+            f"--{flag}={listed(texts)} is not a comma-separated list of "
+            f"{'whole ' if kind is int else ''}numbers."
+        ) from error
 
 
 def model_source(model: str) -> str:

@@ -176,6 +176,4 @@ def _number(value: Any) -> float:
 
 
 def _arm_run(spec: RunSpec, **fields: Any) -> ArmRun:
-    return ArmRun(
-        loss=spec.loss, student=str(spec.size), arm=spec.arm, seed=spec.seed, **fields
-    )
+    return ArmRun(loss=spec.loss, student=str(spec.size), arm=spec.arm, seed=spec.seed, **fields)

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etd_tf import tasks
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.benchmark import ModelCost, benchmark_models

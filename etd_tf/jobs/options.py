@@ -233,7 +233,8 @@ class EvaluationOptions(Settings):
     )
     task_options: Mapping[str, Any] = options_of(lambda: tasks.TASKS, chosen="task")
     benchmark: bool = setting(
-        False, "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, or as many as all "
+        False,
+        "Measure parameters, FLOPs, size on disk, and latency at 128 tokens, or as many as all "
         "models have positions, batch 1 and 32.",
     )
     finetune: FinetuneOptions | None = part(

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,7 +57,7 @@ class Task(Settings, abc.ABC):
     def source(self) -> str:
         """Where its data is; empty where nobody said."""
         found: str | None = getattr(self, self.data_setting)
-        return found or ""
+        return os.path.expanduser(found or "")
 
     def check_source(self) -> None:
         """Checks that somebody said where the data is.

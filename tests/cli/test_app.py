@@ -1,5 +1,6 @@
 """Tests of the frame of commands: parsing, help, errors, signals and exit status."""
 
+import dataclasses
 import errno
 import os
 import signal
@@ -7,24 +8,26 @@ import sys
 
 import pytest
 
-from etd_tf.cli.app import Command, FlagSet, help_text, in_flags, run_command
+from etd_tf.cli.app import Command, help_text, run_command
+from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import DivergenceError, InputError, Interrupted, WorkerLostError
+from etd_tf.settings import MISSING, Settings, setting
 
 
-def _define(flag_set):
-    flag_set.group("Sizes")
-    flag_set.integer("layers", 3, "Number of layers.", minimum=1)
-    flag_set.number("rate", None, "A share.", minimum=0.0)
-    flag_set.group("Names")
-    flag_set.string("teacher", None, "The model to shrink.")
-    flag_set.strings("files", ["a", "b"], "Files.")
-    flag_set.choice("loss", "minilm", ["minilm", "mlm"], "The loss.")
-    flag_set.boolean("dry", False, "Only look.")
-    flag_set.required("teacher")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes(Settings):
+    title = "Sizes"
+
+    layers: int = setting(3, "Number of layers.", least=1)
+    rate: float | None = setting(None, "A share.", least=0.0)
+    teacher: str = setting(MISSING, "The model to shrink.", group="Names", required=True)
+    files: tuple[str, ...] = setting(("a", "b"), "Files.", group="Names")
+    loss: str = setting("minilm", "The loss.", choices=("minilm", "mlm"), group="Names")
+    dry: bool = setting(False, "Only look.", group="Names")
 
 
-def _run(argv, body=lambda values: None, **options):
-    command = Command("try_it", "tries.", _define, body, **{"needs_tensorflow": False, **options})
+def _run(argv, body=lambda flag_set: None, **options):
+    command = Command("try_it", "tries.", (Sizes,), body, **{"needs_tensorflow": False, **options})
     return run_command(command, argv)
 
 
@@ -33,7 +36,7 @@ def test_flags_are_parsed_and_handed_over(tmp_path):
     seen = []
     argv = ["--teacher=t", f"--flagfile={tmp_path}/x.flags", "--rate=0.5", "--dry", "--layers=6"]
     assert _run(argv, seen.append) == 0
-    (values,) = seen
+    values = seen[0].values
     assert (values.layers, values.rate, values.teacher) == (6, 0.5, "t")
     assert (values.files, values.loss, values.dry) == (["c", "d e"], "minilm", True)
 
@@ -105,15 +108,7 @@ def test_help_shows_groups_choices_and_defaults(capsys):
     assert "  --files=A,B,...\n      Files. [default: a,b]\n" in shown
     assert "  --loss=minilm|mlm\n      The loss. [default: minilm]\n" in shown
     assert "  --[no]dry\n      Only look. [default: False]\n" in shown
-    flag_set = FlagSet()
-    _define(flag_set)
-    assert help_text(Command("try_it", "tries.", _define, print), flag_set) == shown
-
-
-def test_messages_of_the_library_speak_of_flags():
-    message = "steps=5 in a/steps=5; pass overwrite=True, jit=False or mode='heads'. warm_steps=1"
-    told = "--steps=5 in a/steps=5; pass --overwrite, --nojit or --mode='heads'. warm_steps=1"
-    assert in_flags(message, ["steps", "overwrite", "jit", "mode"]) == told
+    assert help_text(Command("try_it", "tries.", (Sizes,), print), FlagSet(Sizes)) == shown
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """What holds for every command: quick help, no idle flag, shipped configurations that parse."""
 
-import ast
 import dataclasses
 import importlib
-import inspect
 import os
 import re
 import resource
@@ -13,11 +11,8 @@ import sys
 
 import pytest
 
-from etd_tf.cli.app import Command, FlagSet
-from etd_tf.export import FORMATS
-from etd_tf.losses import LOSSES
-from etd_tf.settings import settings_of
-from etd_tf.tasks import TASKS
+from etd_tf.cli.app import Command
+from etd_tf.cli.flags import FlagSet
 from tests.helpers import REPOSITORY
 
 NAMES = sorted(path.stem for path in (REPOSITORY / "bin").glob("etd_*"))
@@ -29,9 +24,7 @@ def _module(name):
 
 
 def _flags(command):
-    flag_set = FlagSet()
-    command.define(flag_set)
-    return flag_set
+    return FlagSet(*command.settings)
 
 
 def test_there_are_commands_and_configurations():
@@ -96,38 +89,6 @@ def test_help_is_quick_and_loads_no_tensorflow(name):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
 
 
-def _names_read(module):
-    """Attributes and texts in a module, without the functions that define flags."""
-    tree = ast.parse(inspect.getsource(module))
-    read = [
-        node
-        for node in tree.body
-        if not (isinstance(node, ast.FunctionDef) and node.name.strip("_").startswith("define"))
-    ]
-    found = set()
-    for node in (part for top in read for part in ast.walk(top)):
-        if isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value)
-    return found
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_flag_is_read(name):
-    commands = {command.removeprefix("etd_") for command in NAMES}
-    stems = {path.stem for path in (REPOSITORY / "etd_tf" / "cli").glob("*.py")}
-    shared = sorted(stems - commands - {"app", "__init__"})
-    modules = [_module(name), *(importlib.import_module(f"etd_tf.cli.{stem}") for stem in shared)]
-    read = set().union(*map(_names_read, modules))
-    # Options of what can be chosen are read by the fields that describe them.
-    for chosen in (*LOSSES.values(), *FORMATS.values(), *map(type, TASKS.values())):
-        read |= {option.flag for option in settings_of(chosen)}
-    known = {flag for group in _flags(_module(name).COMMAND).groups.values() for flag in group}
-    assert known
-    assert known <= read, sorted(known - read)
-
-
 # A value for each flag of etd_distill that differs from its default.
 _OTHER_VALUES = {
     "teacher": "other",
@@ -189,7 +150,7 @@ def test_every_flag_of_distill_changes_the_settings():
         flag_set = _flags(distill.COMMAND)
         values = {"teacher": "t", "output_dir": "o", "corpus": "c", **changes}
         flag_set.values(["etd_distill", *(f"--{k}={v}" for k, v in values.items())])
-        return dataclasses.replace(distill.read_options(flag_set.values), settings={})
+        return dataclasses.replace(distill.read_options(flag_set), settings={})
 
     known = {flag for group in _flags(distill.COMMAND).groups.values() for flag in group}
     assert known - {"dry_run"} == set(_OTHER_VALUES)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from etd_tf.cli.app import FlagSet, run_command
-from etd_tf.cli.compare import COMMAND, define_flags, read_options
+from etd_tf.cli.app import run_command
+from etd_tf.cli.compare import COMMAND, read_options
+from etd_tf.cli.flags import FlagSet
 from tests.jobs.tiny_job import write_teacher, write_text
 
 
@@ -32,11 +33,10 @@ def flags(tmp_path):
 
 
 def options(*arguments):
-    flag_set = FlagSet()
-    define_flags(flag_set)
+    flag_set = FlagSet(*COMMAND.settings)
     required = ("--teacher=t", "--output_dir=o", "--corpus=c", "--students=2x9x3x7")
     flag_set.values(["etd_compare", *required, *arguments])
-    return read_options(flag_set.values)
+    return read_options(flag_set)
 
 
 def test_flags_reach_the_report(flags, tmp_path, capsys):
@@ -72,7 +72,8 @@ def test_lists_become_settings():
         "--layer_selection=1,3",
         "--importance_examples=9",
     )
-    assert (found.seeds, found.evaluate_at, found.snapshots) == ((3, 1), (4, 9), (50, 100))
+    assert (found.seeds, found.evaluate_at, found.snapshots) == ((3, 1), (9, 4), (50, 100))
+    assert found.evaluations()[:2] == (4, 9)
     assert found.loss_options == {"minilm": {"teacher_layer": 2}, "tinybert": {"layers": "last"}}
     assert found.downstream.finetune.learning_rates == (1e-4, 3e-4)
     assert (found.downstream.finetune.seeds, found.downstream.finetune.epochs) == ((7,), 2)
@@ -86,16 +87,19 @@ def test_lists_become_settings():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--students="], "--students is missing"),
+        (["--students="], "--students= is empty"),
         (["--students=big"], "e.g. 6x384x12x1536"),
         (["--arms=none,best"], "--arms=best is unknown"),
         (["--seeds=a"], "--seeds=a is not a comma-separated list of whole numbers"),
         (["--losses=bert"], "--losses=bert is unknown"),
-        (["--relation_heads=3"], "--relation_heads has no effect on --loss=minilm"),
-        (["--glue_dir=g"], "--glue_dir has an effect on --tasks only"),
-        (["--finetune_epochs=2"], "has an effect on --tasks=glue/cola, glue/mnli"),
-        (["--finetune_at=50"], "has an effect on --tasks=glue/cola, glue/sst2"),
-        (["--squad_epochs=1"], "has an effect on --tasks=squad/v1.1, squad/v2.0 only"),
+        (
+            ["--relation_heads=3"],
+            "--relation_heads has no effect here: it is for --losses=minilmv2",
+        ),
+        (["--glue_dir=g"], "--glue_dir has no effect here: it is for --tasks="),
+        (["--finetune_epochs=2"], "has no effect here: it is for --tasks=glue/cola, glue/sst2"),
+        (["--finetune_at=50"], "has no effect here: it is for --tasks=glue/cola, glue/sst2"),
+        (["--squad_epochs=1"], "has no effect here: it is for --tasks=squad/v1.1, squad/v2.0"),
         (["--tasks=squad/v1.1"], "pass --squad_dir=DIR"),
         (["--tasks=sts-probe"], "pass --glue_dir=DIR"),
     ],

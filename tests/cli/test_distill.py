@@ -97,7 +97,7 @@ def test_flags_txt_replays_the_run(folder, finished):
 def test_a_finished_run_is_refused_and_unchanged(folder, finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     assert run_command(COMMAND, job_flags(folder, finished, **MASKED)) == 2
-    assert "holds a finished run. Choose another output_dir, or pass --overwrite" in (
+    assert "holds a finished run. Choose another --output_dir, or pass --overwrite" in (
         capsys.readouterr().err
     )
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}

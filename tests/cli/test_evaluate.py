@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from etd_tf.cli.app import FlagSet, run_command
-from etd_tf.cli.evaluate import COMMAND, define_flags, read_options
+from etd_tf.cli.app import run_command
+from etd_tf.cli.evaluate import COMMAND, read_options
+from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import InputError
 from etd_tf.tasks import TASKS
 from etd_tf.tasks.glue import GLUE_TASKS
@@ -14,10 +15,9 @@ from tests.helpers import REPOSITORY
 
 
 def parse(*arguments):
-    flag_set = FlagSet()
-    define_flags(flag_set)
+    flag_set = FlagSet(*COMMAND.settings)
     flag_set.values(["etd_evaluate", *arguments])
-    return read_options(flag_set.values)
+    return read_options(flag_set)
 
 
 def test_every_task_with_labels_is_offered():
@@ -58,23 +58,29 @@ def test_teacher_comes_first_and_run_directories_name_their_student(tmp_path):
         (["--model=m"], "nothing to do"),
         (["--model=m", "--task=glue/imdb"], "choose from sts-probe, glue/cola"),
         (["--model=m", "--task=glue/sst2"], r"pass glue_dir=DIR"),
-        (["--model=m", "--task=glue/sst2", "--squad_dir=d"], r"--squad_dir has an effect on"),
+        (
+            ["--model=m", "--task=glue/sst2", "--squad_dir=d"],
+            r"--squad_dir has no effect here: it is for --task=squad/v1.1, squad/v2.0",
+        ),
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--saved_model"],
             "saved_model=True has no effect without output_dir",
         ),
-        (["--model=m", "--benchmark", "--epochs=2"], "--epochs has an effect on fine-tuning only"),
+        (
+            ["--model=m", "--benchmark", "--epochs=2"],
+            "--epochs has no effect here: it is for fine-tuning",
+        ),
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--nofinetune", "--seeds=1"],
-            "--seeds has an effect on fine-tuning only",
+            "--seeds has no effect here: it goes with --finetune",
         ),
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--teacher=t"],
-            "--teacher has an effect on sts-probe",
+            "--teacher has no effect here: it is for --task=sts-probe",
         ),
         (
             ["--model=m", "--task=squad/v1.1", "--squad_dir=d", "--null_threshold=1"],
-            "--null_threshold has an effect on --task=squad/v2.0 only",
+            "--null_threshold has no effect here: it is for --task=squad/v2.0",
         ),
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--learning_rates=x"],

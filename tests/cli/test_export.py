@@ -66,8 +66,8 @@ def test_every_format_is_known_again(model, tmp_path, capsys, form):
     [
         (["--format=onnx"], "choose from saved_model"),
         (["--format="], "choose from saved_model"),
-        (["--quantize"], "--format=litert only"),
-        (["--format=litert", "--max_length=9"], "--format=saved_model only"),
+        (["--quantize"], "it is for --format=litert"),
+        (["--format=litert", "--max_length=9"], "it is for --format=saved_model"),
         (["--model=/nowhere/at/all"], "/nowhere/at/all does not exist"),
     ],
 )

@@ -4,28 +4,23 @@ import sys
 
 import pytest
 
-from etd_tf.cli.app import FlagSet
-from etd_tf.cli.distill import define_flags
-from etd_tf.cli.flags import (
-    extraction_options,
-    model_source,
-    settings,
-    split_layer_selection,
-    student_size,
-)
+from etd_tf.cli.flags import FlagSet, model_source
+from etd_tf.errors import InputError
+from etd_tf.extraction.starts import ExtractionOptions
+from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.options import StudentSize
 from tests.helpers import REPOSITORY
 from tests.sources import PACKAGE, imported
 
 
-def _parse(*argv):
-    flag_set = FlagSet()
-    define_flags(flag_set)
+def _flags(*argv):
+    flag_set = FlagSet(DistillOptions)
     flag_set.values(["etd_distill", *argv])
-    return flag_set.values
+    return flag_set
 
 
 def test_settings_are_read_back_as_they_were(tmp_path):
-    values = _parse(
+    flag_set = _flags(
         "--teacher=a b",
         '--corpus="one,two.txt",three four.txt',
         "--export=",
@@ -33,17 +28,16 @@ def test_settings_are_read_back_as_they_were(tmp_path):
         "--learning_rate=1e-05",
         "--layer_selection=1,3",
         "--overwrite",
-        "--dry_run",
     )
-    written = settings(values)
+    values, written = flag_set.values, flag_set.texts()
     assert written["corpus"] == '"one,two.txt",three four.txt'
     assert written["compensate"] == "true"
     # What is done with a directory is no part of a run; unset flags have no text.
-    assert not {"overwrite", "dry_run", "dropout", "flagfile"} & set(written)
+    assert not {"overwrite", "dropout", "flagfile"} & set(written)
     path = tmp_path / "flags.txt"
     path.write_text("# x\n" + "".join(f"--{name}={value}\n" for name, value in written.items()))
-    again = _parse(f"--flagfile={path}")
-    assert settings(again) == written
+    again = _flags(f"--flagfile={path}").values
+    assert _flags(f"--flagfile={path}").texts() == written
     for name in ("corpus", "export", "learning_rate", "compensate", "teacher", "dropout"):
         assert again[name].value == values[name].value, name
 
@@ -53,7 +47,8 @@ def test_settings_are_read_back_as_they_were(tmp_path):
     [("uniform", "uniform"), ("3", (3,)), ("1, 3", (1, 3)), ("1,x", "1,x"), ("", "")],
 )
 def test_layer_selections(text, expected):
-    assert split_layer_selection(_parse(f"--layer_selection={text}")) == expected
+    flag_set = _flags(f"--layer_selection={text}")
+    assert flag_set.read(ExtractionOptions).layer_selection == expected
 
 
 def test_a_run_directory_stands_for_its_student(tmp_path):
@@ -90,7 +85,8 @@ def test_a_checkpoint_stands_for_itself(tmp_path, file):
 def test_flags_without_effect_are_named(flags, reason, tmp_path, caplog):
     scores = tmp_path / "scores.npz"
     scores.touch()
-    extraction_options(_parse(*(flag.replace("SCORES", str(scores)) for flag in flags)))
+    argv = (flag.replace("SCORES", str(scores)) for flag in flags)
+    _flags(*argv).read(ExtractionOptions)
     if reason is None:
         assert not caplog.messages
     else:
@@ -108,8 +104,37 @@ def test_commands_import_only_what_they_share():
 
 
 def test_unset_sizes_are_the_teachers():
-    size = student_size(_parse("--student_hidden=9"))
+    size = _flags("--student_hidden=9").read(StudentSize)
     assert (size.layers, size.hidden, size.heads, size.intermediate) == (None, 9, None, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("steps=0: expected more.", "--steps=0: expected more."),
+        ("Pass overwrite=True to replace it.", "Pass --overwrite to replace it."),
+        ("packed with compensate=False.", "packed with --nocompensate."),
+        ("Choose another output_dir.", "Choose another --output_dir."),
+        ("exports=onnx is unknown", "--export=onnx is unknown"),
+        ("learning_rate was '0.1' and is now '0.2'", "--learning_rate was '0.1' and is now '0.2'"),
+        # other names, English words, paths, quotations and what is translated already
+        ("hidden_size=10 is not a multiple of num_heads=3", None),
+        ("All steps of the loss, in the corpus.", None),
+        ("/data/steps=5/output_dir/x holds files in run.output_dir", None),
+        ("'output_dir' and \"steps=3\"", None),
+        ("min_steps=4, steps_per=2, --steps=3 and batch_size_of", None),
+        ("layers=2 could be of the student or of the loss", None),
+    ],
+)
+def test_messages_speak_of_flags(message, told):
+    assert _flags().translate(message) == (told or message)
+
+
+def test_errors_name_the_flag_of_their_own_field():
+    flag_set = _flags()
+    flag_set.values["student_layers"].value = 0
+    with pytest.raises(InputError, match=r"^--student_layers=0: "):
+        flag_set.read(StudentSize)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from etd_tf.cli.app import FlagSet
+from etd_tf.cli.flags import FlagSet
 from tests.helpers import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -46,9 +46,8 @@ def anchors(path: Path) -> set[str]:
 
 def flag_set(command: str) -> FlagSet:
     """The flags of a command; starts no TensorFlow."""
-    found = FlagSet()
-    importlib.import_module(f"etd_tf.cli.{command.removeprefix('etd_')}").COMMAND.define(found)
-    return found
+    module = importlib.import_module(f"etd_tf.cli.{command.removeprefix('etd_')}")
+    return FlagSet(*module.COMMAND.settings)
 
 
 def known_flags(command: str) -> set[str]:

@@ -206,17 +206,17 @@ def test_summary_over_seeds():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rates": ()}, r"expected one or more positive numbers, none twice"),
+        ({"learning_rates": ()}, r"learning_rates=: expected at least one value, none twice"),
         ({"learning_rates": (1e-4, 1e-4)}, "none twice"),
         ({"learning_rates": (float("nan"),)}, "learning_rates=nan"),
-        ({"learning_rates": (0.0,)}, "positive"),
-        ({"seeds": (-1,)}, "whole numbers from 0"),
+        ({"learning_rates": (0.0,)}, r"learning_rates=0.0: expected finite numbers > 0"),
+        ({"seeds": (-1,)}, "seeds=-1: expected whole numbers >= 0"),
         ({"seeds": (1, 1)}, "none twice"),
         ({"epochs": 0}, "epochs=0"),
-        ({"warmup_ratio": 1.5}, "warmup_ratio from 0 to 1"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio=1.5: .* <= 1"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
         ({"weight_decay": float("nan")}, "weight_decay=nan"),
-        ({"precision": "mixed_float16"}, "Use float32 or mixed_bfloat16"),
+        ({"precision": "mixed_float16"}, "choose from float32, mixed_bfloat16"),
     ],
 )
 def test_options_are_checked(change, message):

@@ -14,8 +14,6 @@ from etd_tf.extraction.starts import STARTS, ExtractionOptions
 from etd_tf.jobs.compare_types import (
     CompareOptions,
     default_evaluations,
-    parse_student,
-    student_name,
 )
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, HardwareOptions, StudentSize
@@ -35,7 +33,7 @@ def compare_options(**changes) -> CompareOptions:
     fields = {
         "base": base,
         "losses": ("minilm", "tinybert"),
-        "students": (parse_student("2x9x3x7"), parse_student("1x9x3x7")),
+        "students": (StudentSize.parse("2x9x3x7"), StudentSize.parse("1x9x3x7")),
         "seeds": (3, 5),
         **changes,
     }
@@ -60,15 +58,15 @@ def test_default_evaluations_are_dense_early_and_regular_later(steps):
 
 
 def test_students_are_read_and_written():
-    size = parse_student(" 6x384x12x1536")
+    size = StudentSize.parse(" 6x384x12x1536")
     assert size == StudentSize(6, 384, 12, 1536)
-    assert student_name(size) == "6x384x12x1536"
+    assert str(size) == "6x384x12x1536"
 
 
 @pytest.mark.parametrize("text", ["", "6x384x12", "6x384x12x0", "6x384x12x1536x2", "axbxcxd"])
 def test_other_students_are_refused(text):
     with pytest.raises(InputError, match=r"e\.g\. 6x384x12x1536"):
-        parse_student(text)
+        StudentSize.parse(text)
 
 
 def test_runs_finish_one_seed_before_the_next():
@@ -103,15 +101,18 @@ def test_evaluations_include_what_is_kept():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": ("none", "best")}, "--arms=best is unknown; choose from none, rand, impt"),
-        ({"arms": ()}, "--arms=: expected at least 1"),
+        ({"arms": ("none", "best")}, "arms=best is unknown; choose from none, rand, impt"),
+        ({"arms": ()}, "arms=: expected at least one value"),
         ({"arms": ("none", "none")}, "none twice"),
-        ({"losses": ("bert",)}, "--losses=bert is unknown; choose from tinybert"),
-        ({"students": (StudentSize(1, 3, 1, 2),) * 2}, "--students=1x3x1x2, 1x3x1x2"),
+        ({"losses": ("bert",)}, "losses=bert is unknown; choose from tinybert"),
+        (
+            {"students": (StudentSize(1, 3, 1, 2),) * 2},
+            "students=1x3x1x2,1x3x1x2: .*none twice",
+        ),
         ({"seeds": (-1,)}, "whole numbers >= 0"),
-        ({"evaluate_at": (0, 50)}, "--evaluate_at=0, 50 is outside 1 to --steps=40"),
-        ({"snapshots": (101,)}, "percentages, 0 to 100"),
-        ({"snapshots": (0, 50)}, "--finetune_at=100 is not among --snapshots=0, 50"),
+        ({"evaluate_at": (0, 50)}, "evaluate_at=0,50 is outside 1 to steps=40"),
+        ({"snapshots": (101,)}, "snapshots=101: expected whole numbers >= 0 and <= 100"),
+        ({"snapshots": (0, 50)}, "finetune_at=100 is not among snapshots=0,50"),
         ({"hardware": HardwareOptions(strategy="multi_worker")}, "use auto, one_device"),
     ],
 )

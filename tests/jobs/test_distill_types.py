@@ -38,10 +38,13 @@ def _records(predictions):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dropout": 1.0}, r"--dropout=1\.0 is outside \[0, 1\)"),
-        ({"dropout": -0.1}, r"--dropout=-0\.1 is outside"),
-        ({"student_loss_weight": math.nan}, r"--student_loss_weight=nan is outside \[0, 1\)"),
-        ({"masking_rate": 1.01}, r"--masking_rate=1\.01 is outside \[0, 1\]"),
+        ({"dropout": 1.0}, r"dropout=1\.0: expected a finite number >= 0\.0 and < 1\.0"),
+        ({"dropout": -0.1}, r"dropout=-0\.1: expected a finite number >= 0"),
+        (
+            {"student_loss_weight": math.nan},
+            r"student_loss_weight=nan: expected a finite number >= 0\.0 and < 1",
+        ),
+        ({"masking_rate": 1.01}, r"masking_rate=1\.01: .* >= 0\.0 and <= 1\.0"),
         ({"loss": "mlm", "masking_rate": 0.0}, r"need masked input, .* leave it out"),
         ({"student_loss_weight": 0.1, "masking_rate": 0.0}, r"need masked input"),
     ],
@@ -64,7 +67,7 @@ def test_overwriting_does_not_delete_its_own_inputs(tmp_path, flag):
         "validation_corpus": {"corpus": CorpusOptions(("text.txt",), (str(inside),))},
         "tokenizer": {"corpus": CorpusOptions(("text.txt",), tokenizer=str(out / "student"))},
     }[flag]
-    with pytest.raises(InputError, match=f"--overwrite would delete --{flag}="):
+    with pytest.raises(InputError, match=f"overwrite=True would delete {flag}="):
         _options(out, **changes, overwrite=True)
     _options(out, **changes)
     _options(tmp_path / "other", **changes, overwrite=True)
@@ -74,7 +77,7 @@ def test_checkpoint_prefixes_and_links_are_followed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "bert_model.ckpt.index").touch()
     (tmp_path / "link").symlink_to(tmp_path / "out")
-    with pytest.raises(InputError, match="--overwrite would delete --teacher="):
+    with pytest.raises(InputError, match="overwrite=True would delete teacher="):
         _options(
             tmp_path / "out", teacher=str(tmp_path / "link" / "bert_model.ckpt"), overwrite=True
         )
@@ -116,13 +119,13 @@ def test_the_masking_rate_follows_loss_and_records(tmp_path, changes, prediction
 
 def test_masking_twice_or_not_at_all_is_refused(tmp_path):
     options = _options(tmp_path, masking_rate=0.15)
-    with pytest.raises(InputError, match="R holds masked tokens already; leave --masking_rate out"):
+    with pytest.raises(InputError, match="R holds masked tokens already; leave masking_rate out"):
         options.resolve_masking(_records(20))
     (tmp_path / "x.tfrecord").touch()
     records = CorpusOptions((str(tmp_path / "x.tfrecord"),))
     options = _options(tmp_path, loss="mlm", masking_rate=0.0, corpus=records)
     assert options.resolve_masking(_records(20)) == 0.0
-    with pytest.raises(InputError, match=r"R holds none and --masking_rate is 0; leave it out"):
+    with pytest.raises(InputError, match=r"R holds none and masking_rate is 0; leave it out"):
         options.resolve_masking(_records(0))
 
 

@@ -66,7 +66,7 @@ def test_the_model_that_is_evaluated_is_not_replaced(folder, tmp_path):
         output_dir=tmp_path / "out",
     )
     save_checkpoint(tiny_checkpoint(num_layers=1), tmp_path / "out" / "model")
-    with pytest.raises(InputError, match="--overwrite would delete --model="):
+    with pytest.raises(InputError, match="overwrite=True would delete model="):
         dataclasses.replace(options, overwrite=True)
     run_evaluation(options)
     assert load_checkpoint(tmp_path / "out" / "model").config.num_layers == 1

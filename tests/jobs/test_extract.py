@@ -26,8 +26,10 @@ def teacher(tmp_path):
 
 def _options(teacher, tmp_path, **changes):
     extraction = changes.pop("extraction", ExtractionOptions(extraction="rand"))
-    settings = {"settings": {"student_layers": "2"}, "seed": 3}
-    return ExtractOptions(teacher, tmp_path / "out", _SIZE, extraction, **(settings | changes))
+    settings = {"output_dir": tmp_path / "out", "settings": {"student_layers": "2"}, "seed": 3}
+    return ExtractOptions(
+        **{"teacher": teacher, "student": _SIZE, "extraction": extraction, **settings, **changes}
+    )
 
 
 def test_random_extraction_writes_student_plan_and_flags(teacher, tmp_path):
@@ -53,7 +55,7 @@ def test_overwriting_does_not_delete_its_own_inputs(teacher, tmp_path):
     before = contents(tmp_path / "out" / "student")
     for changes in ({"teacher": student}, {"tokenizer": student}):
         options = {"teacher": teacher, **changes}
-        with pytest.raises(InputError, match=f"--overwrite would delete --{next(iter(changes))}="):
+        with pytest.raises(InputError, match=f"overwrite=True would delete {next(iter(changes))}="):
             _options(tmp_path=tmp_path, overwrite=True, **options)
     corpus = CorpusOptions(("stdlib:pydoc",), cache_dir=tmp_path / "out" / "cache")
     with pytest.raises(InputError, match="which is for what one run makes"):

@@ -248,9 +248,9 @@ def test_text_without_a_single_token(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sequence_length": 2}, "usually 128"),
-        ({"num_shards": 0}, "give 1 or more"),
-        ({"held_out_fraction": 1.0}, r"such as 0\.02"),
+        ({"sequence_length": 2}, "sequence_length=2: expected a whole number >= 3"),
+        ({"num_shards": 0}, "num_shards=0: expected a whole number >= 1"),
+        ({"held_out_fraction": 1.0}, r"held_out_fraction=1\.0: .* < 1"),
     ],
 )
 def test_refuses_impossible_options(options, message):

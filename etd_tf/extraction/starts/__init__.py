@@ -13,6 +13,7 @@ from etd_tf.extraction.starts.start import (
     Work,
     no_text,
     sample_size,
+    starts_help,
 )
 
 _NONE = RandomWeights(
@@ -113,11 +114,6 @@ def made_files() -> tuple[str, ...]:
     """Names of what starts make in a run directory."""
     kept = dict.fromkeys(name for start in STARTS.values() for name in start.keeps)
     return ("plan.json", "scores.npz", *kept)
-
-
-def starts_help() -> str:
-    """The starts in one sentence for help pages."""
-    return "; ".join(f"{name}: {start.summary}" for name, start in STARTS.items()) + "."
 
 
 __all__ = [

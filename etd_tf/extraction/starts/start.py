@@ -27,27 +27,25 @@ KeepSeconds = Callable[[str, float], float]
 """Takes a stage and its seconds just now, 0 where it was reused; returns what it once took."""
 
 
+def starts_help() -> str:
+    """The starts in one sentence for help pages."""
+    return "; ".join(f"{name}: {start.summary}" for name, start in STARTS.items()) + "."
+
+
 @dataclasses.dataclass(frozen=True)
 class ExtractionOptions(Settings):
     """How the student begins; each start reads some of these settings.
-
-    Attributes:
-        extraction: A name in `STARTS`.
-        head_mode: `"neurons"` or `"heads"`.
-        layer_selection: `"uniform"`, `"top"`, `"bottom"` or teacher layers from 1.
-        importance_metric: Score of ETD-Impt.
-        importance_loss: Loss behind the taylor score.
-        importance_examples: Sequences that units are scored on.
-        scores: File of saved scores to reuse.
-        compensate: Take the start's compensated form.
 
     Raises:
         InputError: A value is not valid, or two exclude each other.
     """
 
     title = "Extraction"
+    refuses_idle = False
 
-    extraction: str = setting("impt", "How the student begins.", choices=lambda: STARTS)
+    extraction: str = setting(
+        "impt", lambda: f"How the student begins. {starts_help()}", choices=lambda: STARTS
+    )
     head_mode: str = setting(
         "neurons",
         "neurons keeps every head and cuts inside each; heads keeps whole heads.",
@@ -58,7 +56,7 @@ class ExtractionOptions(Settings):
     )
     importance_metric: str = setting(
         "taylor",
-        f"How units are scored. {metrics_help()}",
+        lambda: f"How units are scored. {metrics_help()}",
         choices=lambda: METRICS,
     )
     importance_loss: str = setting(
