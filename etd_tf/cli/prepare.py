@@ -69,7 +69,7 @@ class PrepareFlags(Settings):
     def idle(self) -> dict[str, str]:
         """Beam's options are for Beam's runners."""
         if self.runner == "local" and self.runner_options:
-            return {"runner_options": "it is for Beam's runners; give runner=, too"}
+            return {"runner_options": "it is for Beam's runners; give --runner, too"}
         return {}
 
 

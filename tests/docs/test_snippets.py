@@ -88,7 +88,7 @@ def folder(tmp_path, monkeypatch):
     from etd_tf.checkpoints import save_checkpoint
 
     monkeypatch.chdir(tmp_path)
-    save_checkpoint(tiny_checkpoint(), "BERT_DIR")
+    save_checkpoint(tiny_checkpoint(max_positions=160), "BERT_DIR")
     Path("wiki").mkdir()
     write_text(Path("wiki/a.txt"), documents=160)
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")

@@ -148,7 +148,7 @@ def test_heads_and_tasks_must_fit(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": ()}, "Name at least one"),
+        ({"models": ()}, "models=: expected at least one value, none twice"),
         ({"models": ("a", "a")}, "none twice"),
         ({"task": ""}, "Pass task=NAME, benchmark=True or both"),
         ({"task_options": {}}, r"pass glue_dir=DIR"),
