@@ -24,8 +24,8 @@ from etd_tf.settings import (
     setting,
     settings_of,
 )
+from etd_tf.storage.sources import find_student
 
-_CHECKPOINT_FILES = ("config.json", "bert_config.json", "*.index")
 # Flags about the output directory are not settings of a run.
 _NOT_SETTINGS = ("flagfile", "undefok", "overwrite", "dry_run")
 _DEFINERS: dict[type, Any] = {
@@ -304,7 +304,5 @@ def _items(kind: Any, flag: str, texts: list[str]) -> Iterator[Any]:
 def model_source(model: str) -> str:
     """Names the student inside a run directory; anything else stays as it is."""
     folder = Path(model).expanduser()
-    # A checkpoint that happens to have such a folder is meant itself.
-    is_checkpoint = any(any(folder.glob(pattern)) for pattern in _CHECKPOINT_FILES)
-    student = folder / "student"
-    return str(student) if student.is_dir() and not is_checkpoint else model
+    student = find_student(folder)
+    return model if student == folder else str(student)
