@@ -12,9 +12,9 @@ from etd_tf.storage.sources import resolve_source
 from etd_tf.text.batches import Worker, evaluation_batches, make_batches
 from etd_tf.text.corpus import open_corpus
 from etd_tf.text.masking import Masking, mask_tokens
-from etd_tf.text.opening import is_record_path
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import cached_records, check_validation_corpus
+from etd_tf.text.record_directories import is_record_path
 from etd_tf.text.records import VALIDATION, RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.training.options import TrainerOptions

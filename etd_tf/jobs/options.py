@@ -120,7 +120,7 @@ class CorpusOptions(Settings):
     @property
     def is_text(self) -> bool:
         """Whether nothing of it is records."""
-        from etd_tf.text.opening import is_record_path
+        from etd_tf.text.record_directories import is_record_path
 
         return not any(map(is_record_path, self.corpus))
 

@@ -19,7 +19,7 @@ _HOMES = {
     "make_batches": "batches",
     "mask_tokens": "masking",
     "open_corpus": "corpus",
-    "open_records": "opening",
+    "open_records": "record_directories",
     "prepare_on_beam": "beam",
     "prepare_records": "prepare",
 }

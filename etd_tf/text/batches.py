@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from etd_tf.errors import InputError
-from etd_tf.text.opening import open_records
+from etd_tf.text.record_directories import open_records
 from etd_tf.text.records import MASKED_WEIGHTS, TRAIN, VALIDATION, RecordSet
 from etd_tf.text.shuffle import shuffled
 from etd_tf.types import Array, IntArray

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.text.distributed import Engine, Job, Task, run_distributed
-from etd_tf.text.journal import hold_directory
+from etd_tf.text.executors import Engine, Job, SharedFilesExecutor, Task
 from etd_tf.text.options import RecordOptions
-from etd_tf.text.preparation import Preparation
+from etd_tf.text.prepare import Preparation
 from etd_tf.text.records import RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
 
@@ -53,10 +52,9 @@ def prepare_on_beam(
     Raises:
         InputError: As `prepare_records`; or the workers do not see the same files.
     """
-    job = Preparation.open(corpus, tokenizer, options, validation_corpus=validation_corpus)
+    job = Preparation.open(corpus, tokenizer, options, validation_corpus)
     directory = Path(output_dir).expanduser()
-    with hold_directory(directory):
-        return run_distributed(job, directory, engine, overwrite=overwrite)
+    return job.run(directory, SharedFilesExecutor(engine, directory), overwrite=overwrite)
 
 
 def beam_engine(runner: str, arguments: Sequence[str] = (), *, workers: int = 0) -> Engine:

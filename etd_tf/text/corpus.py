@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from etd_tf.errors import InputError
-from etd_tf.progress import track
-from etd_tf.text.candidates import Candidates
 from etd_tf.text.sources import JsonLines, PydocSource, Source, TextFile, TfdsSource
 
 _TFDS, _STDLIB = "tfds:", "stdlib:"
@@ -41,26 +39,6 @@ class Corpus:
         for source in self.sources:
             for _, document in source.documents():
                 yield document
-
-    def survey(self, candidates: Candidates) -> tuple[int, int]:
-        """Reads all documents once.
-
-        Args:
-            candidates: Gets all of them.
-
-        Returns:
-            How many documents and characters there are.
-
-        Raises:
-            InputError: As `documents`.
-        """
-        count = characters = 0
-        with track("Reading the corpus", None, "documents") as progress:
-            for number, document in enumerate(self.documents()):
-                candidates.offer(number, document)
-                count, characters = number + 1, characters + len(document)
-                progress.advance()
-        return count, characters
 
     def content_hash(self) -> str:
         """SHA-256 over the sources' content, independent of names and folders."""

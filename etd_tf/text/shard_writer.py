@@ -47,7 +47,7 @@ def write_shard(path: Path, blocks: Iterable[Encoded], *, packer: Packer) -> Sha
     Returns:
         The summary.
     """
-    scratch = path.with_name(f".{path.name}.partial")
+    scratch = path.with_name(f".{path.name}.partial-shard")  # see remove_leftovers
     digest, tokens = hashlib.sha256(), 0
     sizes = [np.zeros(1, np.int64)]
     try:

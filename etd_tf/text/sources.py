@@ -10,7 +10,7 @@ from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.storage.atomic import sha256
-from etd_tf.storage.lines import BEGINNING, HALF_PAIR, Mark, decode, read_lines
+from etd_tf.storage.text_files import BEGINNING, HALF_PAIR, Mark, decode, read_lines
 from etd_tf.text.tfds import import_tfds
 
 MAX_DOCUMENT = 1 << 20  # characters; longer than any encyclopedia article
@@ -41,12 +41,32 @@ class Source(abc.ABC):
     def content_hash(self) -> str:
         """Digest of the content, independent of where it lies."""
 
+    def absolute(self) -> "Source":
+        """The same source for a process with another current directory."""
+        return self
+
 
 @dataclasses.dataclass(frozen=True)
-class TextFile(Source):
-    """Plain UTF-8 text, optionally gzipped."""
+class _File(Source):
+    """A file."""
 
     path: Path
+
+    def absolute(self) -> Source:
+        """As `Source.absolute`."""
+        return dataclasses.replace(self, path=self.path.absolute())
+
+    def content_hash(self) -> str:
+        """SHA-256 of the file."""
+        try:
+            return sha256(self.path)
+        except OSError as error:
+            raise InputError(f"Cannot read {self.path}: {error.strerror}.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFile(_File):
+    """Plain UTF-8 text, optionally gzipped."""
 
     def marked(self, start: Mark = BEGINNING) -> Iterator[tuple[Mark | None, str]]:
         """Yields the runs of lines between blank lines."""
@@ -66,16 +86,10 @@ class TextFile(Source):
         if lines:
             yield mark, "\n".join(lines)
 
-    def content_hash(self) -> str:
-        """SHA-256 of the file."""
-        return _file_hash(self.path)
-
 
 @dataclasses.dataclass(frozen=True)
-class JsonLines(Source):
+class JsonLines(_File):
     """One JSON object a line with a `text` field, optionally gzipped."""
-
-    path: Path
 
     def marked(self, start: Mark = BEGINNING) -> Iterator[tuple[Mark | None, str]]:
         """Yields the `text` of each line; its blank lines do not end the document."""
@@ -98,10 +112,6 @@ class JsonLines(Source):
                 f"found {found}. Rename the field that holds the text to 'text'."
             )
         return text if text.isascii() else HALF_PAIR.sub("\ufffd", text)
-
-    def content_hash(self) -> str:
-        """SHA-256 of the file."""
-        return _file_hash(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,13 +180,6 @@ class TfdsSource(Source):
                 f"{sorted(builder.info.features)}. Export its text to a .jsonl file instead."
             )
         return builder
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _tidy(text: str) -> str:

@@ -7,7 +7,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from etd_tf.errors import InputError
-from etd_tf.storage.lines import HALF_PAIR
+from etd_tf.storage.text_files import HALF_PAIR
 
 _WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BYTE_LEVEL_SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")

@@ -5,10 +5,17 @@ are those of its space-separated words in a row, and a cache of words replaces m
 tokenizer's work. Other tokenizers are called on whole texts.
 """
 
+import collections
+import contextlib
 import itertools
 import json
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,8 +25,14 @@ from etd_tf.types import IntArray
 Encoded: TypeAlias = tuple[IntArray, IntArray]
 """Int64 token ids of all texts in a row, and int64 `[texts]`: how many each text has."""
 
+Tag = TypeVar("Tag")
+BlockEncoder: TypeAlias = Callable[
+    [Iterable[tuple[Tag, Sequence[str]]]], Iterator[tuple[Tag, Encoded]]
+]
+
 _MAX_WORDS = 1 << 19  # about 150 MB
 _KEPT_WORDS = 1 << 17  # when the cache is full; the earliest words are the common ones
+_AHEAD = 3  # blocks in flight for each process
 
 
 class Encoder:
@@ -94,3 +107,70 @@ def _splits_at_spaces(state: dict[str, Any]) -> bool:
         and state["model"].get("type", "WordPiece") == "WordPiece"
         and not any(" " in token for token in added)
     )
+
+
+_encoder: Encoder  # of a worker process
+
+
+@contextlib.contextmanager
+def block_encoder(tokenizer: Tokenizer, workers: int) -> Iterator[BlockEncoder]:
+    """Provides a function that encodes a stream of blocks.
+
+    The results are the same, and in the same order, for any number of workers.
+
+    Args:
+        tokenizer: The tokenizer.
+        workers: Processes; 1 encodes in this process. A script that asks for more must
+            guard its main part by `if __name__ == "__main__":`.
+
+    Yields:
+        A function from pairs (tag, texts) to pairs (tag, encoded texts).
+    """
+    if workers == 1:
+        encoder = Encoder(tokenizer)
+        yield lambda blocks: ((tag, encoder.encode(texts)) for tag, texts in blocks)
+        return
+    # A fresh interpreter: forking a process that runs TensorFlow's threads may hang.
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(tokenizer,),
+    )
+    try:
+        yield lambda blocks: _ahead(pool, blocks, _AHEAD * workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    pool: ProcessPoolExecutor, blocks: Iterable[tuple[Tag, Sequence[str]]], limit: int
+) -> Iterator[tuple[Tag, Encoded]]:
+    pending: collections.deque[tuple[Tag, Future[Encoded]]] = collections.deque()
+    for tag, texts in blocks:
+        pending.append((tag, pool.submit(_encode, texts)))
+        if len(pending) >= limit:
+            first, future = pending.popleft()
+            yield first, future.result()
+    for tag, future in pending:
+        yield tag, future.result()
+
+
+def _start_worker(tokenizer: Tokenizer) -> None:
+    global _encoder  # noqa: PLW0603 - a process pool offers no other place
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _encoder = Encoder(tokenizer)
+
+
+def _end_with_parent() -> None:
+    """Leaves no orphan behind when the parent is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _encode(texts: Sequence[str]) -> Encoded:
+    return _encoder.encode(texts)

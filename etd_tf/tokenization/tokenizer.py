@@ -65,6 +65,9 @@ class Tokenizer:
         self._special_ids = {role: vocabulary[t] for role, t in self.special_tokens.items()}
         self.encode_batch([_PROBE])  # fails for parts that do not fit together
 
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[str, bytes]]]:
+        return Tokenizer, (self.files,)  # how it travels to other processes
+
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
         """Reads the tokenizer of a checkpoint.

@@ -11,7 +11,7 @@ from etd_tf.cli.app import run_command
 from etd_tf.cli.prepare import COMMAND
 from etd_tf.errors import Interrupted
 from etd_tf.jobs.inputs import with_tokenizer
-from etd_tf.text.opening import open_records
+from etd_tf.text.record_directories import open_records
 from tests.helpers import WORDPIECES, tiny_checkpoint
 from tests.jobs.tiny_job import write_text
 

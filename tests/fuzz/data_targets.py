@@ -15,10 +15,10 @@ from etd_tf.tasks.glue import GLUE_TASKS
 from etd_tf.tasks.glue_data import read_glue_file
 from etd_tf.tasks.squad_data import read_squad
 from etd_tf.text.corpus import open_corpus
-from etd_tf.text.journal import Journal
-from etd_tf.text.opening import open_records
 from etd_tf.text.options import RecordOptions
+from etd_tf.text.preparation_state import PreparationState
 from etd_tf.text.prepare import prepare_records
+from etd_tf.text.record_directories import open_records
 from tests.fuzz.harness import Target
 from tests.fuzz.mutation import (
     Mutator,
@@ -133,8 +133,7 @@ def _journal(folder: Path) -> Mapping[str, Mutator]:
 
 
 def _read_journal(folder: Path) -> None:
-    journal = Journal(folder / "records", {"options": {"seed": 0}})
-    journal.check_directory(overwrite=False)
+    PreparationState(folder / "records").check({"options": {"seed": 0}}, overwrite=False)
 
 
 def _glue(folder: Path) -> Mapping[str, Mutator]:

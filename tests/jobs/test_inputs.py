@@ -17,7 +17,7 @@ from etd_tf.jobs.inputs import (
 )
 from etd_tf.jobs.options import CorpusOptions
 from etd_tf.text.batches import make_batches
-from etd_tf.text.opening import open_records
+from etd_tf.text.record_directories import open_records
 from etd_tf.training import TrainerOptions
 from tests.helpers import tiny_checkpoint, tiny_tokenizer
 from tests.jobs.tiny_job import write_text

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.errors import InputError
-from etd_tf.text import preparation, shard_writer
-from etd_tf.text.journal import hold_directory
-from etd_tf.text.opening import open_records
+from etd_tf.text import executors, shard_writer
 from etd_tf.text.options import RecordOptions
+from etd_tf.text.preparation_state import hold_directory
 from etd_tf.text.prepare import cached_records, prepare_records
+from etd_tf.text.record_directories import open_records
 from tests.helpers import REPOSITORY, contents, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -105,7 +105,7 @@ def test_unpacked_lines_start_their_own_examples(tmp_path):
 @pytest.mark.parametrize("block", [1, 50, 10**6])
 def test_bytes_do_not_depend_on_blocks_or_place(tmp_path, corpus, monkeypatch, block):
     prepare(corpus, tmp_path / "one")
-    monkeypatch.setattr(preparation, "_BLOCK", block)
+    monkeypatch.setattr(executors, "_BLOCK", block)
     moved = tmp_path / "elsewhere.txt"
     moved.write_bytes(corpus.read_bytes())
     prepare(moved, tmp_path / "two")
@@ -119,11 +119,11 @@ def test_bytes_do_not_depend_on_blocks_or_place(tmp_path, corpus, monkeypatch, b
 
 def _write_some(written, survivors):
     """`write_shard`, noting names, until a process dies inside of a file."""
-    original = preparation.write_shard
+    original = executors.write_shard
 
     def write_then_die(path, *args, **keys):
         if len(written) == survivors:
-            path.with_name(f".{path.name}.partial").write_bytes(b"half a file")
+            path.with_name(f".{path.name}.partial-shard").write_bytes(b"half a file")
             raise KeyboardInterrupt
         written.append(path.name)
         return original(path, *args, **keys)
@@ -134,14 +134,14 @@ def _write_some(written, survivors):
 @pytest.mark.parametrize("survivors", [0, 1, 3])
 def test_a_killed_preparation_goes_on_after_the_last_file(tmp_path, corpus, monkeypatch, survivors):
     prepare(corpus, tmp_path / "whole")
-    original, written = preparation.write_shard, []
-    monkeypatch.setattr(preparation, "write_shard", _write_some(written, survivors))
+    original, written = executors.write_shard, []
+    monkeypatch.setattr(executors, "write_shard", _write_some(written, survivors))
     with pytest.raises(KeyboardInterrupt):
         prepare(corpus, tmp_path / "out")
     with pytest.raises(InputError, match="Run the same etd_prepare command again"):
         open_records(tmp_path / "out")
     monkeypatch.setattr(
-        preparation,
+        executors,
         "write_shard",
         lambda path, *args, **keys: (written.append(path.name), original(path, *args, **keys))[1],
     )
@@ -165,11 +165,11 @@ def test_resuming_with_other_options_is_refused_by_name(tmp_path, corpus, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "write_shard", die)
+        patch.setattr(executors, "write_shard", die)
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "out")
     other = RecordOptions(sequence_length=9, num_shards=3, held_out_fraction=0.2)
-    with pytest.raises(InputError, match=r"sequence_length \(12, now 9\).*--overwrite"):
+    with pytest.raises(InputError, match=r"sequence_length \(12, now 9\).*overwrite=True"):
         prepare(corpus, tmp_path / "out", other)
     assert prepare(corpus, tmp_path / "out", other, overwrite=True).sequence_length == 9
 
@@ -185,7 +185,7 @@ def test_resuming_with_other_options_is_refused_by_name(tmp_path, corpus, monkey
 def test_a_damaged_journal_is_no_preparation_of_ours(tmp_path, corpus, state):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "partial-manifest.json").write_text(json.dumps(state))
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="overwrite=True"):
         prepare(corpus, tmp_path / "out")
 
 
@@ -193,7 +193,7 @@ def test_a_journal_with_impossible_names_counts_for_nothing(tmp_path, corpus, mo
     prepare(corpus, tmp_path / "whole")
     written = []
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "write_shard", _write_some(written, survivors=1))
+        patch.setattr(executors, "write_shard", _write_some(written, survivors=1))
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "out")
     journal = tmp_path / "out" / "partial-manifest.json"
@@ -206,7 +206,7 @@ def test_a_journal_with_impossible_names_counts_for_nothing(tmp_path, corpus, mo
 def test_finished_records_are_kept_unless_overwritten(tmp_path, corpus):
     prepare(corpus, tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(InputError, match=r"exists already.*pass --overwrite"):
+    with pytest.raises(InputError, match=r"exists already.*pass overwrite=True"):
         prepare(corpus, tmp_path / "out", RecordOptions(sequence_length=9))
     assert contents(tmp_path / "out") == before
     (tmp_path / "out" / "notes.txt").write_text("mine", "utf-8")
@@ -266,7 +266,7 @@ def test_cache_is_reused_by_content(tmp_path, corpus, monkeypatch):
     moved = tmp_path / "moved.txt"
     moved.write_bytes(corpus.read_bytes())
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "write_shard", None)
+        patch.setattr(executors, "write_shard", None)
         assert cached(moved).source == first.source
     assert cached(corpus, RecordOptions(sequence_length=9)).source != first.source
     moved.write_text("the\n\ncat\n\nmat", "utf-8")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.tokenization import encoding
-from etd_tf.tokenization.encoding import Encoder
+from etd_tf.tokenization.encoding import Encoder, block_encoder
 from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import need_quickstart_teacher, need_shared_data, tiny_tokenizer
 
@@ -81,6 +81,40 @@ def test_real_vocabulary_on_real_text():
     encoder = Encoder(tokenizer)
     check(encoder, tokenizer, text.split("\n\n"))
     np.testing.assert_array_equal(encoder.encode([text])[0], encoder.encode(text.split("\n"))[0])
+
+
+def blocks(count):
+    for i in range(count):
+        yield i, [f"the cat {i}", "sat on", "x" * (i % 3)]
+
+
+def collect(workers, count):
+    with block_encoder(tiny_tokenizer(), workers) as encode:
+        return [(tag, ids.tolist(), n.tolist()) for tag, (ids, n) in encode(blocks(count))]
+
+
+def test_any_number_of_workers_gives_the_same_in_order():
+    one = collect(1, 20)
+    assert [tag for tag, _, _ in one] == list(range(20))
+    tokenizer = tiny_tokenizer()
+    for (tag, ids, lengths), (_, texts) in zip(one, blocks(20), strict=True):
+        expected = tokenizer.encode_batch(texts)
+        assert ids == [i for row in expected for i in row], tag
+        assert lengths == [len(row) for row in expected]
+    assert collect(2, 20) == one
+
+
+def test_reads_only_a_little_ahead_and_ends_early():
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield len(taken), ["the cat"]
+
+    with block_encoder(tiny_tokenizer(), 2) as encode:
+        assert next(encode(endless()))[0] == 1
+    assert len(taken) <= 6
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.errors import InputError
-from etd_tf.text.opening import is_record_path, open_records
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import cached_records, prepare_records
+from etd_tf.text.record_directories import is_record_path, open_records
 from tests.helpers import tiny_tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Tests of preparation by independent workers, here one after another in this process."""
+"""Tests of the executors of a preparation; workers run one after another in this process."""
 
 import os
 import pickle
@@ -10,11 +10,10 @@ import pytest
 
 from etd_tf import progress
 from etd_tf.errors import InputError
-from etd_tf.text import distributed, preparation
-from etd_tf.text.distributed import WriteJob, run_distributed
+from etd_tf.text import executors
+from etd_tf.text.executors import SharedFilesExecutor, WriteJob
 from etd_tf.text.options import RecordOptions
-from etd_tf.text.preparation import Preparation
-from etd_tf.text.prepare import prepare_records
+from etd_tf.text.prepare import Preparation, prepare_records
 from etd_tf.text.sources import TextFile
 from tests.helpers import contents, tiny_tokenizer
 
@@ -44,8 +43,9 @@ def unordered(job, tasks):
 
 
 def run(corpus, directory, *, engine=unordered, options=OPTIONS, validation=None, **keys):
-    job = Preparation.open(corpus, TOKENIZER, options, validation_corpus=validation)
-    return run_distributed(job, directory, engine, **({"overwrite": False} | keys))
+    job = Preparation.open(corpus, TOKENIZER, options, validation)
+    executor = SharedFilesExecutor(engine, directory)
+    return job.run(directory, executor, **({"overwrite": False} | keys))
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -103,7 +103,7 @@ def test_either_path_goes_on_where_the_other_ended(tmp_path, corpus):
 
 def test_workers_go_on_where_the_local_path_ended(tmp_path, corpus, monkeypatch):
     prepare_records(corpus, TOKENIZER, tmp_path / "whole", options=OPTIONS)
-    write, paths = preparation.write_shard, []
+    write, paths = executors.write_shard, []
 
     def dies(path, *args, **keys):
         if len(paths) == 2:
@@ -111,9 +111,10 @@ def test_workers_go_on_where_the_local_path_ended(tmp_path, corpus, monkeypatch)
         paths.append(path)
         return write(path, *args, **keys)
 
-    monkeypatch.setattr(preparation, "write_shard", dies)
-    with pytest.raises(KeyboardInterrupt):
-        prepare_records(corpus, TOKENIZER, tmp_path / "out", options=OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(executors, "write_shard", dies)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_records(corpus, TOKENIZER, tmp_path / "out", options=OPTIONS)
     stamps = [path.stat().st_mtime_ns for path in paths]
     run(corpus, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -129,14 +130,14 @@ def test_files_of_another_preparation_do_not_count(tmp_path, corpus, monkeypatch
     with pytest.raises(RuntimeError, match="cluster lost"):
         run(corpus, tmp_path / "out", engine=dies)
     other = RecordOptions(sequence_length=9, num_shards=4, held_out_fraction=0.2)
-    with pytest.raises(InputError, match=r"sequence_length .*pass --overwrite"):
+    with pytest.raises(InputError, match=r"sequence_length .*pass overwrite=True"):
         run(corpus, tmp_path / "out", options=other)
 
     def stops(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "write_shard", stops)
+        patch.setattr(executors, "write_shard", stops)
         with pytest.raises(KeyboardInterrupt):
             prepare_records(corpus, TOKENIZER, tmp_path / "out", options=other, overwrite=True)
     assert set(contents(tmp_path / "out")) == {"partial-manifest.json"}
@@ -197,7 +198,7 @@ def scans_only(job, tasks):
 
 
 def test_an_error_that_was_mended_is_forgotten(tmp_path, corpus, monkeypatch):
-    write = distributed.write_shard
+    write = executors.write_shard
 
     def fails(path, *args, **keys):
         if path.name.startswith("train-00002"):
@@ -205,7 +206,7 @@ def test_an_error_that_was_mended_is_forgotten(tmp_path, corpus, monkeypatch):
         return write(path, *args, **keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, "write_shard", fails)
+        patch.setattr(executors, "write_shard", fails)
         with pytest.raises(InputError, match="no such luck"):
             run(corpus, tmp_path / "out")
     with pytest.raises(InputError, match="mount at the same place"):
@@ -216,7 +217,7 @@ def test_an_error_that_was_mended_is_forgotten(tmp_path, corpus, monkeypatch):
 
 
 def test_progress_counts_what_workers_leave(tmp_path, corpus, monkeypatch, capsys):
-    monkeypatch.setattr(distributed, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(executors, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
 
     def slowly(job, tasks):
@@ -232,7 +233,7 @@ def test_progress_counts_what_workers_leave(tmp_path, corpus, monkeypatch, capsy
 
 def test_a_taken_directory_is_refused_before_any_work(tmp_path, corpus):
     run(corpus, tmp_path / "out")
-    with pytest.raises(InputError, match="pass --overwrite"):
+    with pytest.raises(InputError, match="pass overwrite=True"):
         run(corpus, tmp_path / "out", engine=lambda job, tasks: pytest.fail("worked"))
     run(corpus, tmp_path / "out", overwrite=True)
 

@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 
 from etd_tf.errors import InputError
-from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.atomic import remove_leftovers, write_atomically
 from etd_tf.text.records import (
     MANIFEST,
     PARTIAL_MANIFEST,
@@ -84,61 +84,52 @@ def attempt_directory(path: Path) -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix=f".{path.stem}.attempt-", dir=path.parent)
 
 
-class Journal:
-    """The state of a preparation in its output directory.
+class PreparationState:
+    """What a preparation has finished, in its output directory.
 
     Args:
         directory: The output directory.
-        identity: Everything that the files' bytes depend on, as JSON values.
 
     Attributes:
         directory: The output directory.
         finished: Summaries of whole files by name.
     """
 
-    def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.finished: dict[str, ShardSummary] = {}
-        self._identity = dict(identity)
+        self._identity: dict[str, Any] = {}
         self._path = directory / PARTIAL_MANIFEST
 
-    def check_place(self, *, overwrite: bool) -> dict[str, Any] | None:
-        """Looks at the directory before the text is known; changes nothing on disk.
-
-        Returns:
-            What an earlier run left, if anything.
-
-        Raises:
-            InputError: The directory holds no preparation and `overwrite` is false.
-        """
-        if self.directory.exists() and not self.directory.is_dir():
-            raise InputError(f"{self.directory} is a file. Choose another output directory.")
-        if not self.directory.exists() or not any(self.directory.iterdir()):
-            return None
-        earlier = self._read()
-        if not earlier and not overwrite:
-            raise self._occupied("exists already")
-        return earlier
-
-    def check_directory(self, *, overwrite: bool) -> None:
+    def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         """Learns what an earlier run finished; changes nothing on disk.
+
+        Args:
+            identity: What the files' bytes depend on, as JSON values; as much as is known.
+            overwrite: Accept another preparation, or finished records.
 
         Raises:
             InputError: The directory holds something else and `overwrite` is false.
         """
-        earlier = self.check_place(overwrite=overwrite)
-        if not earlier:
+        self._identity, self.finished = dict(identity), {}
+        if self.directory.exists() and not self.directory.is_dir():
+            raise InputError(f"{self.directory} is a file. Choose another output directory.")
+        if not self.directory.exists() or not any(self.directory.iterdir()):
             return
-        if earlier["identity"] == self._identity:
+        earlier = self._read()
+        if not earlier:
+            if not overwrite:
+                raise self._occupied("exists already")
+        elif changes := self._changes(earlier["identity"]):
+            if not overwrite:
+                raise self._occupied(f"holds an unfinished preparation with other {changes}")
+        else:
             found = [*earlier["finished"], *self._left_by_workers()]
             self.finished = {s.name: s for s in found if self._is_whole(s)}
-        elif not overwrite:
-            changes = self._changes(earlier)
-            raise self._occupied(f"holds an unfinished preparation with other {changes}")
 
     def _occupied(self, found: str) -> InputError:
         return InputError(
-            f"{self.directory} {found}. Choose another directory or pass --overwrite."
+            f"{self.directory} {found}. Choose another directory or pass overwrite=True."
         )
 
     def begin(self) -> None:
@@ -152,6 +143,7 @@ class Journal:
             if not self.finished:
                 for path in [p for pattern in _OURS for p in self.directory.glob(pattern)]:
                     path.unlink()
+            remove_leftovers(self.directory)
             self._write()
         except OSError as error:
             raise InputError(f"Cannot write to {self.directory}: {error.strerror}.") from error
@@ -218,12 +210,12 @@ class Journal:
             return False
 
     def _changes(self, earlier: Mapping[str, Any]) -> str:
-        """Names the entries in which two identities differ."""
-        old, new = _flat(earlier["identity"]), _flat(self._identity)
+        """Names the entries of the identity in which an earlier one differs."""
+        old, new = _flat(earlier), _flat(self._identity)
         return ", ".join(
-            f"{name} ({old.get(name)!s:.12}, now {new.get(name)!s:.12})"
-            for name in sorted(old | new)
-            if old.get(name) != new.get(name)
+            f"{name} ({old.get(name)!s:.12}, now {new[name]!s:.12})"
+            for name in sorted(new)
+            if old.get(name) != new[name]
         )
 
 
