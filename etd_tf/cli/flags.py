@@ -24,6 +24,7 @@ from etd_tf.settings import (
     setting,
     settings_of,
 )
+from etd_tf.storage.home import expand
 from etd_tf.storage.sources import find_student
 
 # Flags about the output directory are not settings of a run.
@@ -215,7 +216,7 @@ class FlagSet:
         if one.is_list:
             return tuple(_items(one.kind, flag, value))
         if one.kind is Path:
-            return Path(value).expanduser()
+            return expand(value)
         parts = str(value).split(",")
         if one.or_numbers and all(part.strip().isdigit() for part in parts):
             return tuple(map(int, parts))

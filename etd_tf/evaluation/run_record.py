@@ -12,8 +12,9 @@ from absl import logging
 from etd_tf.errors import InputError
 from etd_tf.evaluation.experiment import Scores
 from etd_tf.evaluation.options import OUTPUTS
-from etd_tf.storage.atomic import remove_path, write_atomically
+from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.workspace import Layout, Workspace
 
 RESULTS_FILE = "results.json"
 SELECTION, FINAL = "selection", "final"
@@ -45,26 +46,20 @@ class RunRecord:
     """What is done of a run, in memory and in `results.json`.
 
     Args:
-        directory: The run's directory; None keeps the record in memory.
-        settings: What defines the run.
+        workspace: The run's directory; None keeps the record in memory.
         cells: Trainings already done.
         outputs: Names beside the record that the run writes.
 
     Attributes:
-        directory: As given.
         cells: Trainings done, in order.
     """
 
     def __init__(
-        self,
-        directory: Path | None,
-        settings: Mapping[str, Any],
-        cells: list[Cell],
-        outputs: Sequence[str] = (),
+        self, workspace: Workspace | None, cells: list[Cell], outputs: Sequence[str] = ()
     ) -> None:
-        self.directory, self.cells = directory, cells
-        self._settings, self._outputs = settings, tuple(outputs)
-        self._earlier: tuple[str, ...] = ()  # outputs of a run that this one replaces
+        self.cells = cells
+        self._workspace, self._outputs = workspace, tuple(outputs)
+        self._begun = bool(cells)
 
     @classmethod
     def open(
@@ -80,7 +75,7 @@ class RunRecord:
         Args:
             directory: The directory, or None.
             settings: What defines the run; an earlier one must have the same.
-            overwrite: Forget a finished or another run.
+            overwrite: Forget a finished or another run, once there is something new.
             outputs: Those of `OUTPUTS` that the run will write.
 
         Returns:
@@ -90,29 +85,35 @@ class RunRecord:
             InputError: The directory cannot be written, holds a finished or other run, or
                 `outputs` of something that is no such run.
         """
-        settings = json.loads(json.dumps(settings))  # as it will be read back
         if directory is None:
-            return cls(None, settings, [], outputs)
+            return cls(None, [], outputs)
         directory = Path(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
-        path = directory / RESULTS_FILE
-        cells: list[Cell] = []
-        if path.exists():
-            try:
-                cells = _read_cells(path, settings)
-            except InputError:  # it is finished or of another run
-                if not overwrite:
-                    raise
-        record = cls(directory, settings, cells, outputs)
-        known = _read_outputs(path)
+        known = _read_outputs(directory / RESULTS_FILE)
+        workspace = Workspace(
+            Layout("etd_evaluate", RESULTS_FILE, known, keeps_record=True),
+            directory,
+            json.loads(json.dumps(settings)),  # as they will be read back
+            overwrite,
+        )
+        workspace.check()
         _check_nothing_lost(directory, set(outputs) - set(known))
-        record._earlier = () if cells else known
-        if not path.exists():  # an earlier run's results stay until there are new ones
-            record._save(finished=False, outcome={})
-        return record
+        cells: list[Cell] = []
+        try:  # also with `overwrite`, so that the same command continues it
+            if workspace.continues():
+                cells = _read_cells(directory / RESULTS_FILE)
+        except InputError:  # damaged
+            if not overwrite:
+                raise
+        return cls(workspace, cells, outputs)
+
+    @property
+    def directory(self) -> Path | None:
+        """The run's directory."""
+        return None if self._workspace is None else self._workspace.path
 
     def find(self, phase: str, learning_rate: float, seed: int) -> Cell | None:
         """Returns a training that is done, or None."""
@@ -131,42 +132,36 @@ class RunRecord:
         Raises:
             ValueError: The run has no such output, or no directory.
         """
-        if self.directory is None or name not in self._outputs:
+        if self._workspace is None or name not in self._outputs:
             raise ValueError(f"This run has no output {name!r}.")
-        self._remove_earlier()
-        return self.directory / name
+        if not self._begun:
+            self._save(finished=False, outcome={})  # names the output before it is there
+        return self._workspace.path / name
 
     def add(self, cell: Cell) -> None:
         """Records a training and saves the file."""
-        self._remove_earlier()
         self.cells.append(cell)
         self._save(finished=False, outcome={})
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
         """Saves the outcome and marks the run as finished."""
-        self._remove_earlier()
         self._save(finished=True, outcome=outcome)
 
-    def _remove_earlier(self) -> None:
-        if self.directory is not None and self._earlier:
-            self._save(finished=False, outcome={})  # names them until they are gone
-            for name in self._earlier:
-                remove_path(self.directory / name)
-            self._earlier = ()
-
     def _save(self, *, finished: bool, outcome: Mapping[str, Any]) -> None:
-        if self.directory is None:
+        if self._workspace is None:
             return
+        if not self._begun:  # an earlier run's results stay until there are new ones
+            self._workspace.clear()
+            self._begun = True
         values = {
             **outcome,
-            "settings": self._settings,
+            "settings": self._workspace.settings,
             "cells": [dataclasses.asdict(cell) for cell in self.cells],
-            "outputs": sorted({*self._outputs, *self._earlier}),
+            "outputs": sorted(self._outputs),
             "finished": finished,
         }
-        write_atomically(
-            self.directory / RESULTS_FILE, json.dumps(values, indent=2, allow_nan=False) + "\n"
-        )
+        path = self._workspace.path / RESULTS_FILE
+        write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def _read_outputs(path: Path) -> tuple[str, ...]:
@@ -187,22 +182,9 @@ def _check_nothing_lost(directory: Path, outputs: Iterable[str]) -> None:
         )
 
 
-def _read_cells(path: Path, settings: Mapping[str, Any]) -> list[Cell]:
-    state = read_json_object(path)
-    if state.get("finished"):
-        raise InputError(
-            f"{path} holds a finished run. Choose another directory or pass overwrite=True."
-        )
-    found = state.get("settings")
-    if found != settings and state.get("cells") != []:  # else nothing would be lost
-        known = found if isinstance(found, dict) else {}
-        changed = sorted(k for k in {*settings, *known} if settings.get(k) != known.get(k))
-        raise InputError(
-            f"{path} is of an unfinished run with another {', '.join(changed)}. Repeat its "
-            "settings to continue it, choose another directory or pass overwrite=True."
-        )
+def _read_cells(path: Path) -> list[Cell]:
     try:
-        cells = [Cell(**cell) for cell in state["cells"]]
+        cells = [Cell(**cell) for cell in read_json_object(path)["cells"]]
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{path} is damaged ({error}). Pass overwrite=True to start anew."

@@ -17,6 +17,7 @@ from etd_tf.jobs.distill import check_models
 from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
 from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
+from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import VALIDATION, RecordSet
 from etd_tf.training.strategy import make_strategy
@@ -35,7 +36,7 @@ LAYOUT = Layout(
 
 def workspace_of(options: CompareOptions) -> Workspace:
     """The directory of a comparison, not yet held."""
-    return Workspace(LAYOUT, options.base.output_dir.expanduser(), options.base.settings)
+    return Workspace(LAYOUT, expand(options.base.output_dir), options.base.settings)
 
 
 @dataclasses.dataclass(frozen=True)

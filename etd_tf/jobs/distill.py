@@ -25,6 +25,7 @@ from etd_tf.jobs.outputs import write_outputs
 from etd_tf.losses.base import ModelSpec, check_mlm_head
 from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
+from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.batches import input_errors
 from etd_tf.training.strategy import make_strategy, teacher_policy
@@ -55,7 +56,7 @@ def workspace_of(options: DistillOptions, *, is_chief: bool = True) -> Workspace
     Returns:
         It, not yet held.
     """
-    path = options.output_dir.expanduser()
+    path = expand(options.output_dir)
     return Workspace(LAYOUT, path, options.settings, options.overwrite, is_chief)
 
 
@@ -214,7 +215,7 @@ def make_trainer(
     return Trainer(
         make_distiller,
         options.trainer,
-        run_dir=options.output_dir.expanduser(),
+        run_dir=expand(options.output_dir),
         strategy=strategy,
         mixed_float16=hardware.precision == "mixed_float16",
         identity={

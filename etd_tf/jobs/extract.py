@@ -15,6 +15,7 @@ from etd_tf.jobs.options import ExtractOptions
 from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
 from etd_tf.storage.atomic import remove_path
+from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import RecordSet
 
@@ -57,7 +58,7 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
         InputError: The student does not fit the teacher, text is needed but missing, or
             the directory is in use for something else.
     """
-    path = options.output_dir.expanduser()
+    path = expand(options.output_dir)
     with Workspace(LAYOUT, path, options.settings, options.overwrite).open() as run:
         if options.needs_text and options.corpus is None:
             raise no_text("Scoring units needs text")

@@ -21,6 +21,7 @@ from etd_tf.settings import (
     setting,
     settings_of,
 )
+from etd_tf.storage.home import DEFAULT_CACHE
 
 TEACHER = (
     "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
@@ -106,9 +107,7 @@ class CorpusOptions(Settings):
         "A model whose tokenizer to take, or a tokenizer's directory; default: the teacher's own.",
     )
     sequence_length: int = setting(128, "Tokens a sequence.", least=8)
-    cache_dir: Path = setting(
-        Path("~/.cache/etd_tf"), "Where prepared corpora are kept.", free=True
-    )
+    cache_dir: Path = setting(Path(DEFAULT_CACHE), "Where prepared corpora are kept.", free=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

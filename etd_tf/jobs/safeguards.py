@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from etd_tf.errors import InputError
+from etd_tf.storage.home import expand
 
 Inputs = Mapping[str, Iterable[str | Path | None]]
 """What a job reads, by flag: files, directories, globs, other names; None is nothing."""
@@ -57,5 +58,5 @@ def _files(name: str) -> list[Path]:
 
 def _is_inside(path: Path, folder: Path) -> bool:
     # Not Path.resolve(), which raises on links to themselves; reading them says so better.
-    inner, outer = (Path(os.path.realpath(place.expanduser())) for place in (path, folder))
+    inner, outer = (Path(os.path.realpath(expand(place))) for place in (path, folder))
     return inner.is_relative_to(outer)

@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import logging
 
 from etd_tf.errors import InputError
+from etd_tf.storage.home import expand
 
 _PARTIAL, _OLD = ".partial-", ".old-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # no mistake of the user's, and may pass
@@ -58,7 +59,7 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
 
 def _replaceable(path: str | Path) -> Path:
     """The directory behind a name, if a rename can put another one in its place."""
-    named = Path(path).expanduser()
+    named = expand(path)
     path = Path(os.path.realpath(named)) if named.is_symlink() else named
     if named.is_symlink() and not path.exists():
         raise InputError(f"{named} is a link to {path}, which does not exist. Make it first.")

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from etd_tf.errors import InputError
+from etd_tf.storage.home import expand
 
 _PACKAGE, _HUGGINGFACE, _KAGGLE = "package:", "hf://", "kaggle://"
 _EXPECTED = (
@@ -55,7 +56,7 @@ def resolve_source(source: str | Path) -> Path:
         return _huggingface_snapshot(name.removeprefix(_HUGGINGFACE))
     if name.startswith(_KAGGLE):
         return _kaggle_download(name.removeprefix(_KAGGLE))
-    path = Path(name).expanduser()
+    path = expand(name)
     # Google's checkpoints are named without the ends of their files.
     if not path.exists() and not Path(f"{path}.index").exists() and _PRESET.fullmatch(name):
         return _keras_hub_preset(name)

@@ -173,5 +173,6 @@ def _check(
 
 def _damaged(path: Path, index: int, reason: str) -> InputError:
     return InputError(
-        f"{path} is damaged at record {index}: {reason}. Prepare or copy the file again."
+        f"{path} is damaged at record {index}: {reason}. Prepare or copy the file again; if it is "
+        f"an entry of the cache, delete {path.parent}, and the next run makes it anew."
     )

@@ -45,6 +45,8 @@ class Layout:
         folders: Folders of the directory in which files are written atomically.
         free: Settings that may differ when an unfinished run goes on.
         earlier: Names that only runs of earlier versions made, which cannot be continued.
+        keeps_record: The job writes the mark itself, as a JSON record of what is done with
+            `settings` and `finished` in it, and other files may be beside what it makes.
     """
 
     job: str
@@ -54,6 +56,12 @@ class Layout:
     folders: tuple[str, ...] = ()
     free: frozenset[str] = frozenset()
     earlier: tuple[str, ...] = ()
+    keeps_record: bool = False
+
+    @property
+    def ends(self) -> bool:
+        """Whether a run can be finished."""
+        return self.keeps_record or bool(self.finished)
 
     @property
     def head(self) -> str:
@@ -68,14 +76,15 @@ class Workspace:
     Attributes:
         layout: What runs of this job make.
         path: The directory.
-        settings: Settings by name, as texts; kept in the mark file, and compared with it.
+        settings: Settings by name, as JSON values (in a flagfile: texts); kept in the mark
+            file, and compared with it.
         overwrite: Remove what an earlier run made.
         is_chief: Whether this process writes; others only read what their chief writes.
     """
 
     layout: Layout
     path: Path
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     overwrite: bool = False
     is_chief: bool = True
 
@@ -101,6 +110,8 @@ class Workspace:
 
     def _refuse_foreign(self, found: Sequence[str]) -> None:
         layout = self.layout
+        if layout.keeps_record:
+            return
         if not set(found).isdisjoint(layout.earlier):
             if self.overwrite:
                 return
@@ -118,7 +129,7 @@ class Workspace:
 
     def _check_unfinished(self) -> None:
         layout = self.layout
-        if layout.finished and (self.path / layout.finished).exists():
+        if self._is_finished():
             raise InputError(
                 f"{self.path} holds a finished run. Choose another output_dir, or pass "
                 "overwrite=True to replace it."
@@ -126,13 +137,19 @@ class Workspace:
         changed = changes(self._stored_settings(), self.settings, layout.free)
         if changed:
             kind, again = "a run", ""
-            if layout.finished:
+            if layout.ends:
                 kind, again = "an unfinished run", ", or pass overwrite=True to start again"
             raise InputError(
                 f"{self.path} holds {kind} of {layout.job} with other settings: {changed}. Go on "
                 f"with its own, which are in {self.path / layout.mark}, choose another "
                 f"output_dir{again}."
             )
+
+    def continues(self) -> bool:
+        """Whether the directory holds an unfinished run with the same settings."""
+        if not self._is_ours(visible_names(self.path)) or self._is_finished():
+            return False
+        return not changes(self._stored_settings(), self.settings, self.layout.free)
 
     @contextlib.contextmanager
     def open(self) -> Iterator["Workspace"]:
@@ -172,13 +189,18 @@ class Workspace:
             return
         layout = self.layout
         if self.overwrite:
-            for name in (*layout.names, *layout.earlier, IDENTITY_FILE, _TIMING_FILE, layout.mark):
-                remove_path(self.path / name)
+            self.clear()
         for folder in (self.path, *(self.path / name for name in layout.folders)):
             remove_leftovers(folder)
         if not layout.finished or not (self.path / layout.mark).exists():
             self._write_mark()
         self._keep_identity(identity)
+
+    def clear(self) -> None:
+        """Removes what runs made; other files stay."""
+        layout = self.layout
+        for name in (*layout.names, *layout.earlier, IDENTITY_FILE, _TIMING_FILE, layout.mark):
+            remove_path(self.path / name)
 
     def _find_run(self) -> None:
         deadline = time.monotonic() + _VISIBLE_SECONDS
@@ -205,10 +227,17 @@ class Workspace:
             layout.finished in found and {*found} <= {*layout.names, layout.mark}
         )
 
+    def _is_finished(self) -> bool:
+        if self.layout.keeps_record:
+            return read_json_object(self.path / self.layout.mark).get("finished") is True
+        return bool(self.layout.finished) and (self.path / self.layout.finished).exists()
+
     def _stored_settings(self) -> dict[str, Any]:
         mark = self.path / self.layout.mark
         if mark.suffix != ".txt":
-            return read_json_object(mark)
+            values = read_json_object(mark)
+            settings = values.get("settings") if self.layout.keeps_record else values
+            return settings if isinstance(settings, dict) else {}
         lines = mark.read_text(encoding="utf-8", errors="replace").splitlines()
         pairs = (line.removeprefix("--").partition("=") for line in lines if line[:2] == "--")
         return {name: value for name, _, value in pairs}

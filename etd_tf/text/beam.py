@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
+from etd_tf.storage.holding import hold
+from etd_tf.storage.home import expand
 from etd_tf.text.executors import Engine, Job, SharedFilesExecutor, Task
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import Preparation
@@ -53,8 +55,9 @@ def prepare_on_beam(
         InputError: As `prepare_records`; or the workers do not see the same files.
     """
     job = Preparation.open(corpus, tokenizer, options, validation_corpus)
-    directory = Path(output_dir).expanduser()
-    return job.run(directory, SharedFilesExecutor(engine, directory), overwrite=overwrite)
+    directory = expand(output_dir)
+    with hold(directory):
+        return job.run(directory, SharedFilesExecutor(engine, directory), overwrite=overwrite)
 
 
 def beam_engine(runner: str, arguments: Sequence[str] = (), *, workers: int = 0) -> Engine:

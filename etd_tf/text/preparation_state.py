@@ -2,19 +2,17 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from etd_tf.errors import InputError
 from etd_tf.storage.atomic import remove_leftovers, write_atomically
+from etd_tf.storage.holding import visible_names
+from etd_tf.storage.workspace import changes
 from etd_tf.text.records import (
     MANIFEST,
     PARTIAL_MANIFEST,
@@ -39,44 +37,6 @@ _SUMMARIES, _ATTEMPTS = "*-of-*.summary.json", ".*-of-*.attempt-*"
 def summary_path_of(path: Path) -> Path:
     """The file in which a worker of many leaves a record file's summary."""
     return path.with_suffix(".summary.json")
-
-
-@contextlib.contextmanager
-def hold_directory(directory: Path) -> Iterator[None]:
-    """Keeps other processes from preparing records in a directory until the block ends.
-
-    Args:
-        directory: The directory; made if missing, and removed again if nothing is put in it.
-
-    Raises:
-        InputError: Another process holds it, or it cannot be made.
-    """
-    try:
-        is_new = not directory.exists()
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
-    except FileExistsError as error:
-        raise InputError(f"{directory} is a file. Choose another output directory.") from error
-    except OSError as error:
-        raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
-    try:
-        # A lock on the directory itself leaves no file in it, and falls with its process.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise InputError(
-            f"Another process is preparing records in {directory}. Wait for it, or choose another "
-            "directory."
-        ) from error
-    except OSError:  # a file system without locks
-        logging.warning("%s is on a file system without locks: start no second run.", directory)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-        if is_new:
-            with contextlib.suppress(OSError):
-                directory.rmdir()  # only where it is empty
 
 
 def attempt_directory(path: Path) -> "tempfile.TemporaryDirectory[str]":
@@ -114,15 +74,17 @@ class PreparationState:
         self._identity, self.finished = dict(identity), {}
         if self.directory.exists() and not self.directory.is_dir():
             raise InputError(f"{self.directory} is a file. Choose another output directory.")
-        if not self.directory.exists() or not any(self.directory.iterdir()):
+        if not visible_names(self.directory):
             return
         earlier = self._read()
         if not earlier:
             if not overwrite:
                 raise self._occupied("exists already")
-        elif changes := self._changes(earlier["identity"]):
+        elif changed := self._changed(earlier["identity"]):
             if not overwrite:
-                raise self._occupied(f"holds an unfinished preparation with other {changes}")
+                raise self._occupied(
+                    f"holds an unfinished preparation with other settings: {changed}"
+                )
         else:
             found = [*earlier["finished"], *self._left_by_workers()]
             self.finished = {s.name: s for s in found if self._is_whole(s)}
@@ -209,16 +171,14 @@ class PreparationState:
         except OSError:  # a name that no file can have
             return False
 
-    def _changes(self, earlier: Mapping[str, Any]) -> str:
-        """Names the entries of the identity in which an earlier one differs."""
+    def _changed(self, earlier: Mapping[str, Any]) -> str:
+        """Says in what an earlier identity differs from what is known of this one."""
         old, new = _flat(earlier), _flat(self._identity)
-        return ", ".join(
-            f"{name} ({old.get(name)!s:.12}, now {new[name]!s:.12})"
-            for name in sorted(new)
-            if old.get(name) != new[name]
-        )
+        return changes({name: old.get(name, "") for name in new}, new)
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of an identity by name, with the options among them and short hashes."""
     options = identity.get("options")
-    return {**identity, **(options if isinstance(options, dict) else {}), "options": None}
+    values = {**identity, **(options if isinstance(options, dict) else {}), "options": ""}
+    return {name: v[:12] if isinstance(v, str) else v for name, v in values.items()}

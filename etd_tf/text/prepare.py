@@ -6,20 +6,20 @@ writes the files that are missing, and a manifest completes them.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
+from etd_tf.storage.holding import hold
+from etd_tf.storage.home import DEFAULT_CACHE, expand
 from etd_tf.text.corpus import Corpus, open_corpus
 from etd_tf.text.executors import Executor, LocalExecutor, ScanJob, WriteJob
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.plan import CorpusScan, Split
-from etd_tf.text.preparation_state import PreparationState, hold_directory
+from etd_tf.text.preparation_state import PreparationState
 from etd_tf.text.record_directories import is_record_path, open_records
 from etd_tf.text.records import MANIFEST, VALIDATION, RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
@@ -63,8 +63,9 @@ def prepare_records(
             some out; or `output_dir` holds something else, or another process works in it.
     """
     job = Preparation.open(corpus, tokenizer, options, validation_corpus)
-    executor = LocalExecutor(workers)
-    return job.run(Path(output_dir).expanduser(), executor, overwrite=overwrite)
+    directory = expand(output_dir)
+    with hold(directory):
+        return job.run(directory, LocalExecutor(workers), overwrite=overwrite)
 
 
 def cached_records(
@@ -73,7 +74,7 @@ def cached_records(
     *,
     options: RecordOptions | None = None,
     validation_corpus: str | Sequence[str] | None = None,
-    cache_dir: str | Path = "~/.cache/etd_tf",
+    cache_dir: str | Path = DEFAULT_CACHE,
     workers: int = 1,
 ) -> RecordSet:
     """Prepares text once and finds the result again later.
@@ -98,7 +99,7 @@ def cached_records(
             were made with another tokenizer.
     """
     options = options or RecordOptions()
-    cache = Path(cache_dir).expanduser()
+    cache = expand(cache_dir)
     names = [corpus] if isinstance(corpus, str) else list(corpus)
     if any(map(is_record_path, names)):
         if len(names) > 1:
@@ -113,7 +114,7 @@ def cached_records(
         return dataclasses.replace(records, vocab_size=tokenizer.vocab_size)
     preparation = Preparation.open(corpus, tokenizer, options, validation_corpus)
     directory = cache / "records" / preparation.cache_key()
-    with _locked(directory.with_suffix(".lock")):
+    with hold(directory, wait=True, name="cache_dir"):
         if (directory / MANIFEST).is_file():
             with contextlib.suppress(InputError):  # damaged: made again below
                 return open_records(directory)
@@ -199,7 +200,7 @@ class Preparation:
         """Writes the files, going on where an earlier run ended.
 
         Args:
-            directory: The output directory.
+            directory: The output directory; the caller holds it.
             executor: Does the work; the files do not depend on it.
             overwrite: Replace finished records, or an unfinished preparation of other text.
 
@@ -209,30 +210,29 @@ class Preparation:
         Raises:
             InputError: See `prepare_records`.
         """
-        with hold_directory(directory):
-            state = PreparationState(directory)
-            state.check(self._settings(), overwrite=overwrite)  # before long work
-            corpus, validation = self._scan(executor)
-            splits = corpus.splits()
-            if validation:
-                splits += [dataclasses.replace(s, name=VALIDATION) for s in validation.splits()]
-            hash_ = validation.content_hash() if validation else None
-            state.check(self._identity(corpus.content_hash(), hash_), overwrite=overwrite)
-            state.begin()
-            names = {split.name: self._shard_names(split) for split in splits}
-            shards = [
-                (directory / name, share)
-                for split in splits
-                for name, share in zip(
-                    names[split.name], split.shares(len(names[split.name])), strict=True
-                )
-                if name not in state.finished
-            ]
-            if shards:
-                options = self.options
-                job = WriteJob(self.tokenizer, options.sequence_length, options.packing)
-                executor.write(job, shards, state.add)
-            return self._complete(splits, names, state)
+        state = PreparationState(directory)
+        state.check(self._settings(), overwrite=overwrite)  # before long work
+        corpus, validation = self._scan(executor)
+        splits = corpus.splits()
+        if validation:
+            splits += [dataclasses.replace(s, name=VALIDATION) for s in validation.splits()]
+        hash_ = validation.content_hash() if validation else None
+        state.check(self._identity(corpus.content_hash(), hash_), overwrite=overwrite)
+        state.begin()
+        names = {split.name: self._shard_names(split) for split in splits}
+        shards = [
+            (directory / name, share)
+            for split in splits
+            for name, share in zip(
+                names[split.name], split.shares(len(names[split.name])), strict=True
+            )
+            if name not in state.finished
+        ]
+        if shards:
+            options = self.options
+            job = WriteJob(self.tokenizer, options.sequence_length, options.packing)
+            executor.write(job, shards, state.add)
+        return self._complete(splits, names, state)
 
     def _scan(self, executor: Executor) -> tuple[CorpusScan, CorpusScan | None]:
         """Reads all text once, so that bad text is found before anything is written."""
@@ -273,22 +273,3 @@ class Preparation:
         }
         state.finish(facts, names)
         return open_records(state.directory)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that the system frees when the process ends, however it ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise InputError(
-            f"Cannot write to the cache {path.parent}: {error.strerror}. Pass another --cache_dir."
-        ) from error
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.stderr.write("Another process is preparing this corpus; waiting for it.\n")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from etd_tf.errors import InputError
+from etd_tf.storage.home import DEFAULT_CACHE, expand
 from etd_tf.storage.tfrecord import read_records
 from etd_tf.text.records import (
     FEATURES,
@@ -146,7 +147,7 @@ def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
     state = path.stat()
     key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = Path(cache_dir or "~/.cache/etd_tf").expanduser() / "unzipped"
+    folder = expand(cache_dir or DEFAULT_CACHE) / "unzipped"
     target = folder / f"{name}.tfrecord"
     if target.is_file():
         return target

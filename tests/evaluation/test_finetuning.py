@@ -144,7 +144,7 @@ def test_other_models_do_not_continue_a_run(checkpoint, experiment, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         finetune(checkpoint, experiment, options, output_dir=tmp_path)
     other = tiny_checkpoint(1, num_layers=1)
-    with pytest.raises(InputError, match="with another fingerprint"):
+    with pytest.raises(InputError, match="other settings: fingerprint was"):
         finetune(other, experiment, options, output_dir=tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_other_data_of_the_same_name_does_not_continue_a_run(checkpoint, tmp_pat
         run()
     monkeypatch.setattr(TextExperiment, "evaluate", original)
     write_sst2(source, seed=1)
-    with pytest.raises(InputError, match="with another data"):
+    with pytest.raises(InputError, match="other settings: data was"):
         run()
 
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.evaluation import run_record
 from etd_tf.evaluation.run_record import FINAL, SELECTION, Cell, RunRecord
+from etd_tf.storage import workspace
 
 SETTINGS = {"task": "glue/sst2", "seeds": (0, 1)}
 
@@ -32,7 +32,7 @@ def test_finished_and_foreign_runs_are_protected(tmp_path):
     record = RunRecord.open(tmp_path, SETTINGS, overwrite=False)
     record.add(cell())
     other = {**SETTINGS, "epochs": 5, "seeds": (0,)}
-    with pytest.raises(InputError, match=r"with another epochs, seeds. Repeat its settings"):
+    with pytest.raises(InputError, match=r"epochs was '' and is now 5; seeds was \[0, 1\] and"):
         RunRecord.open(tmp_path, other, overwrite=False)
     record.finish({"learning_rate": 1e-4})
     with pytest.raises(InputError, match=r"finished run.*overwrite=True"):
@@ -43,10 +43,10 @@ def test_finished_and_foreign_runs_are_protected(tmp_path):
 
 def test_a_run_without_trainings_gives_way(tmp_path):
     RunRecord.open(tmp_path, SETTINGS, overwrite=False)
-    assert json.loads((tmp_path / "results.json").read_text())["finished"] is False
+    assert not list(tmp_path.iterdir())
     other = {"task": "glue/rte"}
     RunRecord.open(tmp_path, other, overwrite=False).add(cell())
-    with pytest.raises(InputError, match="with another"):
+    with pytest.raises(InputError, match="holds an unfinished run of etd_evaluate with other"):
         RunRecord.open(tmp_path, SETTINGS, overwrite=False)
 
 
@@ -97,10 +97,10 @@ def test_a_crash_while_removing_loses_track_of_nothing(tmp_path, monkeypatch):
     record.finish({})
     record = RunRecord.open(tmp_path, SETTINGS, overwrite=True, outputs=("model",))
     with monkeypatch.context() as patch:
-        patch.setattr(run_record, "remove_path", lambda _: sys.exit("killed"))
+        patch.setattr(workspace, "remove_path", lambda _: sys.exit("killed"))
         with pytest.raises(SystemExit):
             record.output("model")
-    record = RunRecord.open(tmp_path, SETTINGS, overwrite=False, outputs=("model",))
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=True, outputs=("model",))
     record.output("model").mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "results.json"]
 
@@ -124,8 +124,13 @@ def test_damaged_files_and_unwritable_places_are_named(tmp_path):
     (tmp_path / "results.json").write_text(
         json.dumps({"settings": {"task": "x"}, "cells": [{"phase": "final"}]})
     )
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match=r"is damaged .* Pass overwrite=True to start anew"):
         RunRecord.open(tmp_path, {"task": "x"}, overwrite=False)
+    assert RunRecord.open(tmp_path, {"task": "x"}, overwrite=True).cells == []
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        RunRecord.open(tmp_path, {"task": "x"}, overwrite=False)
+    RunRecord.open(tmp_path, {"task": "x"}, overwrite=True).finish({})
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Cannot write to"):
         RunRecord.open(tmp_path / "file" / "out", SETTINGS, overwrite=False)

@@ -52,7 +52,7 @@ def rerun(folder):
 
 # Pattern of the file, and what the message says: the file, or what of it has changed.
 FILES = {
-    "records": ("cache/records/*/train-*.tfrecord", r"train-00000-of-00001\.tfrecord"),
+    "records": ("cache/records/*/train-*.tfrecord", r"delete .*cache/records/\w+, and the next"),
     "teacher": ("teacher/model.safetensors", r"teacher/model\.safetensors|another teacher"),
     "plan": ("out/plan.json", r"out/plan\.json"),
     "scores": ("out/scores.npz", r"out/scores\.npz"),

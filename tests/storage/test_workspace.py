@@ -4,13 +4,17 @@ import concurrent.futures
 import errno
 import json
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from etd_tf.errors import InputError
+from etd_tf.evaluation.run_record import RunRecord
 from etd_tf.jobs.compare_study import LAYOUT as STUDY
 from etd_tf.jobs.distill import LAYOUT as RUN
+from etd_tf.jobs.extract import LAYOUT as CUT
 from etd_tf.storage.workspace import Layout, Workspace, changes
 
 SETTINGS = {"teacher": "a", "steps": "5", "log_every": "10"}
@@ -297,6 +301,50 @@ def test_what_an_earlier_version_began_is_refused_by_name(tmp_path, name):
     with Workspace(layout, tmp_path, overwrite=True).open() as run:
         run.begin({"teacher": "b"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flags.txt", "identity.json"]
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """Directories as an earlier version of the library left them, without the large files."""
+    shutil.copytree(Path(__file__).with_name("earlier"), tmp_path / "earlier")
+    return tmp_path / "earlier"
+
+
+def _flags_of(path):
+    pairs = (line.strip("-").partition("=") for line in path.read_text().splitlines()[1:])
+    return {name: value for name, _, value in pairs}
+
+
+def test_an_unfinished_run_of_an_earlier_version_goes_on(earlier):
+    settings = _flags_of(earlier / "run" / "flags.txt")
+    identity = json.loads((earlier / "run" / "identity.json").read_text())
+    before = _tree(earlier / "run")
+    with Workspace(RUN, earlier / "run", settings | {"log_every": "7"}).open() as run:
+        run.begin(identity)
+        assert run.keep_seconds("scoring", 0.0) > 0
+        with pytest.raises(InputError, match="by an earlier version of etd_tf"):
+            run.begin(identity | {"teacher": "another"})
+    assert _tree(earlier / "run") == before
+    with pytest.raises(InputError, match="other settings: steps was '12' and is now '13'"):
+        Workspace(RUN, earlier / "run", settings | {"steps": "13"}).check()
+    (earlier / "run" / "report.json").touch()
+    with pytest.raises(InputError, match="holds a finished run"):
+        Workspace(RUN, earlier / "run", settings).check()
+
+
+def test_other_directories_of_an_earlier_version_are_known(earlier):
+    (earlier / "cut" / "student").mkdir()
+    with pytest.raises(InputError, match="holds a finished run"):
+        Workspace(CUT, earlier / "cut").check()
+    settings = json.loads((earlier / "study" / "study.json").read_text())
+    with Workspace(STUDY, earlier / "study", settings).open() as study:
+        study.begin(json.loads((earlier / "study" / "identity.json").read_text()))
+    record = json.loads((earlier / "eval" / "results.json").read_text())
+    with pytest.raises(InputError, match="holds a finished run"):
+        RunRecord.open(earlier / "eval", record["settings"], overwrite=False)
+    (earlier / "eval" / "results.json").write_text(json.dumps(record | {"finished": False}))
+    again = RunRecord.open(earlier / "eval", record["settings"], overwrite=False)
+    assert [cell.seed for cell in again.cells] == [0, 1]
 
 
 def test_differences_are_said_by_name():

@@ -156,7 +156,7 @@ def test_damage_is_reported_as_an_input_error(tmp_path):
     content[-8] ^= 1
     path.write_bytes(content)
     dataset = make_batches(made, batch_size=2, seed=0)
-    message = r"\.tfrecord is damaged at record 0.*again\.$"
+    message = r"\.tfrecord is damaged at record 0.*again; if .* delete .*\.$"
     with pytest.raises(InputError, match=message), input_errors():
         take(dataset, 1)
 

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.errors import InputError
+from etd_tf.storage.holding import hold
 from etd_tf.text import executors, shard_writer
 from etd_tf.text.options import RecordOptions
-from etd_tf.text.preparation_state import hold_directory
 from etd_tf.text.prepare import cached_records, prepare_records
 from etd_tf.text.record_directories import open_records
 from tests.helpers import REPOSITORY, contents, tiny_tokenizer
@@ -169,7 +169,7 @@ def test_resuming_with_other_options_is_refused_by_name(tmp_path, corpus, monkey
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "out")
     other = RecordOptions(sequence_length=9, num_shards=3, held_out_fraction=0.2)
-    with pytest.raises(InputError, match=r"sequence_length \(12, now 9\).*overwrite=True"):
+    with pytest.raises(InputError, match=r"sequence_length was 12 and is now 9.*overwrite=True"):
         prepare(corpus, tmp_path / "out", other)
     assert prepare(corpus, tmp_path / "out", other, overwrite=True).sequence_length == 9
 
@@ -336,8 +336,8 @@ def test_a_second_preparation_in_one_directory_is_refused(tmp_path):
         )
 
     with (
-        hold_directory(tmp_path / "out"),
-        pytest.raises(InputError, match="Another process is preparing records in"),
+        hold(tmp_path / "out"),
+        pytest.raises(InputError, match="Another run is working in"),
     ):
         prepare()
     assert not (tmp_path / "out").exists()
