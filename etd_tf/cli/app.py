@@ -16,6 +16,7 @@ from absl import flags
 from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import DivergenceError, EtdError, InputError, Interrupted
 from etd_tf.settings import Settings
+from etd_tf.training.signals import stop_signals
 
 EXIT_FAILURE, EXIT_INPUT_ERROR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -124,13 +125,15 @@ def _fail(command: Command, message: str, status: int = EXIT_INPUT_ERROR) -> int
 
 
 class _terminable:  # noqa: N801 - used as a with-statement keyword
-    """Turns SIGTERM into `Interrupted` while a command runs."""
+    """Turns signals into `Interrupted` while a command runs; SIGINT is Python's own."""
 
     def __enter__(self) -> None:
-        self._previous: Any = signal.signal(signal.SIGTERM, self._raise)
+        signals = [signum for signum in stop_signals() if signum != signal.SIGINT]
+        self._previous: Any = {signum: signal.signal(signum, self._raise) for signum in signals}
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
 
     @staticmethod
     def _raise(signum: int, _: FrameType | None) -> None:

@@ -119,7 +119,7 @@ class Trainer:
 
         Raises:
             DivergenceError: The loss is not finite; the last checkpoint stays.
-            Interrupted: SIGTERM or SIGINT came; a checkpoint of this step was written.
+            Interrupted: A signal asked for the end; a checkpoint of this step was written.
             InputError: The checkpoints belong to another run.
             WorkerLostError: Another worker process is gone.
         """
@@ -154,7 +154,7 @@ def fit_together(
 
     Raises:
         InputError: The trainers do not go together, or checkpoints belong to other runs.
-        Interrupted: SIGTERM or SIGINT came; checkpoints of this step were written.
+        Interrupted: A signal asked for the end; checkpoints of this step were written.
     """
     _check_together(trainers)
     callbacks = on_evaluate or [None] * len(trainers)

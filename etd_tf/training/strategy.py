@@ -48,9 +48,19 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 def _detect() -> str:
     if os.environ.get("TPU_NAME") or os.environ.get("TPU_WORKER_ID"):
         return "tpu"
-    if os.environ.get("TF_CONFIG"):
+    if _has_other_workers():
         return "multi_worker"
     return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+
+
+def _has_other_workers() -> bool:
+    """Whether `TF_CONFIG` is for more than this process; platforms set it for one machine, too."""
+    text = os.environ.get("TF_CONFIG", "").strip()
+    try:
+        cluster = json.loads(text or "{}").get("cluster") or {}
+        return sum(len(places) for places in cluster.values()) > 1
+    except (ValueError, TypeError, AttributeError):
+        return True  # `_check_tf_config` says what is wrong with it
 
 
 def _mirrored_devices() -> list[str]:

@@ -92,10 +92,11 @@ def test_bugs_keep_their_traceback():
         _run(["--teacher=t"], _raising(PermissionError(errno.EACCES, "no")))
 
 
-def test_sigterm_ends_the_work_and_the_handler_is_restored(capsys):
-    before = signal.getsignal(signal.SIGTERM)
-    assert _run(["--teacher=t"], lambda values: os.kill(os.getpid(), signal.SIGTERM)) == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_ends_the_work_and_the_handler_is_restored(capsys, signum):
+    before = signal.getsignal(signum)
+    assert _run(["--teacher=t"], lambda values: os.kill(os.getpid(), signum)) == 128 + signum
+    assert signal.getsignal(signum) is before
     assert "interrupted" in capsys.readouterr().err
 
 

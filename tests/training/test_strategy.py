@@ -87,6 +87,23 @@ def test_a_missing_tpu_is_explained(monkeypatch):
         make_strategy("tpu")
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "{}",
+        '{"cluster": {}}',
+        '{"environment": "cloud", "cluster": null}',
+        '{"cluster": {"chief": ["h:1"]}, "task": {"type": "chief", "index": 0}}',
+    ],
+)
+def test_one_machine_is_no_cluster(monkeypatch, value):
+    monkeypatch.setenv("TF_CONFIG", value)
+    strategy = make_strategy("auto")
+    assert not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    assert worker_layout(strategy) == (1, 0)
+
+
 @pytest.mark.parametrize(("variable", "name"), [("TPU_NAME", "tpu"), ("TF_CONFIG", "multi_worker")])
 def test_auto_follows_the_environment(monkeypatch, variable, name):
     monkeypatch.setenv(variable, "{")
