@@ -187,6 +187,9 @@ class Checkpoint:
     def build(self) -> tuple[BertEncoder, MaskedLMHead | None]:
         """Builds the models where they are not built yet, under the current strategy.
 
+        A compiled function may use them first, but is then traced twice: take the encoder
+        before it.
+
         Returns:
             The encoder, and the masked-LM head or None.
         """

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from etd_tf.checkpoints import checkpoint as checkpoint_module
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.distill import COMMAND
@@ -15,6 +16,7 @@ from etd_tf.extraction import ExtractionPlan, extract
 from etd_tf.jobs.distill import LAYOUT
 from etd_tf.storage.workspace import Workspace
 from etd_tf.training.metrics_log import read_metrics
+from tests.helpers import count_builds, tiny_config
 from tests.jobs.tiny_job import job_flags, write_teacher, write_text
 
 MASKED = {"masking_rate": 0.2, "dropout": 0.1}
@@ -65,6 +67,26 @@ def test_a_run_leaves_everything_in_its_place(finished):
     assert report["student"]["num_layers"] == 2
     assert report["cost"]["scoring_seconds"] > 0
     assert "<html" in (finished / "report.html").read_text()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_run_hashes_its_teacher_once_and_builds_few_models(
+    folder, tmp_path, monkeypatch, precision
+):
+    hashed, made = [], checkpoint_module.fingerprint
+
+    def counting(config, parameters):
+        hashed.append(config.hidden_size)
+        return made(config, parameters)
+
+    monkeypatch.setattr(checkpoint_module, "fingerprint", counting)
+    built = count_builds(monkeypatch)
+    flags = job_flags(folder, tmp_path / "out", precision=precision, steps=2)
+    assert run_command(COMMAND, flags) == 0
+    assert hashed.count(tiny_config().hidden_size) == 1
+    student = [precision, "float32"]  # while training, and as it is saved
+    teacher = ["float32"] if precision == "float32" else ["float32", precision]
+    assert sorted(built) == sorted(student + teacher)
 
 
 def test_the_student_is_a_trained_slice_of_the_teacher(folder, finished):
