@@ -1,17 +1,15 @@
-"""`pytorch_model.bin` without PyTorch: both file layouts, weights only.
+"""`pytorch_model.bin` without PyTorch: a zip archive, weights only.
 
-Since PyTorch 1.6 the file is a zip archive: `NAME/data.pkl` describes the tensors and
-`NAME/data/KEY` holds each storage. Before, it was five pickles (magic number, protocol,
-system, tensors, storage keys) followed by the storages.
+`NAME/data.pkl` describes the tensors and `NAME/data/KEY` holds each storage. What PyTorch
+wrote before version 1.6 (2020) is refused.
 """
 
 import math
-import mmap
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from etd_tf.checkpoints.torch_pickle import StorageReference, TensorReference, r
 from etd_tf.errors import InputError
 from etd_tf.types import Array
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # What `zipfile` raises for damaged archives, besides its own error.
 _BAD_ZIP = (
     zipfile.BadZipFile,
@@ -56,11 +53,15 @@ class TorchFile(Mapping[str, Array]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._legacy_offsets: dict[str, int] = {}
         self._members: dict[str, str] = {}
         try:
-            zipped = zipfile.is_zipfile(self.path)
-            state = self._read_zip() if zipped else self._read_legacy()
+            with open(self.path, "rb") as file:
+                if file.read(1) == b"\x80":
+                    raise InputError(
+                        f"{self.path} has the layout of PyTorch before version 1.6. Load the model "
+                        "with Transformers and save it again: model.save_pretrained(directory)."
+                    )
+            state = self._read_zip()
         except InputError:  # a ValueError, too
             raise
         except OSError as error:
@@ -96,52 +97,21 @@ class TorchFile(Mapping[str, Array]):
             with archive.open(pickles[0]) as file:
                 return read_pickle(file, str(self.path))
 
-    def _read_legacy(self) -> Any:
-        source = str(self.path)
-        with open(self.path, "rb") as opened:
-            if opened.read(1) != b"\x80":
-                raise self._error("it is neither a zip archive nor a pickle")
-            # Mapped, since a file sets memory aside for whatever length a pickle claims.
-            file: Any = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-            if read_pickle(file, source) != _LEGACY_MAGIC:
-                raise self._error("its magic number is wrong")
-            read_pickle(file, source)  # protocol version
-            read_pickle(file, source)  # byte order and integer sizes of the machine
-            state = read_pickle(file, source)
-            keys = read_pickle(file, source)
-            sizes = _storage_bytes(state)
-            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-                raise self._error("its list of storages is none")
-            position = file.tell()
-            for key in keys:
-                self._legacy_offsets[key] = position + 8  # after the element count, again
-                position += 8 + sizes.get(key, 0)
-        return state
-
     def _read_storage(self, storage: StorageReference) -> Array:
         dtype = _DTYPES[storage.kind]
         needed = storage.size * dtype.itemsize
-        if storage.key in self._members:
-            try:
-                with zipfile.ZipFile(self.path) as archive:
-                    data = archive.read(self._members[storage.key])
-            except _BAD_ZIP as error:
-                raise self._error(str(error)) from error
-        elif storage.key in self._legacy_offsets:
-            data = self._read_at(self._legacy_offsets[storage.key], needed)
-        else:
+        if storage.key not in self._members:
             raise self._error(f"storage {storage.key!r} is missing")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                data = archive.read(self._members[storage.key])
+        except _BAD_ZIP as error:
+            raise self._error(str(error)) from error
         if len(data) < needed:
             raise self._error(
                 f"storage {storage.key!r} has {len(data)} bytes, but {needed} are claimed"
             )
         return np.frombuffer(data, dtype, storage.size)
-
-    def _read_at(self, offset: int, size: int) -> bytes:
-        with open(self.path, "rb") as file:
-            available = _size(file) - offset
-            file.seek(offset)
-            return file.read(min(size, max(available, 0)))
 
     def __getitem__(self, name: str) -> Array:
         """Reads one tensor; bfloat16 is widened to float32."""
@@ -171,14 +141,3 @@ class TorchFile(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._tensors)
-
-
-def _storage_bytes(state: Any) -> dict[str, int]:
-    """Maps storage keys to their sizes in bytes."""
-    tensors = state.values() if isinstance(state, dict) else []
-    storages = [value.storage for value in tensors if isinstance(value, TensorReference)]
-    return {s.key: s.size * _DTYPES[s.kind].itemsize for s in storages}
-
-
-def _size(file: IO[bytes]) -> int:
-    return file.seek(0, 2)

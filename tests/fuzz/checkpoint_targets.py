@@ -1,11 +1,9 @@
 """Readers of models: checkpoints of all formats, their configurations and tokenizers."""
 
-import functools
 import io
 import json
 import os
 import pickle
-import random
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead
 from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.torch_file import TorchFile
@@ -68,6 +66,14 @@ def _huggingface(folder: Path) -> None:
 def _safetensors(folder: Path) -> Mapping[str, Mutator]:
     _huggingface(folder)
     return {"model.safetensors": damage_safetensors}
+
+
+def _finetuned(folder: Path) -> Mapping[str, Mutator]:
+    hidden = _CONFIG.hidden_size
+    head = TaskHead("classifier", np.ones((hidden, 3), np.float32), np.ones(3, np.float32))
+    checkpoint = Checkpoint(_CONFIG, random_parameters(_CONFIG), task_head=head)
+    save_checkpoint(checkpoint, folder, overwrite=True)
+    return {"config.json": damage_json, "model.safetensors": damage_safetensors}
 
 
 def _header(values: object, length: int | None = None, data: bytes = bytes(8)) -> tuple[str, bytes]:
@@ -177,7 +183,7 @@ def _keras_hub(folder: Path) -> Mapping[str, Mutator]:
     }
 
 
-def _torch_zip(folder: Path, *, zipped: bool = True) -> Mapping[str, Mutator]:
+def _torch(folder: Path) -> Mapping[str, Mutator]:
     import torch
 
     _huggingface(folder)
@@ -186,17 +192,8 @@ def _torch_zip(folder: Path, *, zipped: bool = True) -> Mapping[str, Mutator]:
     tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
     tensors["half"] = torch.ones(3).half()
     tensors["brain"] = torch.ones(2, 3).bfloat16().T
-    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    return {"pytorch_model.bin": damage_zip if zipped else _damage_pickles}
-
-
-_torch_legacy = functools.partial(_torch_zip, zipped=False)
-
-
-def _damage_pickles(generator: random.Random, content: bytes) -> bytes:
-    """The first kilobytes, where the pickles are; the numbers after them hold no surprise."""
-    head = content[: content.rfind(b"pooler") + 200]
-    return damage(generator, head) + content[len(head) :]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    return {"pytorch_model.bin": damage_zip}
 
 
 class _Runs:
@@ -234,26 +231,6 @@ def _torch_extremes() -> list[tuple[str, bytes]]:
         archive.writestr("m/data.pkl", b"\x80\x02}.")
         archive.writestr("m/data/0", bytes(150 << 20))
     return [*extremes, ("pytorch_model.bin", bomb.getvalue())]
-
-
-def _legacy_extremes() -> list[tuple[str, bytes]]:
-    head = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
-    tails: list[tuple[object, object]] = [
-        ({}, [[1]]),
-        ({}, [{}]),
-        ({}, [None, 1.5, ("a",)]),
-        ({}, "abc"),
-        ([], []),
-    ]
-    files = [head + pickle.dumps(state, 2) + pickle.dumps(keys, 2) for state, keys in tails]
-    storage = (
-        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
-        b"X\x01\x00\x00\x00kX\x03\x00\x00\x00cpu\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00NtQ"
-        b"K\x00(K\x02t(K\x01ttR"
-    )
-    huge = b"\x80\x02}X\x01\x00\x00\x00w" + storage + b"s."
-    files.append(head + huge + pickle.dumps(["k", "j"], 2) + bytes(32))
-    return [("pytorch_model.bin", content) for content in files]
 
 
 def _read_torch(folder: Path) -> None:
@@ -358,6 +335,7 @@ def _read_tokenizer(folder: Path) -> None:
 
 TARGETS = (
     Target("safetensors", _safetensors, _read_safetensors, _safetensors_extremes, weight=2),
+    Target("fine-tuned model", _finetuned, read_model, weight=0.5),
     Target("sharded index", _shards, read_model, _shard_extremes),
     Target("config.json (Hugging Face)", _config, read_model),
     Target("config.json (other families)", _families, _read_refused),
@@ -365,8 +343,7 @@ TARGETS = (
     Target("TF1 checkpoint", _tf1, read_model),
     Target("TF2 checkpoint", _tf2, read_model),
     Target("KerasHub preset", _keras_hub, read_model, weight=0.04),
-    Target("pytorch_model.bin (zip)", _torch_zip, _read_torch, _torch_extremes),
-    Target("pytorch_model.bin (legacy)", _torch_legacy, _read_torch, _legacy_extremes),
+    Target("pytorch_model.bin", _torch, _read_torch, _torch_extremes),
     Target("tf_model.h5", _h5, read_model, _h5_extremes),
     Target("vocab.txt", _vocabulary, _read_tokenizer, weight=0.5),
     Target("vocab.txt, added tokens", _vocabulary_with_decoder, _read_tokenizer, weight=0.5),
