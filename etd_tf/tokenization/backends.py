@@ -1,5 +1,6 @@
 """Tokenizers built from vocabularies: BERT's WordPiece and RoBERTa's byte-level BPE."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def with_added_tokens(
     """Adds the tokens that a vocabulary file does not hold.
 
     Args:
-        backend: The tokenizer of the vocabulary; changed in place.
+        backend: The tokenizer of the vocabulary; may be changed in place.
         added: By id `{"content": TOKEN, ...}` with the fields of `tokenizers.AddedToken`.
 
     Returns:
@@ -120,26 +121,48 @@ def with_added_tokens(
     Raises:
         InputError: An entry is malformed, or a token would get another id.
     """
+    if not added:
+        return backend
+    size = count_ids(backend.get_vocab())  # ids are line numbers; repeated lines leave gaps
+    if backend.get_vocab_size() < size <= max(added):
+        backend = _without_gaps(backend)
     for index, values in sorted(added.items()):
-        content = values.get("content") if isinstance(values, dict) else None
-        content = content if isinstance(content, str) else ""
-        if HALF_PAIR.search(content) or not 0 < len(content) <= _MAX_TOKEN:
+        token = _added_token(index, values)
+        known = backend.token_to_id(token.content)
+        if known is None and index != size:
             raise InputError(
-                f"Added token {index} is {str(values)[:100]!r}; expected an object with content of "
-                f"1 to {_MAX_TOKEN} characters."
-            )
-        switches = {name: values[name] is True for name in _SWITCHES if name in values}
-        token = tokenizers.AddedToken(content, **switches)
-        known = backend.token_to_id(content)
-        if known is None and index != backend.get_vocab_size():
-            raise InputError(
-                f"Added token {content!r} has id {index}, but the vocabulary ends at "
-                f"{backend.get_vocab_size() - 1}. Files of one tokenizer belong together: copy or "
-                "download them again."
+                f"Added token {token.content!r} has id {index}, but the vocabulary ends at "
+                f"{size - 1}. Files of one tokenizer belong together: copy or download them again."
             )
         if known not in (None, index):
             raise InputError(
-                f"Added token {content!r} has id {index}, but the vocabulary gives it {known}."
+                f"Added token {token.content!r} has id {index}, but the vocabulary gives it "
+                f"{known}."
             )
+        size += known is None
         backend.add_tokens([token])
     return backend
+
+
+def _added_token(index: int, values: Any) -> tokenizers.AddedToken:
+    content = values.get("content") if isinstance(values, dict) else None
+    content = content if isinstance(content, str) else ""
+    if HALF_PAIR.search(content) or not 0 < len(content) <= _MAX_TOKEN:
+        raise InputError(
+            f"Added token {index} is {str(values)[:100]!r}; expected an object with content of "
+            f"1 to {_MAX_TOKEN} characters."
+        )
+    switches = {name: values[name] is True for name in _SWITCHES if name in values}
+    return tokenizers.AddedToken(content, **switches)
+
+
+def _without_gaps(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Fills the ids without a piece, as the library counts pieces to number added tokens.
+
+    The fillers hold spaces, so no word is one.
+    """
+    state = json.loads(backend.to_str())
+    vocabulary = state["model"]["vocab"]
+    for index in set(range(count_ids(vocabulary))) - set(vocabulary.values()):
+        vocabulary[f"[no piece {index}]"] = index
+    return tokenizers.Tokenizer.from_str(json.dumps(state))

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etd_tf.errors import InputError
-from etd_tf.tokenization.files import TOKENIZER_FILES, VOCABULARY_FILES, TokenizerFiles
+from etd_tf.tokenization.files import (
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    VOCABULARY_FILES,
+    TokenizerFiles,
+)
 
 SIDECAR = "etd_tf"
 """Folder of a checkpoint with what its format has no place for, such as some tokenizers."""
@@ -27,7 +32,8 @@ def read_files(directory: Path) -> dict[str, bytes]:
             tokenizer alone.
 
     Returns:
-        Their content by Hugging Face's names; what there is, maybe nothing.
+        Their content by Hugging Face's names, and what the model says about them (see
+        `MODEL_FILES`); what there is, maybe nothing.
 
     Raises:
         InputError: One is damaged, or too large to be one.
@@ -36,7 +42,7 @@ def read_files(directory: Path) -> dict[str, bytes]:
         directory /= SIDECAR
     elif (directory / _PRESET_VOCABULARY).is_file():
         return _read_preset(directory)
-    names = [name for name in TOKENIZER_FILES if (directory / name).is_file()]
+    names = [n for n in (*TOKENIZER_FILES, *MODEL_FILES) if (directory / n).is_file()]
     return {name: _read(directory / name) for name in names}
 
 

@@ -1,10 +1,11 @@
 """The files that define a tokenizer, and the tokenizer that they define."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tokenizers
+from tokenizers import normalizers
 
 from etd_tf.errors import InputError
 from etd_tf.tokenization.backends import (
@@ -26,53 +27,130 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+MODEL_FILES = ("config.json", "sentence_bert_config.json")
+"""Files of the model that say something about its tokenizer."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Settings of BERT's tokenizer by their names in tokenizer.json.
 _NORMALIZATION = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# Classes of Transformers, without "Tokenizer" and "Fast", whose vocabulary means what ours does.
+_WORDPIECE = (
+    *("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert", "ConvBert", "LayoutLM"),
+    *("Lxmert", "MPNet", "Retribert", "DPRReader", "DPRQuestionEncoder", "DPRContextEncoder"),
+)
+_BYTE_LEVEL = ("Roberta", "Longformer", "Bart", "LED")
+# Settings of what we do not build, by the values at which they change nothing.
+_FOREIGN: dict[str, tuple[Any, ...]] = {
+    "auto_map": (None, {}),
+    "word_tokenizer_type": (None, "basic"),
+    "subword_tokenizer_type": (None, "wordpiece"),
+    "do_word_tokenize": (None, True),
+    "do_subword_tokenize": (None, True),
+    "do_basic_tokenize": (None, True),
+    "never_split": (None, []),
+}
+_HOW_TO_CONVERT = (
+    "Transformers writes tokenizer.json, which is read whatever the class: "
+    "AutoTokenizer.from_pretrained(...).save_pretrained(directory)."
+)
+_CASED_SHARE = 0.05  # of the pieces with letters; an uncased vocabulary has a few by accident
+_SUFFIX_SHARE = 0.1
 
 
 class TokenizerFiles:
     """What the files of a tokenizer say.
 
     Args:
-        files: Content by name (see `TOKENIZER_FILES`).
+        files: Content by name (see `TOKENIZER_FILES`), maybe with `MODEL_FILES`.
 
     Attributes:
+        files: The files of the tokenizer alone, without byte order marks. Where a file of the
+            model changes it, they say so.
         settings: The content of `tokenizer_config.json`; empty where there is none.
         lowercase: Whether a WordPiece tokenizer lowercases its input. Where no file says
-            so, it does unless the vocabulary has upper-case letters.
+            so, it does unless many pieces of the vocabulary have upper-case letters.
         strip_accents: Whether a WordPiece tokenizer drops accents; None: as `lowercase`.
+        notes: What no file says and was decided here, one sentence each.
 
     Raises:
         InputError: A file cannot be read.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
+        self._files = {name: text.removeprefix(_BYTE_ORDER_MARK) for name, text in files.items()}
+        self.files = {name: text for name, text in self._files.items() if name not in MODEL_FILES}
         self.settings = self.json("tokenizer_config.json", optional=True)
-        self.lowercase = bool(self.settings.get("do_lower_case", True))
+        self.lowercase = _switch(self.settings.get("do_lower_case")) is not False
         self.strip_accents = _switch(self.settings.get("strip_accents"))
+        self.notes: list[str] = []
 
     def backend(self) -> tokenizers.Tokenizer:
         """Builds the tokenizer.
 
         Raises:
-            InputError: There is no usable vocabulary, or files do not fit together.
+            InputError: There is no usable vocabulary, files do not fit together, or they are
+                those of a tokenizer that is not built here.
         """
+        backend = self._backend()
+        sentences = self.json("sentence_bert_config.json", optional=True)
+        if sentences.get("do_lower_case") is True:
+            self._lowercase_first(backend)
+        longest = sentences.get("max_seq_length")
+        if type(longest) is int and longest > 0:
+            self._change_settings(model_max_length=longest)
+        return backend
+
+    def _backend(self) -> tokenizers.Tokenizer:
         if "tokenizer.json" in self._files:
             return self._from_tokenizer_json()
         if "vocab.txt" in self._files:
+            self._check_class(_WORDPIECE, "vocab.txt")
             return with_added_tokens(self._from_vocabulary(), self._added_tokens())
         if "vocab.json" in self._files and "merges.txt" in self._files:
+            self._check_class(_BYTE_LEVEL, "vocab.json and merges.txt")
             return with_added_tokens(self._from_merges(), self._added_tokens())
         raise InputError(
             "No usable tokenizer: expected tokenizer.json, vocab.txt, or vocab.json with "
-            f"merges.txt, found {sorted(self._files) or 'nothing'}. Transformers writes "
-            "tokenizer.json: AutoTokenizer.from_pretrained(...).save_pretrained(directory)."
+            f"merges.txt, found {sorted(self.files) or 'nothing'}. {_HOW_TO_CONVERT}"
         )
+
+    def _check_class(self, known: Sequence[str], names: str) -> None:
+        """Refuses a vocabulary that means something else to the tokenizer it was made for."""
+        config = self.json("config.json", optional=True)
+        declared = self.settings.get("tokenizer_class") or config.get("tokenizer_class")
+        kind = str(declared or "").removesuffix("Fast").removesuffix("Tokenizer")
+        strange = [n for n, usual in _FOREIGN.items() if self.settings.get(n) not in usual]
+        if (declared and kind not in known) or strange:
+            said = f"tokenizer_class {declared!r}" if declared else "no tokenizer_class"
+            raise InputError(
+                f"{names} cannot be read as the tokenizer's files demand: they have {said}"
+                f"{''.join(f', {name}={self.settings[name]!r}' for name in strange)}. Expected "
+                f"one of {', '.join(f'{name}Tokenizer' for name in known)}. {_HOW_TO_CONVERT}"
+            )
+
+    def _lowercase_first(self, backend: tokenizers.Tokenizer) -> None:
+        """Lowercases the input, as sentence-transformers does before the tokenizer."""
+        normalizer = backend.normalizer
+        if isinstance(normalizer, normalizers.BertNormalizer):
+            if normalizer.lowercase:
+                return
+            strip = bool(normalizer.strip_accents)  # None would now mean true
+            normalizer.lowercase, normalizer.strip_accents = True, strip
+            self.lowercase, self.strip_accents = True, strip
+            self._change_settings(do_lower_case=True, strip_accents=strip)
+        else:
+            rest = [] if normalizer is None else [normalizer]
+            backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+        self.files["tokenizer.json"] = backend.to_str().encode("utf-8")
+
+    def _change_settings(self, **changes: Any) -> None:
+        self.settings |= changes
+        content = json.dumps(self.settings, indent=2, ensure_ascii=False)
+        self.files["tokenizer_config.json"] = content.encode("utf-8")
 
     def json(self, name: str, *, optional: bool = False) -> dict[str, Any]:
         """Reads a file that holds a JSON object; an empty one where it may be missing.
@@ -123,8 +201,8 @@ class TokenizerFiles:
         vocabulary = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
         if "[UNK]" not in vocabulary:
             raise InputError("vocab.txt has no [UNK] entry; it is not a BERT vocabulary.")
-        if "do_lower_case" not in self.settings:
-            self.lowercase = not any(map(_has_upper_case, vocabulary))
+        if _switch(self.settings.get("do_lower_case")) is None:
+            self._decide_case(vocabulary)
         return wordpiece_backend(
             vocabulary,
             lowercase=self.lowercase,
@@ -132,14 +210,25 @@ class TokenizerFiles:
             split_chinese=bool(self.settings.get("tokenize_chinese_chars", True)),
         )
 
+    def _decide_case(self, vocabulary: Mapping[str, int]) -> None:
+        cased = [piece for piece in vocabulary if _has_case(piece)]
+        upper = sum(piece != piece.lower() for piece in cased)
+        self.lowercase = upper < _CASED_SHARE * len(cased) or not upper
+        if upper:
+            self.notes.append(
+                f"No file says whether the tokenizer lowercases; {upper} of {len(cased)} pieces "
+                f"with letters have capitals, so it does{'' if self.lowercase else ' not'}. "
+                "If that is wrong, set do_lower_case in tokenizer_config.json."
+            )
+
     def _from_merges(self) -> tokenizers.Tokenizer:
         lines = [line for line in self._text("merges.txt").split("\n") if line.strip()]
         merges: Any = [tuple(ln.split()) for ln in lines if not ln.startswith("#version")]
         prefix_space = bool(self.settings.get("add_prefix_space", False))
+        vocabulary = self.json("vocab.json")
+        _check_byte_level(vocabulary)
         try:
-            return byte_level_backend(
-                self.json("vocab.json"), merges, add_prefix_space=prefix_space
-            )
+            return byte_level_backend(vocabulary, merges, add_prefix_space=prefix_space)
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"vocab.json and merges.txt cannot be read ({error}).") from error
 
@@ -164,6 +253,24 @@ def _is_bert(settings: Mapping[str, Any]) -> bool:
     return str(settings.get("tokenizer_class", "")).startswith(("BertTokenizer", "DistilBert"))
 
 
-def _has_upper_case(piece: str) -> bool:
-    bracketed = piece.startswith("[") and piece.endswith("]")  # [CLS], [unused7]
-    return not bracketed and piece != piece.lower()
+def _has_case(piece: str) -> bool:
+    names = piece[:1] + piece[-1:] in ("[]", "<>")  # [CLS], [unused7], <S>
+    return not names and piece.lower() != piece.upper()
+
+
+def _check_byte_level(vocabulary: Mapping[str, int]) -> None:
+    """Refuses other kinds of BPE, whose files have the same names.
+
+    Byte-level BPE writes a space as U+0120. Others mark the end of a word, or that it goes on.
+    """
+    for mark in ("</w>", "@@"):
+        if sum(piece.endswith(mark) for piece in vocabulary) > _SUFFIX_SHARE * len(vocabulary):
+            raise InputError(
+                f"vocab.json is no vocabulary of byte-level BPE: its pieces end in {mark}. "
+                + _HOW_TO_CONVERT
+            )
+    if vocabulary and not any("\u0120" in piece for piece in vocabulary):
+        raise InputError(
+            "vocab.json is no vocabulary of byte-level BPE: no piece has its sign of a space, "
+            f"U+0120. {_HOW_TO_CONVERT}"
+        )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from etd_tf.errors import InputError
 from etd_tf.tokenization.backends import count_ids
 from etd_tf.tokenization.directories import (
@@ -36,13 +38,15 @@ class Tokenizer:
             (byte-level BPE) is needed.
 
     Attributes:
-        files: The files, byte for byte.
+        files: The files, byte for byte but for byte order marks and for what the files of the
+            model change.
         settings: The content of `tokenizer_config.json`; empty where there is none.
         backend: The `tokenizers.Tokenizer`; it adds special tokens, never truncates
             and never pads unless told to.
         lowercase: Whether a WordPiece tokenizer lowercases its input. Where no file says
-            so, it does unless the vocabulary has upper-case letters.
+            so, it does unless many pieces of the vocabulary have upper-case letters.
         strip_accents: Whether a WordPiece tokenizer drops accents; None: as `lowercase`.
+        notes: What no file says and was decided here, one sentence each.
         special_tokens: The token of each role: `pad`, `unk`, `cls`, `sep` and `mask`.
         vocab_size: The highest token id plus 1, added tokens included.
 
@@ -51,10 +55,9 @@ class Tokenizer:
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = dict(files)
         parts = TokenizerFiles(files)
-        self.settings = parts.settings
         self.backend = parts.backend()
+        self.files, self.settings, self.notes = parts.files, parts.settings, tuple(parts.notes)
         self.lowercase, self.strip_accents = parts.lowercase, parts.strip_accents
         self.backend.no_padding()
         self.backend.no_truncation()
@@ -83,7 +86,7 @@ class Tokenizer:
         if not directory.is_dir():
             raise InputError(f"Tokenizer directory {directory} does not exist.")
         with _errors_named(directory):
-            return cls(read_files(directory))
+            return cls(read_files(directory))._tell(directory)
 
     @classmethod
     def find(cls, directory: str | Path) -> "Tokenizer | None":
@@ -98,7 +101,14 @@ class Tokenizer:
         directory = find_directory(Path(directory).expanduser())
         with _errors_named(directory):
             files = read_files(directory)
-            return cls(files) if any(name in files for name in VOCABULARY_FILES) else None
+            if not any(name in files for name in VOCABULARY_FILES):
+                return None
+            return cls(files)._tell(directory)
+
+    def _tell(self, directory: Path) -> "Tokenizer":
+        for note in self.notes:
+            logging.warning("%s: %s", directory, note)
+        return self
 
     @classmethod
     def from_wordpieces(

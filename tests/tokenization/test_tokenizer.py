@@ -283,7 +283,10 @@ BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
     "no token": (changed_json(vocab={}), "has 0 tokens"),
     "an id of billions": (changed_json(far=2**32 - 1), "ids up to 4294967295"),
     "an unknown token that is none": (changed_json(unk_token="zz"), "cannot tokenise text"),
-    "merges": ({"vocab.json": b'{"a": 0}', "merges.txt": b"x y\n"}, "merges.txt cannot be read"),
+    "merges": (
+        {"vocab.json": b'{"\\u0120": 0}', "merges.txt": b"x y\n"},
+        "merges.txt cannot be read",
+    ),
 }
 
 
