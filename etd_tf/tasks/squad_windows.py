@@ -137,8 +137,8 @@ def _starts(length: int, room: int, stride: int) -> range:
 def answer_positions(windows: Windows, dataset: SquadDataset) -> dict[str, IntArray]:
     """Training targets: where each window's answer starts and ends.
 
-    Only the first answer counts. Windows that do not hold all of it point at `[CLS]`,
-    which stands for "no answer" (Devlin et al. 2018, section 4.3).
+    Only the first answer that has a place counts. Windows that do not hold all of it point at
+    `[CLS]`, which stands for "no answer" (Devlin et al. 2018, section 4.3).
 
     Args:
         windows: From `make_windows`.
@@ -162,8 +162,10 @@ def answer_positions(windows: Windows, dataset: SquadDataset) -> dict[str, IntAr
 
 def _token_span(offsets: Array, question: SquadQuestion) -> tuple[int, int]:
     """First and last token that share a character with the answer; -1 for none."""
-    if not question.answers:
+    placed = [(text, start) for text, start in question.answers if start >= 0]
+    if not placed:
         return -1, -1
-    text, start = question.answers[0]
-    touched = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < start + len(text)))
+    text, start = placed[0]
+    start += len(text) - len(text.lstrip())
+    touched = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < start + len(text.strip())))
     return (int(touched[0]), int(touched[-1])) if len(touched) else (-1, -1)
