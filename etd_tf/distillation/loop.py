@@ -25,7 +25,7 @@ TrainBatches = Callable[[int, int, int], tf.data.Dataset]
 """(start_step, num_workers, worker_index) -> endless dataset of a worker's share of batches."""
 
 _KEYS = ("step", "split")  # of a line of metrics.jsonl, beside its numbers
-_CURE = "Lower --learning_rate, lengthen --warmup_steps or use --precision=float32."
+_CURE = "Lower learning_rate, lengthen warmup_steps or use precision=float32."
 
 
 class Run:
@@ -99,7 +99,7 @@ class Run:
         if self.step == self.options.steps and not self.learner.updates:
             self.failure = DivergenceError(
                 f"None of the {self.step} steps changed the weights: their gradients overflowed "
-                "float16. Train longer, or use --precision=mixed_bfloat16 or float32."
+                "float16. Train longer, or use precision=mixed_bfloat16 or float32."
             )
 
     def _log(self, metrics: dict[str, float]) -> None:

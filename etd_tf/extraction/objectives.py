@@ -56,12 +56,12 @@ class MaskedLMObjective:
         if teacher.mlm_head is None:
             raise InputError(
                 f"The masked-LM score needs a masked-LM head, and {teacher.source or 'the teacher'}"
-                " has none. Use --importance_loss=reconstruction (or auto)."
+                " has none. Use importance_loss=reconstruction (or auto)."
             )
         if teacher.tokenizer is None:
             raise InputError(
                 f"The masked-LM score needs {teacher.source or 'the teacher'}'s tokenizer, for its "
-                "[MASK] token. Add the tokenizer's files, or use --importance_loss=reconstruction."
+                "[MASK] token. Add the tokenizer's files, or use importance_loss=reconstruction."
             )
         self._head, self._table = teacher.mlm_head, teacher.encoder.embeddings.token
         self._masking = Masking.from_tokenizer(teacher.tokenizer)

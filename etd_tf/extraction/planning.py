@@ -214,7 +214,7 @@ def _check_heads(teacher: BertConfig, student: BertConfig, head_mode: str) -> No
             raise InputError(
                 f"The student has {student.num_heads} heads, the teacher {teacher.num_heads}; "
                 f"head_mode=neurons keeps every head. Use --student_heads={teacher.num_heads} "
-                f"with a width that is a multiple of it, or --head_mode=heads."
+                f"with a width that is a multiple of it, or head_mode=heads."
             )
     elif head_mode == "heads":
         if student.head_size != teacher.head_size:
@@ -223,7 +223,7 @@ def _check_heads(teacher: BertConfig, student: BertConfig, head_mode: str) -> No
             raise InputError(
                 f"The student's head size is {student.head_size}, the teacher's {size}; "
                 f"head_mode=heads keeps whole heads. Use --student_hidden={count * size} "
-                f"--student_heads={count}, or --head_mode=neurons."
+                f"--student_heads={count}, or head_mode=neurons."
             )
     else:
         raise InputError(f"head_mode={head_mode!r} is not known. Use neurons or heads.")

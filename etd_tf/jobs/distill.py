@@ -113,9 +113,9 @@ def _memory_errors(options: DistillOptions) -> Iterator[None]:
             raise
         trainer = options.trainer
         raise InputError(
-            f"The device's memory is too small for --batch_size={trainer.batch_size} with "
-            f"--gradient_accumulation={trainer.gradient_accumulation}. Raise the second or "
-            "lower the first, and start again with --overwrite."
+            f"The device's memory is too small for batch_size={trainer.batch_size} with "
+            f"gradient_accumulation={trainer.gradient_accumulation}. Raise the second or "
+            "lower the first, and start again with overwrite=True."
         ) from error
 
 
@@ -172,7 +172,7 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     has_head = teacher.has_mlm_head
     loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.student_loss_weight > 0:
-        check_mlm_head(ModelSpec(config, has_head), "teacher", "--student_loss_weight above 0")
+        check_mlm_head(ModelSpec(config, has_head), "teacher", "student_loss_weight above 0")
     _check_text(options, teacher)
     return config
 
@@ -180,7 +180,7 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
 def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:
     if options.corpus.sequence_length > teacher.config.max_positions:
         raise InputError(
-            f"--sequence_length={options.corpus.sequence_length} is longer than the teacher's "
+            f"sequence_length={options.corpus.sequence_length} is longer than the teacher's "
             f"{teacher.config.max_positions} positions; give at most that."
         )
 

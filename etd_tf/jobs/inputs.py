@@ -41,8 +41,8 @@ def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
         teacher = teacher.replace(tokenizer=Tokenizer.from_directory(resolve_source(directory)))
     if teacher.tokenizer is None:
         raise InputError(
-            f"{teacher.source} holds no tokenizer (vocab.txt or tokenizer.json). Name the "
-            "directory of the right one with --tokenizer."
+            f"{teacher.source} holds no tokenizer (vocab.txt or tokenizer.json). Give the "
+            "directory of the right one as tokenizer=DIR."
         )
     return teacher
 

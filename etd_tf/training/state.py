@@ -142,7 +142,7 @@ class StateStore:
         if changed:
             raise InputError(
                 f"{folder} belongs to a run with other settings: {'; '.join(changed)}. Use the "
-                "same settings to resume, another --output_dir, or --overwrite to start again."
+                "same settings to resume, another output_dir, or overwrite=True to start again."
             )
 
 
@@ -175,7 +175,7 @@ def _assign(
         differing = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
         raise InputError(
             f"{folder} does not fit this model; differing tensors: {', '.join(differing[:5])}. "
-            "Use another --output_dir, or --overwrite to start again."
+            "Use another output_dir, or overwrite=True to start again."
         )
     for name, variable in variables.items():
         variable.assign(tensors[name])

@@ -139,5 +139,5 @@ class Workers:
         if len(set(steps)) > 1:
             raise InputError(
                 f"The workers would continue from different steps: {steps}. They need one "
-                "--output_dir on a file system that all of them see."
+                "output_dir on a file system that all of them see."
             )

@@ -38,7 +38,7 @@ def test_flags_reach_the_student(tmp_path, capsys):
 def test_input_errors_exit_with_two_and_one_line(tmp_path, capsys):
     assert run_command(COMMAND, [f"--teacher={tmp_path}", f"--output_dir={tmp_path}/out"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("etd_extract: Scoring units needs text. Name it with --corpus")
+    assert error.startswith("etd_extract: Scoring units needs text. Give it as --corpus=")
     assert run_command(COMMAND, ["--output_dir=out"]) == 2
     assert "teacher" in capsys.readouterr().err
 

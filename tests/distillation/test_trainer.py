@@ -169,7 +169,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, weights_a
     _spoil(trainer, weights_after, monkeypatch)
     good = weights_after - 1
     told = f"last good checkpoint is step {good}" if good else "No good checkpoint"
-    with pytest.raises(DivergenceError, match=rf"{told}\. Lower --learning_rate") as stop:
+    with pytest.raises(DivergenceError, match=rf"{told}\. Lower learning_rate") as stop:
         trainer.fit(stream())
     assert f"between steps {weights_after} and {weights_after + 1}: loss=nan" in str(stop.value)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

@@ -165,7 +165,7 @@ def test_only_magnitude_needs_no_text():
 
 def test_masked_lm_score_needs_a_head():
     teacher = tiny_checkpoint(**_SIZES)
-    with pytest.raises(InputError, match=r"has none\. Use --importance_loss"):
+    with pytest.raises(InputError, match=r"has none\. Use importance_loss"):
         score_units(teacher, _examples(teacher), loss="mlm")
     assert score_units(teacher, _examples(teacher)).loss == "reconstruction"
 

@@ -79,7 +79,7 @@ def test_auto_follows_the_head():
 
 def test_refusals_name_the_fix():
     headless = tiny_checkpoint()
-    with pytest.raises(InputError, match="--importance_loss=reconstruction"):
+    with pytest.raises(InputError, match="importance_loss=reconstruction"):
         make_objective(headless, "mlm", seed=0)
     with pytest.raises(InputError, match="Use auto, mlm or reconstruction"):
         make_objective(headless, "squared", seed=0)

@@ -97,9 +97,9 @@ def test_compensation_reads_text_and_changes_readers_alone(teacher, tmp_path):
     for name, value in saved.parameters().items():
         if "embeddings" in name or "layer_norm" in name or "pooler" in name:
             np.testing.assert_array_equal(value, plain[name])
-    with pytest.raises(InputError, match="all without --compensate"):
+    with pytest.raises(InputError, match="all without compensate=True"):
         run_extraction(dataclasses.replace(options, corpus=None, overwrite=True))
-    with pytest.raises(InputError, match="has no effect on --extraction=none"):
+    with pytest.raises(InputError, match="has no effect on extraction=none"):
         ExtractionOptions("none", compensate=True)
 
 
@@ -117,11 +117,11 @@ def test_weight_magnitude_and_no_extraction_need_no_text(teacher, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "fix"),
     [
-        ({"extraction": ExtractionOptions()}, "Name it with --corpus"),
+        ({"extraction": ExtractionOptions()}, "Give it as corpus="),
         ({"teacher": "no/such/directory"}, "no/such/directory"),
         ({"student": StudentSize(layers=4)}, "--student_layers=3 or less"),
         ({"student": StudentSize(hidden=10)}, "hidden_size=10 is not a multiple"),
-        ({"extraction": ExtractionOptions("rand", "heads")}, "--head_mode=neurons"),
+        ({"extraction": ExtractionOptions("rand", "heads")}, "head_mode=neurons"),
     ],
 )
 def test_refusals_name_the_fix_and_leave_nothing(teacher, tmp_path, changes, fix):

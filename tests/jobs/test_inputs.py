@@ -164,7 +164,7 @@ def test_text_is_looked_for_before_it_is_read(corpus, tmp_path):
 def test_a_tokenizer_is_needed(teacher, corpus, tmp_path):
     assert with_tokenizer(teacher, None) is teacher
     bare = teacher.replace(tokenizer=None)
-    with pytest.raises(InputError, match="Name the directory of the right one with --tokenizer"):
+    with pytest.raises(InputError, match="as tokenizer="):
         with_tokenizer(bare, None)
     with pytest.raises(InputError, match="holds no tokenizer"):
         prepare_corpus(corpus, bare)

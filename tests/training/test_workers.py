@@ -54,9 +54,7 @@ def test_a_chief_that_fails_does_not_wait_for_the_others(workers, monkeypatch):
 def test_different_steps_are_refused(workers, monkeypatch):
     monkeypatch.setattr(workers, "gather", lambda step: [step, 0])
     workers.check_same_step(0)
-    with pytest.raises(
-        InputError, match=r"different steps: \[20, 0\]\. They need one --output_dir"
-    ):
+    with pytest.raises(InputError, match=r"different steps: \[20, 0\]\. They need one output_dir"):
         workers.check_same_step(20)
 
 

@@ -49,9 +49,9 @@ class Compensated(RandomUnits):
 
         self.of.check_options(options)
         if options.importance_examples < LEAST_EXAMPLES:
-            asked = "--compensate" if options.compensate else f"--extraction={self.name}"
+            asked = "compensate=True" if options.compensate else f"extraction={self.name}"
             raise InputError(
-                f"--importance_examples={options.importance_examples} is too few for {asked}, "
+                f"importance_examples={options.importance_examples} is too few for {asked}, "
                 f"which needs at least {LEAST_EXAMPLES}; a few hundred are better."
             )
 
@@ -92,7 +92,7 @@ class Compensated(RandomUnits):
         if folder.exists():
             return load_checkpoint(folder), work.keep_seconds(STAGE, 0.0)
         started = time.monotonic()
-        examples = work.examples("--compensate folds units by their activations")
+        examples = work.examples("compensate=True folds units by their activations")
         result = extract_compensated(work.teacher, plan, examples, rotate=self.rotate)
         if result.is_plain:
             logging.warning(

@@ -52,12 +52,12 @@ class ImportantUnits(RandomUnits):
 
     def idle(self, options: ExtractionOptions) -> dict[str, str]:
         """See `Start.idle`."""
-        why = f"--importance_metric={self.metric(options)} does not read it"
+        why = f"importance_metric={self.metric(options)} does not read it"
         if options.scores is not None:
-            why = "units are scored already in --scores"
+            why = "scores=... holds what was scored already"
         reasons = {}
         if self.by:
-            reasons["importance_metric"] = f"--extraction={self.name} scores by {self.by}"
+            reasons["importance_metric"] = f"extraction={self.name} scores by {self.by}"
         if not self._reads_loss(options):
             reasons["importance_loss"] = why
         if not self.reads_text(options):
@@ -72,8 +72,8 @@ class ImportantUnits(RandomUnits):
         by_mlm = self._reads_loss(work.options) and work.options.importance_loss == "mlm"
         if by_mlm and not work.teacher.has_mlm_head:
             raise InputError(
-                f"--importance_loss=mlm needs a masked-LM head, but {work.teacher.source} has "
-                "none. Use --importance_loss=reconstruction (or auto)."
+                f"importance_loss=mlm needs a masked-LM head, but {work.teacher.source} has "
+                "none. Use importance_loss=reconstruction (or auto)."
             )
 
     def _asked(self, options: ExtractionOptions) -> str | None:
@@ -108,7 +108,7 @@ class ImportantUnits(RandomUnits):
             return scores, 0.0
         metric, examples = self.metric(options), None
         if self.reads_text(options):
-            examples = work.examples(f"--importance_metric={metric} scores units")
+            examples = work.examples(f"importance_metric={metric} scores units")
         started = time.monotonic()
         seed = work.seed if work.sample_seed is None else work.sample_seed
         scores = score_units(
@@ -151,11 +151,11 @@ def load_scores(path: Path, teacher: "Checkpoint", *, metric: str | None = None)
     if scores.teacher_fingerprint not in (None, teacher.fingerprint()):
         raise InputError(
             f"The scores in {path} were made from another teacher than {teacher.source}. Use that "
-            "teacher, or score this one: leave --scores out, in a new --output_dir."
+            "teacher, or score this one: leave scores=... out, in a new output_dir."
         )
     if metric not in (None, scores.metric):
         raise InputError(
-            f"{path} holds scores of the metric {scores.metric}, and --importance_metric={metric} "
+            f"{path} holds scores of the metric {scores.metric}, and importance_metric={metric} "
             "asks for others. Leave one of them out."
         )
     return scores

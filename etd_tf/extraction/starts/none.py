@@ -14,7 +14,7 @@ class RandomWeights(Start):
 
     def idle(self, options: ExtractionOptions) -> dict[str, str]:
         """See `Start.idle`."""
-        why = f"--extraction={self.name} cuts nothing out of the teacher"
+        why = f"extraction={self.name} cuts nothing out of the teacher"
         return dict.fromkeys(super().idle(options), why)
 
     def make(self, work: Work) -> InitialStudent:

@@ -23,7 +23,7 @@ class RandomUnits(Start):
 
     def idle(self, options: ExtractionOptions) -> dict[str, str]:
         """See `Start.idle`."""
-        why = f"nothing is scored with --extraction={options.extraction}"
+        why = f"nothing is scored with extraction={options.extraction}"
         return dict.fromkeys(super().idle(options), why)
 
     def check(self, work: Work) -> None:

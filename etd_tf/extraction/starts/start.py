@@ -76,7 +76,7 @@ class ExtractionOptions(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scores is not None and not self.scores.is_file():
-            raise InputError(f"--scores={self.scores} does not exist; give a scores.npz.")
+            raise InputError(f"scores={self.scores} does not exist; give a scores.npz.")
         self.start.check_options(self)
 
     @property
@@ -92,8 +92,8 @@ class ExtractionOptions(Settings):
         if not start.compensated:
             have = ", ".join(name for name, one in STARTS.items() if one.compensated)
             raise InputError(
-                f"--compensate folds units that an extraction cuts, so it has no effect on "
-                f"--extraction={self.extraction}. Leave one of them out, or use it with {have}."
+                f"compensate=True folds units that an extraction cuts, so it has no effect on "
+                f"extraction={self.extraction}. Leave one of them out, or use it with {have}."
             )
         return STARTS[start.compensated]
 
@@ -176,9 +176,9 @@ class Work:
 def no_text(what: str) -> InputError:
     """The error where a start reads text and there is none."""
     return InputError(
-        f"{what}. Name it with --corpus (stdlib:pydoc for a try). Without text there "
-        "are --scores of an earlier run, --importance_metric=magnitude and --extraction=rand, all "
-        "without --compensate."
+        f"{what}. Give it as corpus=... (stdlib:pydoc for a try). Without text there "
+        "are scores=... of an earlier run, importance_metric=magnitude and extraction=rand, all "
+        "without compensate=True."
     )
 
 
@@ -227,12 +227,12 @@ class Start(abc.ABC):
         """
         if options.scores is not None and "scores" not in self.settings:
             raise InputError(
-                f"--scores is used with --extraction=impt only, not with {options.extraction}."
+                f"scores=... is used with extraction=impt only, not with {options.extraction}."
             )
 
     def idle(self, options: ExtractionOptions) -> dict[str, str]:
         """Says why settings are not read beside the others, by name."""
-        unread = f"--extraction={options.extraction} does not read it"
+        unread = f"extraction={options.extraction} does not read it"
         reads = {"extraction", "compensate", *self.settings}
         names = [field.name for field in dataclasses.fields(options)]
         return {name: unread for name in names if name not in reads}

@@ -64,11 +64,13 @@ def test_scores_of_another_run_are_reused(teacher, records, tmp_path, monkeypatc
     assert again.plan == first.plan
     kept = UnitScores.load(tmp_path / "two" / "scores.npz")
     np.testing.assert_array_equal(kept.ffn, first.scores.ffn)
-    with pytest.raises(InputError, match=r"made from another teacher than .* leave --scores out"):
+    with pytest.raises(
+        InputError, match=r"made from another teacher than .* leave scores=\.\.\. out"
+    ):
         load_scores(tmp_path / "one" / "scores.npz", tiny_checkpoint(5))
     path = tmp_path / "one" / "scores.npz"
     assert load_scores(path, teacher, metric=first.scores.metric).metric == first.scores.metric
-    with pytest.raises(InputError, match="--importance_metric=activation asks for others"):
+    with pytest.raises(InputError, match="importance_metric=activation asks for others"):
         load_scores(path, teacher, metric="activation")
 
 
@@ -79,7 +81,7 @@ def test_a_run_directory_of_another_teacher_is_refused(teacher, tmp_path):
 
 
 def test_text_is_needed_for_scores_on_text_only(teacher, tmp_path):
-    with pytest.raises(InputError, match=r"scores units on text\. Name it with --corpus"):
+    with pytest.raises(InputError, match=r"scores units on text\. Give it as corpus="):
         _make(teacher, None, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert _make(teacher, None, tmp_path, importance_metric="magnitude").scores.num_examples == 0
