@@ -19,6 +19,7 @@ from etd_tf.losses.mlm import masked_lm_loss
 from etd_tf.types import Tensor
 
 
+@keras.saving.register_keras_serializable(package="etd_tf")
 class Distiller(keras.Model):
     """Trains a student encoder to behave like a larger one inside.
 
@@ -71,6 +72,7 @@ class Distiller(keras.Model):
         selection: Any = None,
         teacher_dtype: Any = None,
     ) -> None:
+        _check_are_checkpoints(teacher=teacher, student=student)
         # The outer model's policy decides whether compile() adds loss scaling.
         super().__init__(name="distiller", dtype=student.encoder.dtype_policy, autocast=False)
         losses = self.distillation_losses = _as_losses(distillation_losses)
@@ -292,6 +294,15 @@ class Distiller(keras.Model):
             "A saved Distiller holds no teacher. Build Distiller(teacher, student, ...) again "
             "and call load_weights() on the file."
         )
+
+
+def _check_are_checkpoints(**models: Any) -> None:
+    for name, model in models.items():
+        if not isinstance(model, Checkpoint):
+            raise InputError(
+                f"{name} is a {type(model).__name__}, expected a Checkpoint. Load one with "
+                "etd_tf.load_checkpoint(DIR)."
+            )
 
 
 def _validate_models(

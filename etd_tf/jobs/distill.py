@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import tensorflow as tf
+from absl import logging
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.distillation import Distiller, Trainer
@@ -168,6 +169,13 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     """
     loss = options.make_loss()
     config = options.student.config(teacher.config)
+    if config == teacher.config:
+        logging.warning(
+            "The student has the teacher's sizes (%d layers, width %d): nothing becomes smaller. "
+            "Set the student's layers, width, heads or feed-forward width.",
+            config.num_layers,
+            config.hidden_size,
+        )
     options.extraction.start.check(Work(teacher, config, options.extraction))
     has_head = teacher.has_mlm_head
     loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.errors import InputError
@@ -20,6 +21,7 @@ from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.training.options import TrainerOptions
 from etd_tf.types import Tensor
 
+_FEW_HELD_OUT = 100  # sequences; means of fewer move by some percent with the sample
 _HELD_OUT_SEED_OFFSET = 1_000_003  # held-out masking must not repeat the training run's
 _READY = 2  # batches masked before they are needed
 
@@ -149,6 +151,13 @@ class TrainingText:
         """
         if not self.records.shards.get(VALIDATION):
             return None
+        found = min(sequences, self.records.num_examples(VALIDATION))
+        if found < _FEW_HELD_OUT:
+            logging.warning(
+                "Losses are measured on %d held-out sequences only, so small differences mean "
+                "nothing. Give more text, or held-out text of its own.",
+                found,
+            )
         size = self.trainer.batch_size
         batches = evaluation_batches(self.records, batch_size=size, split=VALIDATION)
         batches = batches.take(-(-sequences // size))

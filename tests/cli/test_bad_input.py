@@ -239,7 +239,9 @@ def test_scores_must_be_of_this_teacher(refuse, folder, tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no")
     refuse(r"bad\.npz cannot be read as unit scores", scores=tmp_path / "bad.npz")
     refuse(
-        r"--scores=\.\.\. is used with --extraction=impt", scores=folder / "text.txt", extraction="rand"
+        r"--scores=\.\.\. is used with --extraction=impt",
+        scores=folder / "text.txt",
+        extraction="rand",
     )
 
 

@@ -17,7 +17,7 @@ from etd_tf.jobs.distill import LAYOUT
 from etd_tf.storage.workspace import Workspace
 from etd_tf.training.metrics_log import read_metrics
 from tests.helpers import count_builds, tiny_config
-from tests.jobs.tiny_job import job_flags, write_teacher, write_text
+from tests.jobs.tiny_job import SIZES, job_flags, write_teacher, write_text
 
 MASKED = {"masking_rate": 0.2, "dropout": 0.1}
 
@@ -160,6 +160,12 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(folder, tmp_path, capsys):
         assert f"  {name} " in shown
     assert "768" in shown  # 12 steps of 4 sequences of 16 tokens
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_as_large_as_its_teacher_is_told(folder, tmp_path, caplog):
+    flags = job_flags(folder, tmp_path / "out", **dict.fromkeys(SIZES))
+    assert run_command(COMMAND, [*flags, "--dry_run"]) == 0
+    assert "The student has the teacher's sizes" in caplog.text
 
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(folder, tmp_path, capsys):

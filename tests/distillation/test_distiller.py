@@ -225,13 +225,20 @@ def test_a_saved_distiller_holds_no_teacher_and_says_so(tmp_path):
         archive.extract("model.weights.h5", tmp_path)
     assert all(86 not in x or 15 not in x for x in _stored_sizes(tmp_path / "model.weights.h5"))
     with pytest.raises(InputError, match="load_weights"):
-        keras.models.load_model(path, custom_objects={"Distiller": Distiller})
+        keras.models.load_model(path)
     fresh = Distiller(make_teacher(), make_student(), TinyBERT())
     fresh.load_weights(path)
     np.testing.assert_array_equal(
         fresh.student.parameters()["embeddings.token"],
         trained.student.parameters()["embeddings.token"],
     )
+
+
+def test_models_are_checkpoints():
+    with pytest.raises(InputError, match=r"teacher is a str, expected a Checkpoint\. Load one"):
+        Distiller("BERT_DIR", make_student(), TinyBERT())
+    with pytest.raises(InputError, match=r"student is a .*expected a Checkpoint"):
+        Distiller(make_teacher(), make_student().encoder, TinyBERT())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.errors import InputError
+from etd_tf.jobs import inputs
 from etd_tf.jobs.inputs import (
     TrainingText,
     check_corpus,
@@ -101,6 +102,16 @@ def test_held_out_text_is_masked_the_same_way_every_time(records, teacher):
     assert len(_take(text.held_out(5), 99)) == 2 < len(first)  # batches of 4
     train_only = dataclasses.replace(records, shards={"train": records.shards["train"]})
     assert _text(train_only, teacher).held_out(512) is None
+
+
+def test_few_held_out_sequences_are_said(records, teacher, monkeypatch, caplog):
+    found = records.num_examples("validation")
+    _text(records, teacher).held_out(1000)
+    assert f"measured on {found} held-out sequences only" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(inputs, "_FEW_HELD_OUT", found)
+    _text(records, teacher).held_out(1000)
+    assert not caplog.text
 
 
 def test_without_masking_the_batches_are_the_records(records, teacher):
