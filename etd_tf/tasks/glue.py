@@ -73,7 +73,11 @@ class GlueTask(GlueData, TextTask):
         spellings: How TSV files and predictions write the labels, in class order.
         files: `SplitFile` by split name.
         skip_malformed: Rows with missing fields are part of the distributed files
-            (QQP); they are skipped and counted instead of refused.
+            (QQP); they are skipped and counted instead of refused. In test files they are kept.
+        undecided: How files mark rows whose annotators agreed on no label; they are left out
+            and counted.
+        raw_files: Pattern of the files of which those of the task are made.
+        raw_hint: How.
     """
 
     columns: tuple[str, ...]
@@ -81,6 +85,9 @@ class GlueTask(GlueData, TextTask):
     spellings: tuple[str, ...]
     files: Mapping[str, SplitFile]
     skip_malformed: bool = False
+    undecided: str = ""
+    raw_files: str = ""
+    raw_hint: str = ""
 
     @property
     def test_splits(self) -> tuple[str, ...]:
@@ -189,6 +196,10 @@ GLUE_TASKS: dict[str, GlueTask] = {
             *("mrpc", "MRPC", _PAIR, ("not_equivalent", "equivalent"), _F1),
             columns=("#1 String", "#2 String"),
             label_column="Quality",
+            raw_files="MRPC/msr_paraphrase_*.txt",
+            raw_hint="GLUE's download script (download_glue_data.py with path_to_mrpc) makes TSV "
+            "files of them: train.tsv and dev.tsv out of msr_paraphrase_train.txt, by its list of "
+            "dev ids, and test.tsv out of msr_paraphrase_test.txt.",
         ),
         _task("stsb", "STS-B", _PAIR, (), ("spearman", "pearson"), label_column="score"),
         _task(
@@ -201,6 +212,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
             columns=_PAIR,
             label_column="gold_label",
             spellings=_NLI,
+            undecided="-",
             files=_MNLI_FILES,
             evaluation_splits=("dev_matched", "dev_mismatched"),
         ),

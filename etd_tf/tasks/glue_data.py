@@ -4,7 +4,9 @@ Rows are read as GLUE ships them: tabs separate fields, quotes are ordinary char
 the first line names the columns except in CoLA's train and dev files.
 """
 
+import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from etd_tf.text.tfds import load_tfds, parse_source
 _BOM = b"\xef\xbb\xbf"
 _MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
+_MAX_NAMES = 8  # of files in a message
+_NO_LABEL = -1  # how TensorFlow Datasets writes it
 
 
 def load_glue(task: GlueTask, split: str, source: str | Path) -> Examples:
@@ -45,9 +49,20 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> Examples:
         raise InputError(
             f"{path} does not exist. glue_dir must hold GLUE's own layout "
             f"({', '.join(file.path for file in task.files.values())}), or be "
-            "tfds to use TensorFlow Datasets."
+            f"tfds to use TensorFlow Datasets.{_found_instead(task, Path(folder), path)}"
         )
     return read_glue_file(task, split, path)
+
+
+def _found_instead(task: GlueTask, folder: Path, path: Path) -> str:
+    """What is there where a file of a task is not: the files that it is made of, or others."""
+    raw = sorted(folder.glob(task.raw_files)) if task.raw_files else []
+    if raw:
+        return f" {raw[0].parent} holds {', '.join(file.name for file in raw)}. {task.raw_hint}"
+    nearest = path.parent if path.parent.is_dir() else folder
+    names = sorted(file.name for file in nearest.iterdir()) if nearest.is_dir() else []
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return f" {nearest} holds {', '.join(names[:_MAX_NAMES])}{more}." if names else ""
 
 
 def has_split(task: GlueTask, split: str, source: str | Path) -> bool:
@@ -77,13 +92,20 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
     labelled = not file.submission
     wanted = (*task.columns, *((task.label_column,) if labelled else ()))
     _check_columns(path, columns, wanted)
-    rows, skipped = [], 0
+    rows, skipped, undecided = [], 0, 0
     for line_number, line in lines:
         fields = line.split("\t")
-        if len(fields) == len(columns):
-            rows.append((line_number, dict(zip(columns, fields, strict=True))))
-        elif task.skip_malformed:
+        if len(fields) != len(columns) and task.skip_malformed:
             skipped += 1
+            if labelled:
+                continue
+            fields = (fields + [""] * len(columns))[: len(columns)]
+        if len(fields) == len(columns):
+            row = dict(zip(columns, fields, strict=True))
+            if labelled and task.undecided and row[task.label_column] == task.undecided:
+                undecided += 1
+            else:
+                rows.append((line_number, row))
         else:
             raise InputError(
                 f"{path}, line {line_number}: {len(fields)} tab-separated fields, expected "
@@ -91,7 +113,8 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
             )
     if not rows:
         raise InputError(f"{path} has no examples. Download the file again.")
-    return _from_rows(task, split, path, rows, skipped)
+    examples = _from_rows(task, split, path, rows)
+    return dataclasses.replace(examples, skipped=skipped, undecided=undecided)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -123,21 +146,30 @@ def _from_rows(
     split: str,
     path: Path,
     rows: Sequence[tuple[int, Mapping[str, str]]],
-    skipped: int,
 ) -> Examples:
     labels, indices = None, np.arange(len(rows))
     if task.files[split].submission:
         column = next((name for name in _INDEX_COLUMNS if name in rows[0][1]), None)
         if column is not None:
-            indices = np.asarray(
-                [_index(row[column], f"{path}, line {number}") for number, row in rows]
-            )
+            numbers = [_index(row[column], f"{path}, line {number}") for number, row in rows]
+            _check_unlike(path, column, numbers)
+            indices = np.asarray(numbers)
     else:
         column = task.label_column
         values = [_label(task, row[column], f"{path}, line {number}") for number, row in rows]
         labels = np.asarray(values, np.float32 if task.is_regression else np.int64)
     texts = tuple(tuple(row[name] for name in task.columns) for _, row in rows)
-    return Examples(task, split, texts, labels, indices, skipped)
+    return Examples(task, split, texts, labels, indices)
+
+
+def _check_unlike(path: Path, column: str, numbers: Sequence[int]) -> None:
+    """Checks that a submission can have one line for each example."""
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number, count in Counter(numbers).items() if count > 1)
+        raise InputError(
+            f"{path}: {column} {twice} occurs twice, so the GLUE server would refuse the "
+            "predictions. Download the file again."
+        )
 
 
 def _index(text: str, where: str) -> int:
@@ -198,15 +230,28 @@ def examples_from_tfds(
             f"{', '.join(task.label_names) or 'scores'}. Use another version of the dataset."
         )
     ordered = sorted(rows, key=lambda row: int(row["idx"]))
-    labels = None
+    labels, undecided = None, 0
     if not task.files[split].submission:
-        values = [row["label"] for row in ordered]
-        classes = [task.label_names.index(name) for name in label_names]
-        labels = (
-            np.asarray(values, np.float32)
-            if task.is_regression
-            else np.asarray([classes[int(value)] for value in values], np.int64)
-        )
+        found = len(ordered)
+        if task.undecided:
+            ordered = [row for row in ordered if int(row["label"]) != _NO_LABEL]
+        undecided = found - len(ordered)
+        values = [
+            _tfds_label(task, row["label"], label_names, f"{task.name} {split}, idx {row['idx']}")
+            for row in ordered
+        ]
+        labels = np.asarray(values, np.float32 if task.is_regression else np.int64)
     texts = tuple(tuple(row[name].decode("utf-8") for name in task.text_names) for row in ordered)
     indices = np.asarray([int(row["idx"]) for row in ordered], np.int64)
-    return Examples(task, split, texts, labels, indices)
+    return Examples(task, split, texts, labels, indices, undecided=undecided)
+
+
+def _tfds_label(task: GlueTask, value: Any, names: Sequence[str], where: str) -> float:
+    """Reads a class by its name, or a score between 0 and 5."""
+    if task.is_regression:
+        return _label(task, str(value), where)
+    if not 0 <= int(value) < len(names):
+        raise InputError(
+            f"{where}: label {value} is none of the {len(names)} classes {', '.join(names)}."
+        )
+    return task.label_names.index(names[int(value)])

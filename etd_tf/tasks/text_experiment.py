@@ -63,10 +63,17 @@ class TextExperiment(Experiment):
         key = (task.name, split)
         if key not in self._examples:
             examples = self._examples[key] = task.read(split)
-            if examples.skipped:
-                logging.warning(
-                    "%s %s: %d malformed rows are left out.", task.label, split, examples.skipped
-                )
+            what = (
+                "left out"
+                if examples.labels is not None
+                else "predicted from the fields that are there"
+            )
+            for count, kind in (
+                (examples.skipped, f"malformed rows are {what}"),
+                (examples.undecided, "rows whose annotators agreed on no label are left out"),
+            ):
+                if count:
+                    logging.warning("%s %s: %d %s.", task.label, split, count, kind)
         return self._examples[key]
 
     def _tokens(self, task: TextTask, split: str) -> Sequences:

@@ -30,7 +30,9 @@ class Examples:
         texts: One or two texts an example.
         labels: Int64 classes or float32 scores `[n]`; None in test splits.
         indices: Int64 `[n]`, the dataset's own example numbers.
-        skipped: Malformed rows left out (only where the task allows it).
+        skipped: Malformed rows (only where the task allows them): left out, but in test splits
+            kept with the texts that are there, as a submission needs a line for each.
+        undecided: Rows left out as annotators agreed on no label.
     """
 
     task: "TextTask"
@@ -39,6 +41,7 @@ class Examples:
     labels: Array | None
     indices: IntArray
     skipped: int = 0
+    undecided: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)

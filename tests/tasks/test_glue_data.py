@@ -141,6 +141,53 @@ def test_rows_that_qqp_ships_broken_are_skipped_and_counted(tmp_path):
     assert examples.skipped == 1
 
 
+def test_every_row_of_a_test_file_is_kept(tmp_path):
+    rows = "0\ta\tb\n1\tthe\tcat\tmat\n2\tonly\n3\n"
+    write(tmp_path, "qqp", "test", f"id\tquestion1\tquestion2\n{rows}")
+    examples = load_glue(glue_task("qqp"), "test", tmp_path)
+    assert examples.indices.tolist() == [0, 1, 2, 3]
+    assert examples.texts == (("a", "b"), ("the", "cat"), ("only", ""), ("", ""))
+    assert examples.skipped == 3
+    write(tmp_path, "qqp", "test", "id\tquestion1\tquestion2\n0\ta\tb\nrest of a text\n")
+    with pytest.raises(InputError, match="line 3: example number 'rest of a text'"):
+        load_glue(glue_task("qqp"), "test", tmp_path)
+
+
+@pytest.mark.parametrize("task", ["sst2", "cola"])
+def test_a_test_file_that_no_submission_can_answer_is_refused(tmp_path, task):
+    write(tmp_path, task, "test", "index\tsentence\n4\ta\n5\tb\n4\tc\n")
+    with pytest.raises(InputError, match=r"test.tsv: index 4 occurs twice"):
+        load_glue(glue_task(task), "test", tmp_path)
+
+
+def test_rows_without_a_majority_label_are_left_out_and_counted(tmp_path):
+    header = "\ufeffindex\tsentence1\tsentence2\tgold_label\r\n"
+    rows = "0\ta\tb\tneutral\r\n1\tc\td\t-\r\n2\te\tf\tentailment\r\n"
+    write(tmp_path, "mnli", "train", header + rows)
+    examples = load_glue(glue_task("mnli"), "train", tmp_path)
+    assert examples.texts == (("a", "b"), ("e", "f"))
+    assert (examples.undecided, examples.skipped) == (1, 0)
+    write(tmp_path, "mnli", "train", header + "1\tc\td\t-\r\n")
+    with pytest.raises(InputError, match="has no examples"):
+        load_glue(glue_task("mnli"), "train", tmp_path)
+    write(tmp_path, "rte", "train", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t-\n")
+    with pytest.raises(InputError, match="label '-' is not one of"):
+        load_glue(glue_task("rte"), "train", tmp_path)
+
+
+def test_files_that_are_there_instead_are_named(tmp_path):
+    (tmp_path / "MRPC").mkdir()
+    (tmp_path / "MRPC" / "msr_paraphrase_train.txt").touch()
+    with pytest.raises(InputError, match=r"holds msr_paraphrase_train.txt. GLUE's download script"):
+        load_glue(glue_task("mrpc"), "train", tmp_path)
+    (tmp_path / "STS-B").mkdir()
+    (tmp_path / "STS-B" / "sts-train.csv").touch()
+    with pytest.raises(InputError, match=r"STS-B holds sts-train.csv\.$"):
+        load_glue(glue_task("stsb"), "train", tmp_path)
+    with pytest.raises(InputError, match=r"holds MRPC, STS-B\.$"):
+        load_glue(glue_task("rte"), "train", tmp_path)
+
+
 def test_missing_files_and_splits_are_named(tmp_path):
     with pytest.raises(InputError, match=r"SST-2/dev\.tsv does not exist.*or be tfds"):
         load_glue(glue_task("sst2"), "dev", tmp_path)
@@ -190,6 +237,20 @@ def test_tfds_scores_test_splits_and_foreign_labels():
     assert examples_from_tfds(glue_task("sst2"), "test", rows, names).labels is None
     with pytest.raises(InputError, match="has labels bad, good; expected negative, positive"):
         examples_from_tfds(glue_task("sst2"), "dev", rows, ("bad", "good"))
+
+
+def test_tfds_rows_without_a_label_never_get_the_last_class():
+    names = ("entailment", "neutral", "contradiction")
+    rows = [tfds_row(n, label, premise="a", hypothesis="b") for n, label in enumerate((1, -1))]
+    examples = examples_from_tfds(glue_task("mnli"), "dev_matched", rows, names)
+    assert (examples.labels.tolist(), examples.undecided) == ([1], 1)
+    with pytest.raises(InputError, match=r"glue/sst2 dev, idx 0: label -1 is none of the 2"):
+        examples_from_tfds(
+            glue_task("sst2"), "dev", [tfds_row(0, -1, sentence="a")], ("negative", "positive")
+        )
+    row = {"idx": np.int32(0), "label": np.float32(-1), "sentence1": b"a", "sentence2": b"b"}
+    with pytest.raises(InputError, match=r"score '-1.0' is not a number from 0 to 5"):
+        examples_from_tfds(glue_task("stsb"), "dev", [row], ())
 
 
 def test_tfds_names_agree_with_the_installed_datasets():
