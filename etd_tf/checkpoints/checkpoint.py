@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from keras import backend, ops
 
 from etd_tf.errors import InputError
@@ -86,7 +87,7 @@ class Checkpoint:
             encoder: `parameters`, `num_parameters` and `fingerprint` leave it out.
 
     Attributes:
-        config: As given.
+        config: As given, with the tokenizer's `pad_token_id`.
         tokenizer: As given.
         source: As given.
         dtype: As given.
@@ -124,6 +125,15 @@ class Checkpoint:
                 f"but the model's vocab_size is {config.vocab_size}. Use the tokenizer that "
                 "belongs to the model."
             )
+        if tokenizer is not None and tokenizer.pad_id != config.pad_token_id:
+            logging.warning(
+                "%s: the configuration has pad_token_id=%d, the tokenizer's padding is %d; the "
+                "tokenizer's is used.",
+                source or "A checkpoint",
+                config.pad_token_id,
+                tokenizer.pad_id,
+            )
+            self.config = config.replace(pad_token_id=tokenizer.pad_id)
 
     @classmethod
     def from_parameters(
@@ -161,6 +171,7 @@ class Checkpoint:
         }
         policy = encoder.dtype_policy
         checkpoint = cls(encoder.config, values, tokenizer=tokenizer, source=source, dtype=policy)
+        encoder.config = checkpoint.config  # its padding is the tokenizer's
         checkpoint._models = encoder, mlm_head
         return checkpoint
 

@@ -163,5 +163,7 @@ def write_google(checkpoint: Checkpoint, directory: Path) -> None:
     (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save(directory)
-        if tokenizer.wordpieces is not None and "vocab.txt" not in tokenizer.files:
+        if tokenizer.wordpieces is not None and (
+            "vocab.txt" not in tokenizer.files or "tokenizer.json" in tokenizer.files
+        ):
             tokenizer.save_vocabulary(directory / "vocab.txt")

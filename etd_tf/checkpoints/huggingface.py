@@ -28,6 +28,7 @@ from etd_tf.checkpoints.torch_file import TorchFile
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.json_files import read_json_object
+from etd_tf.tokenization.saving import save_for_transformers
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
@@ -362,10 +363,11 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
         values |= _head_settings(head)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
-        tokenizer.save(directory)
-        settings = _tokenizer_settings(tokenizer, config)
-        (directory / "tokenizer_config.json").write_text(
-            json.dumps(settings, indent=2) + "\n", encoding="utf-8"
+        save_for_transformers(
+            tokenizer,
+            directory,
+            max_length=config.max_positions,
+            num_segments=config.type_vocab_size,
         )
 
 
@@ -381,24 +383,3 @@ def _head_settings(head: TaskHead) -> dict[str, Any]:
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "regression" if head.num_outputs == 1 else "single_label_classification",
     }
-
-
-def _tokenizer_settings(tokenizer: Tokenizer, config: BertConfig) -> dict[str, Any]:
-    """Completes `tokenizer_config.json`, so that AutoTokenizer needs no guess."""
-    settings = dict(tokenizer.settings)
-    wordpiece = tokenizer.wordpieces is not None
-    if "tokenizer_class" not in settings:
-        fast = "tokenizer.json" in tokenizer.files
-        other = "PreTrainedTokenizerFast" if fast else "RobertaTokenizer"  # of merges
-        settings["tokenizer_class"] = "BertTokenizer" if wordpiece else other
-        for role, token in tokenizer.special_tokens.items():
-            settings.setdefault(f"{role}_token", token)
-    if wordpiece:  # Transformers goes by these, whatever tokenizer.json says
-        settings.setdefault("do_lower_case", tokenizer.lowercase)
-        settings.setdefault("strip_accents", tokenizer.strip_accents)
-    if config.type_vocab_size == 1:  # no table for the second segment of a pair
-        settings.setdefault("model_input_names", ["input_ids", "attention_mask"])
-    longest = settings.get("model_max_length")
-    fits = isinstance(longest, int) and 0 < longest <= config.max_positions
-    settings["model_max_length"] = longest if fits else config.max_positions
-    return settings

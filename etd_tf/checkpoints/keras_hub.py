@@ -19,6 +19,7 @@ from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.tokenization.directories import SIDECAR
+from etd_tf.tokenization.saving import fits_bert
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
@@ -200,10 +201,10 @@ def _save(model: Model, config: BertConfig, tokenizer: Tokenizer | None, directo
     import keras_hub
 
     theirs = None
-    if tokenizer is not None and tokenizer.wordpieces is not None:
+    if tokenizer is not None and fits_bert(tokenizer):
         strip = tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents
         theirs = keras_hub.models.BertTokenizer(
-            tokenizer.wordpieces,
+            tokenizer.wordpieces or [],
             lowercase=tokenizer.lowercase,
             strip_accents=strip,
             special_tokens_in_strings=True,

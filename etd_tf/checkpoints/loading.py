@@ -23,6 +23,8 @@ from etd_tf.storage.atomic import atomic_directory
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.storage.sources import resolve_source
 from etd_tf.tokenization.directories import SIDECAR
+from etd_tf.tokenization.saving import different_options, different_tokens
+from etd_tf.tokenization.tokenizer import Tokenizer
 
 FORMATS = ("huggingface", "keras_hub", "google")
 _SIZES = (
@@ -225,6 +227,23 @@ def _wrong_head(written: TaskHead | None, head: TaskHead | None, format: str) ->
     return [] if same else [head.name]
 
 
+def _tokenizer_notes(tokenizer: Tokenizer | None, format: str) -> list[str]:
+    """Says which ids are not those of the program that reads the format."""
+    if tokenizer is None:
+        return []
+    if tokenizer.wordpieces is None:
+        return ["Only WordPiece tokenizers fit the format; ours is in the folder etd_tf."]
+    strip = tokenizer.strip_accents if format == "keras_hub" else None  # Google's has the case only
+    found = different_options(tokenizer, strip_accents=strip, split_chinese=True)
+    found += different_tokens(tokenizer)
+    if not found:
+        return []
+    return [
+        f"The format's tokenizer gives other token ids: ours {'; '.join(found)}. It is in the "
+        "folder etd_tf."
+    ]
+
+
 def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
     """Lists what the format cannot express."""
     if format == "huggingface":
@@ -240,8 +259,7 @@ def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
         )
     if config.layer_norm_epsilon != 1e-12:
         notes.append(f"The format has no epsilon: 1e-12 replaces {config.layer_norm_epsilon:g}.")
-    if checkpoint.tokenizer is not None and checkpoint.tokenizer.wordpieces is None:
-        notes.append("Only WordPiece tokenizers fit the format; ours is in the folder etd_tf.")
+    notes += _tokenizer_notes(checkpoint.tokenizer, format)
     if checkpoint.task_head is not None:
         notes.append(f"The format has no place for the head {checkpoint.task_head.name}.")
     if format == "keras_hub" and not checkpoint.has_pooler:

@@ -55,6 +55,7 @@ class LiteRT(Format):
     ) -> Export:
         """Writes it and runs it on two batches of different shapes; see the base class."""
         from etd_tf.export.serving import require_tensorflow
+        from etd_tf.tokenization.saving import save_for_transformers
 
         require_tensorflow()
         with atomic_directory(directory, overwrite=overwrite) as scratch:
@@ -69,7 +70,12 @@ class LiteRT(Format):
                 )
             (scratch / _FILE).write_bytes(content)
             if checkpoint.tokenizer is not None:
-                checkpoint.tokenizer.save(scratch)
+                save_for_transformers(
+                    checkpoint.tokenizer,
+                    scratch,
+                    max_length=checkpoint.config.max_positions,
+                    num_segments=checkpoint.config.type_vocab_size,
+                )
         note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
         path = Path(directory) / _FILE
         return Export(self.name, str(path), size_on_disk(path), error, note)

@@ -107,7 +107,7 @@ def test_tokenizers_that_are_no_wordpiece(format: str, tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "out")
     assert loaded.tokenizer is not None
     assert loaded.tokenizer.fingerprint() == tokenizer.fingerprint()
-    assert loaded.config == base.config
+    assert loaded.config == checkpoint.config
     assert any("Only WordPiece" in note for note in report.notes) == (format != "huggingface")
     if format == "huggingface":
         transformers = pytest.importorskip("transformers")
