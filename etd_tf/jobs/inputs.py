@@ -15,7 +15,7 @@ from etd_tf.text.corpus import open_corpus
 from etd_tf.text.masking import Masking, mask_tokens
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import cached_records, check_validation_corpus
-from etd_tf.text.record_directories import is_record_path
+from etd_tf.text.record_directories import check_records
 from etd_tf.text.records import VALIDATION, RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.training.options import TrainerOptions
@@ -69,16 +69,18 @@ def prepare_corpus(options: CorpusOptions, teacher: Checkpoint) -> RecordSet:
 
 
 def check_corpus(options: CorpusOptions) -> None:
-    """Looks whether the named text exists, without reading it.
+    """Reads the beginning of every file: the first document, or the first record.
 
     Raises:
-        InputError: It does not.
+        InputError: One is missing, or holds something else.
     """
-    if not any(map(is_record_path, options.corpus)):
-        open_corpus(options.corpus)
+    if options.is_text:
+        open_corpus(options.corpus).check()
+    elif len(options.corpus) == 1:
+        check_records(options.corpus[0], options.sequence_length)
     check_validation_corpus(options.corpus, options.validation_corpus)
     if options.validation_corpus:
-        open_corpus(options.validation_corpus)
+        open_corpus(options.validation_corpus).check()
 
 
 def identity_of(teacher: Checkpoint, records: RecordSet) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Lines of text files, with the places that error messages need."""
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TypeAlias, cast
+from typing import TypeAlias
 
 from etd_tf.errors import InputError
+from etd_tf.storage.heads import damaged, unpacked, unpacking_errors, unreadable
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -23,7 +22,7 @@ HALF_PAIR = re.compile("[\ud800-\udfff]")
 def read_lines(
     path: Path, limit: int, *, cut: bool = True, start: Mark = BEGINNING
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Reads a file that may be gzipped.
+    """Reads a file that may be packed by gzip, bzip2 or xz.
 
     Args:
         path: The file.
@@ -40,7 +39,7 @@ def read_lines(
     """
     (offset, number), rest = start, b""
     try:
-        with _open(path) as file:
+        with unpacked(path) as file:
             file.seek(offset)
             while raw := rest + file.readline(limit):
                 ended = raw.endswith(b"\n") or len(raw) - len(rest) < limit
@@ -56,13 +55,10 @@ def read_lines(
                 yield number, offset, piece
                 offset += len(piece)
                 number += ended
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} is damaged or cut short after {offset} bytes of text ({error}). "
-            "Fetch or compress it again."
-        ) from error
+    except unpacking_errors() as error:
+        raise damaged(path, offset, error) from error
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+        raise unreadable(path, error) from error
 
 
 def _safe_cut(raw: bytes) -> int:
@@ -73,10 +69,6 @@ def _safe_cut(raw: bytes) -> int:
     while cut > len(raw) - 4 and raw[cut - 1] & 0xC0 == 0x80:  # continuation bytes
         cut -= 1
     return cut - 1 if raw[cut - 1] >= 0xC0 else len(raw)
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else open(path, "rb")
 
 
 def decode(raw: bytes, path: Path, number: int, offset: int) -> str:
@@ -90,5 +82,6 @@ def decode(raw: bytes, path: Path, number: int, offset: int) -> str:
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}, line {number}, byte {offset + error.start}: not UTF-8 "
-            f"({error.reason}). Convert it, e.g. iconv -f LATIN1 -t UTF-8 {path.name}."
+            f"({error.reason}). Convert it, e.g. iconv -f ENCODING -t UTF-8 {path}, where ENCODING "
+            "is what wrote it: CP1252 in the west, CP1251 in Russian, GB18030 in Chinese."
         ) from error

@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -122,6 +123,33 @@ def find_records(path: Path) -> IntArray:
                 offsets.append(position)
     _check(path, [header[:8] for header in headers], [header[8:] for header in headers])
     return np.array(offsets, np.int64)
+
+
+def first_record(path: Path, file: IO[bytes]) -> bytes:
+    """Reads and checks the record that a stream begins with; empty where there is none.
+
+    Args:
+        path: The file, for messages.
+        file: Its content, unpacked.
+
+    Raises:
+        InputError: It is not a TFRecord file, or it is cut short or damaged.
+    """
+    header = file.read(_HEADER)
+    length = int.from_bytes(header[:8], "little")
+    if not header:
+        return b""
+    if length > _MAX_RECORD and len(header) == _HEADER:
+        _check(path, [header[:8]], [header[8:]])
+        raise _damaged(path, 0, f"with {length} bytes it is no training example")
+    data, footer = file.read(min(length, _MAX_RECORD)), file.read(_FOOTER)
+    if len(header) < _HEADER or len(data) < length or len(footer) < _FOOTER:
+        raise _damaged(path, 0, "the file is cut short, or no TFRecord file")
+    _check(path, [header[:8]], [header[8:]])
+    if length < 4:
+        raise _damaged(path, 0, "it does not have the indexed length")
+    _check(path, [data], [footer])
+    return data
 
 
 def read_records(path: Path, offsets: IntArray, indices: IntArray) -> list[bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from etd_tf.errors import InputError
-from etd_tf.text.sources import JsonLines, PydocSource, Source, TextFile, TfdsSource
+from etd_tf.text.sources import PydocSource, Source, TfdsSource, open_file
 
 _TFDS, _STDLIB = "tfds:", "stdlib:"
 
@@ -40,6 +40,16 @@ class Corpus:
             for _, document in source.documents():
                 yield document
 
+    def check(self) -> None:
+        """Reads the first document of every source.
+
+        Raises:
+            InputError: One cannot be read as the text it should be, or there is none.
+        """
+        found = [next(source.documents(), None) for source in self.sources]
+        if not any(found):
+            raise InputError(f"Corpus {self.description} holds no text. Name files that do.")
+
     def content_hash(self) -> str:
         """SHA-256 over the sources' content, independent of names and folders."""
         return joint_hash(source.content_hash() for source in self.sources)
@@ -51,19 +61,20 @@ def joint_hash(hashes: Iterable[str]) -> str:
 
 
 def open_corpus(corpus: str | Sequence[str]) -> Corpus:
-    """Finds the sources of a corpus; reads nothing yet.
+    """Finds the sources of a corpus; reads the beginning of each file, which tells its format.
 
     Args:
-        corpus: Comma-separated text or a sequence of: a file or glob (text, `.jsonl` with a
-            `text` field, either one also `.gz`), `tfds:NAME[/CONFIG][:VERSION]` (split
-            `train`, feature `text`), or `stdlib:pydoc` (Python's reference manual).
+        corpus: Comma-separated text or a sequence of: a file or glob (text, or JSON lines
+            with a `text` field, also packed by gzip, bzip2 or xz; see `recognise`),
+            `tfds:NAME[/CONFIG][:VERSION]` (split `train`, feature `text`), or `stdlib:pydoc`
+            (Python's reference manual).
 
     Returns:
         The corpus. Files are sorted by name within a glob; one under several
         names counts once.
 
     Raises:
-        InputError: Nothing was asked for, or no file matches.
+        InputError: Nothing was asked for, no file matches, or one holds something else.
     """
     names = corpus.split(",") if isinstance(corpus, str) else list(corpus)
     names = [name.strip() for name in names if name.strip()]
@@ -93,7 +104,7 @@ def _sources(name: str) -> Iterable[Source]:
     paths = [Path(match) for match in matches if not Path(match).is_dir()]
     if not paths:
         raise InputError(f"Corpus {name!r}: {_why_no_file(Path(name))}")
-    return [JsonLines(path) if _is_json(path) else TextFile(path) for path in paths]
+    return [open_file(path) for path in paths]
 
 
 def _why_no_file(path: Path) -> str:
@@ -103,7 +114,3 @@ def _why_no_file(path: Path) -> str:
         f"no file matches (current directory: {Path.cwd()}). Give existing text, .jsonl or .gz "
         "files, a glob in quotes, tfds:NAME or stdlib:pydoc."
     )
-
-
-def _is_json(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))

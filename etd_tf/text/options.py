@@ -4,6 +4,8 @@ import dataclasses
 
 from etd_tf.settings import Settings, setting
 
+MAX_LENGTH = 1 << 16  # tokens an example
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordOptions(Settings):
@@ -12,7 +14,7 @@ class RecordOptions(Settings):
     title = "Examples"
 
     sequence_length: int = setting(
-        128, "Tokens an example, [CLS] and [SEP] included; usually 128.", least=3
+        128, "Tokens an example, [CLS] and [SEP] included; usually 128.", least=3, most=MAX_LENGTH
     )
     packing: bool = setting(
         True,

@@ -2,22 +2,29 @@
 
 import functools
 import glob
-import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from etd_tf.errors import InputError
+from etd_tf.storage.heads import (
+    damaged,
+    is_packed,
+    is_tfrecord,
+    read_head,
+    unpack_zlib,
+    unpacked,
+    unpacking_errors,
+    zlib_content,
+)
 from etd_tf.storage.home import DEFAULT_CACHE, expand
-from etd_tf.storage.tfrecord import read_records
+from etd_tf.storage.tfrecord import first_record
+from etd_tf.text.options import MAX_LENGTH
 from etd_tf.text.records import (
     FEATURES,
     MANIFEST,
@@ -32,8 +39,6 @@ from etd_tf.text.records import (
     index_path_of,
 )
 
-_MAX_LENGTH = 1 << 16  # tokens an example
-_GZIP_MAGIC = b"\x1f\x8b"
 _SPARED_BYTES = 1 << 30  # of the disk that files are unzipped to
 
 
@@ -72,7 +77,28 @@ def is_record_path(path: str | Path) -> bool:
     if path.is_dir():
         ours = (path / MANIFEST, path / PARTIAL_MANIFEST)
         return any(file.is_file() for file in ours) or bool(_record_files(path))
-    return ".tfrecord" in path.name
+    # The first file tells: reading the corpus refuses records between texts, and the other way.
+    found = next(iter(sorted(map(Path, [path] if path.is_file() else glob.glob(str(path))))), None)
+    return ".tfrecord" in path.name or (found is not None and _holds_records(found))
+
+
+def check_records(path: str | Path, sequence_length: int | None = None) -> None:
+    """Looks at the first record of every file, without unpacking or counting them.
+
+    Args:
+        path: As for `open_records`.
+        sequence_length: Refuse records of another length.
+
+    Raises:
+        InputError: As `open_records`.
+    """
+    path = Path(path).expanduser()
+    if (path / MANIFEST).is_file():
+        open_records(path, sequence_length=sequence_length)
+        return
+    RecordSet(str(path), {}, _layout_of(path, _foreign_files(path))).check_sequence_length(
+        sequence_length
+    )
 
 
 def _open_prepared(directory: Path) -> RecordSet:
@@ -83,7 +109,7 @@ def _open_prepared(directory: Path) -> RecordSet:
             for split, listed in manifest["shards"].items()
         }
         length = manifest["options"]["sequence_length"]
-        if type(length) is not int or not 0 < length <= _MAX_LENGTH:
+        if type(length) is not int or not 0 < length <= MAX_LENGTH:
             raise ValueError(f"sequence_length is {length!r}")
         fingerprint = str(manifest["tokenizer"])
     except InputError:
@@ -110,13 +136,28 @@ def _checked_shard(directory: Path, listed: Mapping[str, Any]) -> Shard:
     return Shard(path, index_path_of(path))
 
 
+def _holds_records(path: Path) -> bool:
+    try:
+        return path.is_file() and is_tfrecord(read_head(path))
+    except InputError:  # reading it says so
+        return False
+
+
 def _record_files(path: Path) -> list[Path]:
-    found = path.glob("*tfrecord*") if path.is_dir() else map(Path, glob.glob(str(path)))
-    files = [file for file in sorted(found) if file.is_file()]
-    return [file for file in files if not file.name.endswith(".npy")]
+    """All files of a glob; those of a directory that are records by name or content."""
+    whole = path.is_dir()
+    found = sorted(path.iterdir() if whole else map(Path, glob.glob(str(path))))
+    if not found and path.is_file():  # a name with the signs of a glob
+        found = [path]
+    files = [file for file in found if file.is_file() and not file.name.endswith(".npy")]
+    if not whole:
+        return files
+    named = [file for file in files if ".tfrecord" in file.name]
+    visible = [file for file in files if not file.name.startswith((".", "_"))]
+    return sorted({*named, *filter(_holds_records, visible)})
 
 
-def _open_foreign(path: Path, cache_dir: str | Path | None) -> RecordSet:
+def _foreign_files(path: Path) -> list[Path]:
     if (path / PARTIAL_MANIFEST).is_file():
         raise InputError(
             f"The preparation in {path} is not finished. Run the same etd_prepare command "
@@ -125,25 +166,66 @@ def _open_foreign(path: Path, cache_dir: str | Path | None) -> RecordSet:
     files = _record_files(path)
     if not files:
         raise InputError(
-            f"No records in {path}: expected {MANIFEST} or *.tfrecord files. Make them from "
+            f"No records in {path}: expected {MANIFEST} or TFRecord files. Make them from "
             "text with etd_prepare --corpus=... --output_dir=..."
         )
+    for file in files:
+        _check_is_record_file(file)
+    return files
+
+
+def _check_is_record_file(path: Path) -> None:
+    """Names what is in a file that holds no records; damage is found by reading it."""
+    head = read_head(path)
+    if content := zlib_content(head):
+        raise InputError(f"{path} holds {content}. {unpack_zlib(path)}")
+    if head and ".tfrecord" not in path.name and not is_tfrecord(head):
+        raise InputError(
+            f"{path} holds no TFRecords, but other files beside it do. Give records alone: one "
+            "directory, or a glob that matches nothing else."
+        )
+
+
+def _open_foreign(path: Path, cache_dir: str | Path | None) -> RecordSet:
+    files = _foreign_files(path)
+    layout = _layout_of(path, files)
     shards: dict[str, list[Shard]] = {}
     for file in files:
         held_out = file.name.startswith(("valid", "dev", "eval", "test"))
         shard = Shard(_unzipped(file, cache_dir))
         shards.setdefault(VALIDATION if held_out else TRAIN, []).append(shard)
-    first = next((s for split in shards.values() for s in split if s.num_records), None)
-    if first is None:
-        raise InputError(f"The record files in {path} are empty. Prepare the corpus again.")
-    layout = _peek(first)
     return RecordSet(str(path), shards, layout)
 
 
+def _layout_of(path: Path, files: Sequence[Path]) -> FeatureLayout:
+    """The layout of the first record of every file, which must be the same."""
+    layouts = {file: _peek(file, record) for file in files if (record := _first_record(file))}
+    if not layouts:
+        raise InputError(f"The record files in {path} are empty. Prepare the corpus again.")
+    first, layout = next(iter(layouts.items()))
+    for file, other in layouts.items():
+        if other != layout:
+            raise InputError(
+                f"{path} mixes records of two kinds: {first.name} has {layout.sequence_length} "
+                f"tokens an example and {layout.num_predictions} masked-LM targets, {file.name} "
+                f"has {other.sequence_length} and {other.num_predictions}. Keep files of one kind "
+                "in one directory."
+            )
+    return layout
+
+
+def _first_record(path: Path) -> bytes:
+    """Empty for a file without records."""
+    try:
+        with unpacked(path) as file:
+            return first_record(path, file)
+    except unpacking_errors() as error:
+        raise damaged(path, 0, error) from error
+
+
 def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
-    with open(path, "rb") as file:
-        if file.read(2) != _GZIP_MAGIC:
-            return path
+    if not is_packed(path):
+        return path
     state = path.stat()
     key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -154,14 +236,14 @@ def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, scratch = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
     try:
-        with os.fdopen(descriptor, "wb") as output, gzip.open(path, "rb") as file:
+        with os.fdopen(descriptor, "wb") as output, unpacked(path) as file:
             for chunk in iter(functools.partial(file.read, 1 << 20), b""):
                 _check_space(path, folder)
                 output.write(chunk)
         os.replace(scratch, target)
     except BaseException as error:
         os.unlink(scratch)
-        if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
+        if isinstance(error, unpacking_errors()):
             raise InputError(f"{path} is damaged or cut short ({error}).") from error
         raise
     return target
@@ -177,9 +259,8 @@ def _check_space(path: Path, folder: Path) -> None:
         )
 
 
-def _peek(shard: Shard) -> FeatureLayout:
-    """Learns names and lengths from the first record."""
-    record = read_records(shard.path, shard.offsets, np.zeros(1, np.int64))[0]
+def _peek(path: Path, record: bytes) -> FeatureLayout:
+    """Learns names and lengths from a file's first record."""
     lengths = feature_lengths(record)
     names = {
         key: next((name for name in options if name in lengths), "")
@@ -188,12 +269,12 @@ def _peek(shard: Shard) -> FeatureLayout:
     missing = [" or ".join(FEATURES[key]) for key, name in names.items() if not name]
     if missing:
         raise InputError(
-            f"{shard.path} holds no BERT pre-training examples: no feature "
+            f"{path} holds no BERT pre-training examples: no feature "
             f"{', '.join(missing)}; found {lengths or 'nothing that tf.train.Example reads'}."
         )
     found = {name: lengths[name] for name in names.values()}
     if len(set(found.values())) != 1:
-        raise InputError(f"{shard.path}: features of one example differ in length: {found}.")
+        raise InputError(f"{path}: features of one example differ in length: {found}.")
     masked = {name: lengths.get(name, 0) for name in MASKED_FEATURES}
     predictions = set(masked.values())
     return FeatureLayout(

@@ -4,16 +4,20 @@ import abc
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.storage.atomic import sha256
 from etd_tf.storage.text_files import BEGINNING, HALF_PAIR, Mark, decode, read_lines
+from etd_tf.text.formats import JSON_NAMES, Layout, recognise
 from etd_tf.text.tfds import import_tfds
 
 MAX_DOCUMENT = 1 << 20  # characters; longer than any encyclopedia article
+# What ends a line besides "\n", as `str.splitlines` has it: a tokenizer would join words there.
+_LINE_ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _MAX_JSON_LINE = 32 << 20  # bytes; far more than the longest document
 
 
@@ -66,7 +70,7 @@ class _File(Source):
 
 @dataclasses.dataclass(frozen=True)
 class TextFile(_File):
-    """Plain UTF-8 text, optionally gzipped."""
+    """Plain UTF-8 text with blank lines between documents."""
 
     def marked(self, start: Mark = BEGINNING) -> Iterator[tuple[Mark | None, str]]:
         """Yields the runs of lines between blank lines."""
@@ -80,16 +84,77 @@ class TextFile(_File):
                 lines.append(line)
                 size += len(line) + 1
             if lines and (not line or size >= MAX_DOCUMENT):
-                yield mark, "\n".join(lines)
+                yield mark, _joined(lines)
                 lines, size = [], 0
             before = number
         if lines:
-            yield mark, "\n".join(lines)
+            yield mark, _joined(lines)
+
+
+def _doc_tags(line: str) -> list[str]:
+    return re.split(r"^<doc(?:\s.*)?>$|</doc>$", line)
+
+
+def _wikitext(line: str) -> list[str]:
+    if match := re.fullmatch(r"((?:= )+)(.+?)((?: =)+)", line):
+        return ["", match[2]] if len(match[1]) == len(match[3]) == 2 else [match[2]]
+    return [re.sub(r" @([-,.])@ ", r"\1", line)]
+
+
+_SPLITS: dict[Layout, Callable[[str], list[str]]] = {
+    Layout.DOC_TAGS: _doc_tags,
+    Layout.END_OF_TEXT: lambda line: line.split("<|endoftext|>"),
+    Layout.WIKITEXT: _wikitext,
+}
+"""What a line holds of each document, in order; more than one part: a document ends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkedText(_File):
+    """Text whose documents are told apart by marks instead of blank lines.
+
+    Attributes:
+        layout: Which marks: WikiExtractor's `<doc ...>` and `</doc>`, `<|endoftext|>`, or
+            wikitext's ` = Title = `. They are no part of the documents.
+    """
+
+    layout: Layout
+
+    def content_hash(self) -> str:
+        """Another one than of the same bytes read as plain text."""
+        return _layout_hash(self.layout, super().content_hash())
+
+    def marked(self, start: Mark = BEGINNING) -> Iterator[tuple[Mark | None, str]]:
+        """Yields what is between two marks; blank lines do not end a document."""
+        split = _SPLITS[self.layout]
+        lines: list[str] = []
+        size, before, mark = 0, 0, None
+        for number, offset, raw in read_lines(self.path, MAX_DOCUMENT, start=start):
+            parts = split(decode(raw, self.path, number, offset).strip())
+            for place, part in enumerate(map(str.strip, parts)):
+                if lines and (place or size >= MAX_DOCUMENT):
+                    yield mark, _joined(lines)
+                    lines, size = [], 0
+                if part:
+                    if not lines:  # reading can start here if nothing else is in the line before
+                        alone = number != before and not any(map(str.strip, parts[:place]))
+                        mark = (offset, number) if alone else None
+                    lines.append(part)
+                    size += len(part) + 1
+            before = number
+        if lines:
+            yield mark, _joined(lines)
 
 
 @dataclasses.dataclass(frozen=True)
 class JsonLines(_File):
-    """One JSON object a line with a `text` field, optionally gzipped."""
+    """One JSON object a line with a `text` field."""
+
+    def content_hash(self) -> str:
+        """SHA-256 of the file; another one where only the content says that it is JSON."""
+        digest = super().content_hash()
+        named = self.path.name.removesuffix(".gz").endswith(JSON_NAMES)
+        return digest if named else _layout_hash(Layout.JSON_LINES, digest)
 
     def marked(self, start: Mark = BEGINNING) -> Iterator[tuple[Mark | None, str]]:
         """Yields the `text` of each line; its blank lines do not end the document."""
@@ -180,6 +245,29 @@ class TfdsSource(Source):
                 f"{sorted(builder.info.features)}. Export its text to a .jsonl file instead."
             )
         return builder
+
+
+def open_file(path: Path) -> Source:
+    """Opens a file of text in whatever layout it begins with.
+
+    Raises:
+        InputError: It holds something else than text; see `recognise`.
+    """
+    layout = recognise(path)
+    if layout is Layout.BLANK_LINES:
+        return TextFile(path)
+    return JsonLines(path) if layout is Layout.JSON_LINES else MarkedText(path, layout)
+
+
+def _layout_hash(layout: Layout, digest: str) -> str:
+    """The same bytes are other documents in another layout."""
+    return hashlib.sha256(f"{layout.value} {digest}".encode()).hexdigest()
+
+
+def _joined(lines: list[str]) -> str:
+    """The text of some lines, in each of which other line ends may be hidden."""
+    text = "\n".join(lines)
+    return _tidy(text) if any(end in text for end in _LINE_ENDS) else text
 
 
 def _tidy(text: str) -> str:
