@@ -165,7 +165,10 @@ def test_foreign_records_are_told_apart_by_files_and_counts(tmp_path):
 
 def test_text_is_looked_for_before_it_is_read(corpus, tmp_path):
     check_corpus(corpus)
-    check_corpus(CorpusOptions((str(_write_records(tmp_path / "a.tfrecord", 1)),)))
+    records = (str(_write_records(tmp_path / "a.tfrecord", 1)),)
+    check_corpus(CorpusOptions(records, sequence_length=8))
+    with pytest.raises(InputError, match="holds sequences of 8 tokens"):
+        check_corpus(CorpusOptions(records, sequence_length=16))
     with pytest.raises(InputError, match="no file matches"):
         check_corpus(CorpusOptions((str(tmp_path / "none.txt"),)))
     with pytest.raises(InputError, match="no file matches"):
