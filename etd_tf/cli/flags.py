@@ -304,6 +304,6 @@ def _items(kind: Any, flag: str, texts: list[str]) -> Iterator[Any]:
 
 def model_source(model: str) -> str:
     """Names the student inside a run directory; anything else stays as it is."""
-    folder = Path(model).expanduser()
+    folder = expand(model)
     student = find_student(folder)
     return model if student == folder else str(student)

@@ -61,7 +61,7 @@ def open_records(
     Raises:
         InputError: Nothing there, unfinished, damaged, or of another length.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     try:
         prepared = (path / MANIFEST).is_file()
         records = _open_prepared(path) if prepared else _open_foreign(path, cache_dir)
@@ -73,7 +73,7 @@ def open_records(
 
 def is_record_path(path: str | Path) -> bool:
     """Whether a path means records rather than text."""
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.is_dir():
         ours = (path / MANIFEST, path / PARTIAL_MANIFEST)
         return any(file.is_file() for file in ours) or bool(_record_files(path))
@@ -92,7 +92,7 @@ def check_records(path: str | Path, sequence_length: int | None = None) -> None:
     Raises:
         InputError: As `open_records`.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if (path / MANIFEST).is_file():
         open_records(path, sequence_length=sequence_length)
         return

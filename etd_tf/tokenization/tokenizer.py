@@ -10,6 +10,7 @@ from typing import Any
 from absl import logging
 
 from etd_tf.errors import InputError
+from etd_tf.storage.home import expand
 from etd_tf.tokenization.backends import count_ids
 from etd_tf.tokenization.directories import (
     find_directory,
@@ -82,7 +83,7 @@ class Tokenizer:
         Raises:
             InputError: The directory is missing or holds no usable tokenizer.
         """
-        directory = find_directory(Path(directory).expanduser())
+        directory = find_directory(expand(directory))
         if not directory.is_dir():
             raise InputError(f"Tokenizer directory {directory} does not exist.")
         with _errors_named(directory):
@@ -98,7 +99,7 @@ class Tokenizer:
         Raises:
             InputError: There are vocabulary files, but no usable tokenizer.
         """
-        directory = find_directory(Path(directory).expanduser())
+        directory = find_directory(expand(directory))
         with _errors_named(directory):
             files = read_files(directory)
             if not any(name in files for name in VOCABULARY_FILES):
