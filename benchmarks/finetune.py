@@ -60,12 +60,12 @@ def squad(student: Checkpoint, squad_dir: str) -> None:
 def etd_steps(options: argparse.Namespace) -> tuple[Turn, float]:
     """Builds ten steps of etd_tf's fine-tuning, from fresh weights of the optimizer."""
     from etd_tf.evaluation.classifiers import SequenceClassifier
-    from etd_tf.evaluation.encoding import Sequences
     from etd_tf.evaluation.training import (
         FineTuner,
         Schedule,
         TrainingSet,
     )
+    from etd_tf.tokenization.sequences import Sequences
 
     teacher = load_checkpoint(options.teacher)
     config = random_student(teacher, options.layers, options.hidden).config

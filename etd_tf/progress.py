@@ -20,14 +20,24 @@ class Tracker:
         total: Amount of work, or None when it is not known.
         unit: Name of one piece of work, e.g. `"examples"`.
         done: Work that an earlier run has done; it does not count towards the rate.
+        quiet_seconds: Nothing is shown of work that is done within this time.
     """
 
-    def __init__(self, description: str, total: int | None, unit: str, *, done: int = 0) -> None:
+    def __init__(
+        self,
+        description: str,
+        total: int | None,
+        unit: str,
+        *,
+        done: int = 0,
+        quiet_seconds: float = 0.0,
+    ) -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done = self._initial = done
         self.note = ""
         self._started = self._shown = time.monotonic()
         self._live = sys.stderr.isatty()
+        self._quiet_until = self._started + quiet_seconds
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Records finished work.
@@ -39,12 +49,16 @@ class Tracker:
         self.done += count
         self.note = note or self.note
         now = time.monotonic()
-        if now - self._shown >= (_REFRESH_SECONDS if self._live else _LINE_SECONDS):
+        if now >= self._quiet_until and now - self._shown >= (
+            _REFRESH_SECONDS if self._live else _LINE_SECONDS
+        ):
             self._shown = now
             self._write()
 
     def finish(self) -> None:
         """Writes the last state and ends the line."""
+        if time.monotonic() < self._quiet_until:
+            return
         self._write()
         if self._live:
             sys.stderr.write("\n")
@@ -78,9 +92,11 @@ def _clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def track(description: str, total: int | None, unit: str, *, done: int = 0) -> Iterator[Tracker]:
+def track(
+    description: str, total: int | None, unit: str, *, done: int = 0, quiet_seconds: float = 0.0
+) -> Iterator[Tracker]:
     """Shows the progress of a block of work; see `Tracker` for the arguments."""
-    tracker = Tracker(description, total, unit, done=done)
+    tracker = Tracker(description, total, unit, done=done, quiet_seconds=quiet_seconds)
     try:
         yield tracker
     finally:

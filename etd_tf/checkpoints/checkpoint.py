@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 from keras import backend, ops
 
+from etd_tf.checkpoints.embedding import TextEmbedder
 from etd_tf.errors import InputError
 from etd_tf.lazy import tf
 from etd_tf.modeling.config import BertConfig
@@ -18,12 +19,15 @@ from etd_tf.modeling.encoder import BertEncoder
 from etd_tf.modeling.heads import MaskedLMHead
 from etd_tf.modeling.layers import blank_weights
 from etd_tf.modeling.parameters import parameter_variables, set_parameters
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
 CLASSIFIER, SPANS = "classifier", "qa_outputs"
 """Heads of fine-tuned models, by the names that Hugging Face gives them."""
+
+_MIN_LENGTH = 6  # two separators in the middle of a pair, and one token of each text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +89,7 @@ class Checkpoint:
         dtype: Keras dtype policy of the models; None means Keras' default.
         task_head: The head of a fine-tuned model, if any. It belongs to the file, not to the
             encoder: `parameters`, `num_parameters` and `fingerprint` leave it out.
+        pooling: How a sentence encoder makes one vector of a text; None where no file says so.
 
     Attributes:
         config: As given, with the tokenizer's `pad_token_id`.
@@ -92,9 +97,10 @@ class Checkpoint:
         source: As given.
         dtype: As given.
         task_head: As given.
+        pooling: As given.
 
     Raises:
-        InputError: The arrays or the tokenizer do not fit the configuration.
+        InputError: The arrays, the tokenizer or the pooling do not fit the configuration.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Checkpoint:
         source: str = "",
         dtype: Any = None,
         task_head: TaskHead | None = None,
+        pooling: Pooling | None = None,
     ) -> None:
         if not isinstance(config, BertConfig):
             raise InputError(
@@ -113,10 +120,11 @@ class Checkpoint:
                 "Make one of a Keras encoder by Checkpoint.from_encoder(encoder)."
             )
         self.config, self.tokenizer, self.source, self.dtype = config, tokenizer, source, dtype
-        self.task_head = task_head
+        self.task_head, self.pooling = task_head, pooling
         self._arrays = {name: _frozen(value) for name, value in parameters.items()}
         self._models: tuple[BertEncoder, MaskedLMHead | None] | None = None
         self._fingerprint: str | None = None
+        self._embedder: TextEmbedder | None = None
         shapes = parameter_shapes(config, pooler=self.has_pooler, mlm_head=self.has_mlm_head)
         check_parameters(self._arrays, shapes)
         if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
@@ -134,6 +142,12 @@ class Checkpoint:
                 tokenizer.pad_id,
             )
             self.config = config.replace(pad_token_id=tokenizer.pad_id)
+        if pooling is not None and not pooling.fits(config.hidden_size):
+            raise InputError(
+                f"The dense layer behind the pooling takes {pooling.dense[0].kernel.shape[0]} "
+                f"dims, the pooled states have {len(pooling.modes) * config.hidden_size}. Use "
+                "the layer that belongs to the model."
+            )
 
     @classmethod
     def from_parameters(
@@ -258,6 +272,7 @@ class Checkpoint:
             "source": self.source,
             "dtype": self.dtype,
             "task_head": self.task_head,
+            "pooling": self.pooling,
         }
         copy = Checkpoint(**(same | changes))
         if not changes.keys() & {"config", "parameters"}:
@@ -267,6 +282,90 @@ class Checkpoint:
     def astype(self, dtype: Any) -> "Checkpoint":
         """Returns a copy whose layers compute under another Keras dtype policy."""
         return self.replace(dtype=dtype)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        normalize: bool | None = None,
+        max_length: int | None = None,
+        show_progress: bool | None = None,
+    ) -> Array:
+        """Makes a vector of each text, as the model's own `pooling` says.
+
+        Without one the last states are averaged over all tokens, with a warning. The first
+        call compiles the model once for texts of all lengths; later calls use the weights of
+        that moment.
+
+        Args:
+            texts: n texts, or one as a plain string.
+            prompt: Name of one of the model's prompts, or a text to put before each text; ""
+                for none. Default: the model's default prompt.
+            batch_size: Texts at a time; those of a batch are of similar length.
+            normalize: Whether vectors get length 1. Default: what the model says.
+            max_length: Longer texts are cut, special tokens included. Default: the model's.
+            show_progress: Whether progress is shown. Default: only of long work.
+
+        Returns:
+            Float32 `[n, D]`, in the order of the texts; a plain string is n = 1.
+
+        Raises:
+            InputError: There is no tokenizer, a text is no string, or an argument is not valid.
+        """
+        length = self.max_seq_length if max_length is None else max_length
+        tokenizer = self.need_tokenizer(length)
+        if self._embedder is None:
+            if self.pooling is None:
+                logging.warning(
+                    "%s does not say how to make a sentence vector: the last states of all "
+                    "tokens are averaged.",
+                    self.source or "The model",
+                )
+            self._embedder = TextEmbedder(self.encoder, tokenizer, self.pooling or Pooling())
+        return self._embedder.embed(
+            [texts] if isinstance(texts, str) else list(texts),
+            prompt=prompt,
+            batch_size=batch_size,
+            normalize=normalize,
+            max_length=length,
+            show_progress=show_progress,
+        )
+
+    @property
+    def max_seq_length(self) -> int:
+        """Where `embed` cuts a text: what the pooling says, else what the tokenizer does."""
+        said = self.pooling.max_seq_length if self.pooling else None
+        if said is None and self.tokenizer is not None:
+            said = self.tokenizer.settings.get("model_max_length")
+        positions = self.config.max_positions
+        return int(min(said, positions)) if isinstance(said, int | float) else positions
+
+    def need_tokenizer(self, max_length: int) -> Tokenizer:
+        """Returns the tokenizer after checking that it can be used.
+
+        Args:
+            max_length: Tokens a sequence, special tokens included.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            InputError: There is none, or sequences of that length do not fit.
+        """
+        if self.tokenizer is None:
+            raise InputError(
+                f"{self.source or 'The model'} has no tokenizer. Put its vocab.txt or "
+                "tokenizer.json into the model's directory."
+            )
+        positions = self.config.max_positions
+        if not _MIN_LENGTH <= max_length <= positions:
+            raise InputError(
+                f"max_length={max_length} does not fit {self.source or 'the model'}, which has "
+                f"{positions} positions. Choose a value from {_MIN_LENGTH} to {positions}."
+            )
+        return self.tokenizer
 
     def fingerprint(self) -> str:
         """SHA-256 of the configuration and of every weight, independent of file format."""

@@ -245,8 +245,8 @@ def read_huggingface(directory: Path) -> Checkpoint:
     values = read_json_object(config_file)
     family = find_family(values, str(config_file))
     config = read_config(values, family)
-    weights_file = _find_weights(directory)
-    tensors = _open_weights(weights_file)
+    weights_file = find_weights(directory)
+    tensors = open_weights(weights_file)
     head = _read_task_head(tensors, values, config)
     if head is not None:
         own = f"{head.name}."
@@ -290,7 +290,8 @@ def _label_names(values: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
     return tuple(str(names[key]) for key in keys)
 
 
-def _find_weights(directory: Path) -> Path:
+def find_weights(directory: Path) -> Path:
+    """Finds the file with the weights in a directory, or the index of such files."""
     for name in _WEIGHT_FILES:
         if (directory / name).is_file():
             return directory / name
@@ -299,7 +300,8 @@ def _find_weights(directory: Path) -> Path:
     )
 
 
-def _open_weights(path: Path) -> Mapping[str, Array]:
+def open_weights(path: Path) -> Mapping[str, Array]:
+    """Opens what `find_weights` found: arrays by PyTorch name, read on access."""
     return _open_shards(path) if path.suffix == ".json" else _READERS[path.suffix](path)
 
 

@@ -17,6 +17,7 @@ from etd_tf.checkpoints.keras_hub import (
     read_keras_hub,
     write_keras_hub,
 )
+from etd_tf.checkpoints.sentence_transformers import as_written, read_pooling, write_pooling
 from etd_tf.errors import EtdError, InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.atomic import atomic_directory
@@ -101,7 +102,9 @@ def _read(path: Path) -> Checkpoint:
         raise InputError(f"Checkpoint {path} {problem}. Pass the directory of a model.")
     if (path / "config.json").is_file():
         preset = is_preset(read_json_object(path / "config.json"))
-        return _complete(read_keras_hub(path), path) if preset else read_huggingface(path)
+        if preset:
+            return _complete(read_keras_hub(path), path)
+        return read_huggingface(path).replace(pooling=read_pooling(path))
     prefix = find_prefix(path)
     if prefix is not None:
         return _complete(read_google(prefix), path)
@@ -139,7 +142,8 @@ def _complete(found: Checkpoint, directory: Path) -> Checkpoint:
         for name, value in found.parameters().items()
         if pooler or not name.startswith("pooler.")
     }
-    return found.replace(config=config, parameters=parameters)
+    pooling = read_pooling(path.parent)
+    return found.replace(config=config, parameters=parameters, pooling=pooling)
 
 
 def _write_sidecar(checkpoint: Checkpoint, directory: Path) -> None:
@@ -149,6 +153,7 @@ def _write_sidecar(checkpoint: Checkpoint, directory: Path) -> None:
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save(folder)
+    write_pooling(checkpoint, folder)
 
 
 def save_checkpoint(
@@ -183,6 +188,7 @@ def save_checkpoint(
     with atomic_directory(directory, overwrite=overwrite) as scratch:
         if format == "huggingface":
             write_huggingface(checkpoint, scratch)
+            write_pooling(checkpoint, scratch)
         elif format == "google":
             write_google(checkpoint, scratch)
         else:
@@ -207,6 +213,7 @@ def _verify(written: Checkpoint, checkpoint: Checkpoint, format: str) -> None:
         if not np.array_equal(value, found.get(name, np.empty(0)), equal_nan=True)
     ]
     wrong += _wrong_head(written.task_head, checkpoint.task_head, format)
+    wrong += ["pooling"] * (written.pooling != as_written(checkpoint))
     if written.config != checkpoint.config or wrong:
         raise EtdError(
             "What was written does not read back the same, so nothing was saved. "
@@ -260,6 +267,8 @@ def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
     if config.layer_norm_epsilon != 1e-12:
         notes.append(f"The format has no epsilon: 1e-12 replaces {config.layer_norm_epsilon:g}.")
     notes += _tokenizer_notes(checkpoint.tokenizer, format)
+    if checkpoint.pooling is not None:
+        notes.append("The format has no place for the pooling; it is in the folder etd_tf.")
     if checkpoint.task_head is not None:
         notes.append(f"The format has no place for the head {checkpoint.task_head.name}.")
     if format == "keras_hub" and not checkpoint.has_pooler:

@@ -10,11 +10,11 @@ import numpy as np
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import TaskModel
-from etd_tf.evaluation.encoding import Sequences
 from etd_tf.evaluation.finetuned import save_finetuned
 from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
 from etd_tf.evaluation.serving import export_finetuned
 from etd_tf.evaluation.training import TrainingSet
+from etd_tf.tokenization.sequences import Sequences
 from etd_tf.types import Array, IntArray
 
 Scores = dict[str, float]

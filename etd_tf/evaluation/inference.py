@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from etd_tf.evaluation.encoding import Sequences
 from etd_tf.progress import track
+from etd_tf.tokenization.sequences import Sequences
 from etd_tf.types import Array, Tensor
 
 TOKENS_PER_BATCH = 8192

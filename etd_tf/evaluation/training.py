@@ -10,10 +10,10 @@ import tensorflow as tf
 from keras import ops
 
 from etd_tf.errors import DivergenceError
-from etd_tf.evaluation.encoding import Sequences
 from etd_tf.evaluation.options import MAX_SEED
 from etd_tf.modeling.layers import SEEDS_PER_PASS
 from etd_tf.progress import track
+from etd_tf.tokenization.sequences import Sequences
 from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
 from etd_tf.types import Array, IntArray, Tensor
 

@@ -8,6 +8,7 @@ from etd_tf.errors import InputError
 from etd_tf.extraction.plan import ExtractionPlan, same_shapes
 from etd_tf.extraction.slicing import slice_parameters
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.types import Array, Parameters
 
@@ -25,7 +26,7 @@ def extract(teacher: Checkpoint, plan: ExtractionPlan) -> Checkpoint:
         plan: A plan made for it, or for any teacher of its shapes.
 
     Returns:
-        The student, with the teacher's tokenizer and Keras dtype policy.
+        The student, with the teacher's tokenizer, pooling and Keras dtype policy.
 
     Raises:
         InputError: The plan is for other shapes or for another teacher.
@@ -45,6 +46,7 @@ def extract(teacher: Checkpoint, plan: ExtractionPlan) -> Checkpoint:
         tokenizer=teacher.tokenizer,
         source=f"{teacher.source or 'a teacher'}, extracted ({plan.extraction})",
         dtype=teacher.dtype,
+        pooling=_pooling(teacher, plan.student_config),
     )
 
 
@@ -85,7 +87,7 @@ def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: in
     deviations, as in BERT; biases are 0 and LayerNorm scales 1.
 
     Args:
-        teacher: Gives the tokenizer, the dtype policy and which heads there are.
+        teacher: Gives the tokenizer, the pooling, the dtype policy and which heads there are.
         student_config: The student's architecture, with the teacher's vocabulary.
         seed: Determines every weight.
 
@@ -112,7 +114,12 @@ def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: in
         tokenizer=teacher.tokenizer,
         source=f"random initialisation, seed {seed}",
         dtype=teacher.dtype,
+        pooling=_pooling(teacher, student_config),
     )
+
+
+def _pooling(teacher: Checkpoint, config: BertConfig) -> Pooling | None:
+    return None if teacher.pooling is None else teacher.pooling.for_student(config.hidden_size)
 
 
 def _initial(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> Array:

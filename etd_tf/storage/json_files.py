@@ -21,18 +21,30 @@ def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]
         InputError: The file is missing, unreadable, too large, not UTF-8, not JSON or
             not an object.
     """
+    values = _read(path, max_bytes)
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
+    return values
+
+
+def read_json_list(path: Path, *, max_bytes: int = 64 << 20) -> list[Any]:
+    """Reads a file that must hold one JSON array; see `read_json_object`."""
+    values = _read(path, max_bytes)
+    if not isinstance(values, list):
+        raise InputError(f"{path} holds a JSON {type(values).__name__}, expected an array.")
+    return values
+
+
+def _read(path: Path, max_bytes: int) -> Any:
     try:
         if path.stat().st_size > max_bytes:
             raise InputError(
                 f"{path} is larger than {max_bytes} bytes; not a JSON file of a model."
             )
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or endless digits
         raise InputError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
-    return values

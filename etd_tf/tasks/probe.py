@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from etd_tf.lazy import ops
 from etd_tf.tasks.glue import GLUE_TASKS, GlueData
 from etd_tf.tasks.task import ScoredTask
 from etd_tf.tasks.text_task import Examples
-from etd_tf.types import Array, Tensor
+from etd_tf.types import Array
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
@@ -41,7 +40,7 @@ class StsProbe(GlueData, ScoredTask):
 def sentence_embeddings(
     checkpoint: "Checkpoint", texts: str | Sequence[str], *, max_length: int = 128
 ) -> Array:
-    """Averages the last hidden states over all real tokens, special ones included.
+    """Makes a vector of each sentence, see `Checkpoint.embed`.
 
     Args:
         checkpoint: The encoder with its tokenizer.
@@ -49,28 +48,12 @@ def sentence_embeddings(
         max_length: Longer sentences are cut.
 
     Returns:
-        Float32 `[n, H]`.
+        Float32 `[n, D]`.
 
     Raises:
         InputError: The checkpoint has no tokenizer or too few positions.
     """
-    import numpy as np
-
-    from etd_tf.evaluation.encoding import encode_texts
-    from etd_tf.evaluation.inference import compile_forward, run_sequences
-
-    listed = [texts] if isinstance(texts, str) else list(texts)
-    sequences = encode_texts(checkpoint, [(text,) for text in listed], max_length=max_length)
-
-    encoder = checkpoint.encoder  # built before it is traced
-
-    def forward(inputs: Mapping[str, Tensor]) -> Tensor:
-        states = ops.cast(encoder.trace(inputs).sequence_output, "float32")
-        mask = ops.cast(inputs["padding_mask"], "float32")[:, :, None]
-        return ops.divide(ops.sum(ops.multiply(states, mask), axis=1), ops.sum(mask, axis=1))
-
-    rows = run_sequences(compile_forward(forward), sequences, description="Embedding sentences")
-    return np.asarray(rows, np.float32).reshape(len(listed), checkpoint.config.hidden_size)
+    return checkpoint.embed(texts, max_length=max_length)
 
 
 def sts_probe(checkpoint: "Checkpoint", examples: Examples, *, max_length: int = 128) -> float:

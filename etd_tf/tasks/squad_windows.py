@@ -6,13 +6,9 @@ import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.evaluation.encoding import (
-    Sequences,
-    middle_separators,
-    need_tokenizer,
-    tokenize_all,
-)
+from etd_tf.evaluation.encoding import middle_separators, tokenize_all
 from etd_tf.tasks.squad_data import SquadDataset, SquadQuestion
+from etd_tf.tokenization.sequences import Sequences
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, IntArray
 
@@ -76,7 +72,7 @@ def make_windows(
         InputError: The model has no tokenizer or too few positions, or a window has no
             room for the paragraph.
     """
-    tokenizer = need_tokenizer(checkpoint, options.max_length)
+    tokenizer = checkpoint.need_tokenizer(options.max_length)
     queries = [
         ids[:MAX_QUESTION_LENGTH]
         for ids in tokenize_all(tokenizer, [question.text for question in dataset.questions])

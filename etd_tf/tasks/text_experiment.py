@@ -11,12 +11,13 @@ from absl import logging
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier
-from etd_tf.evaluation.encoding import Sequences, encode_texts
+from etd_tf.evaluation.encoding import encode_texts
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import match_labels
 from etd_tf.evaluation.training import TrainingSet
 from etd_tf.tasks.metrics import compute_metrics
 from etd_tf.tasks.text_task import Examples, TextTask
+from etd_tf.tokenization.sequences import Sequences
 from etd_tf.types import Array, IntArray
 
 

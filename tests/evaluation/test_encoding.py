@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,29 +118,6 @@ def test_pairs_equal_those_of_transformers(family, tmp_path):
     windows = make_windows(checkpoint, data, WindowOptions(16, 4)).sequences
     assert windows.token_ids[0].tolist() == sequences.token_ids[0].tolist()
     assert windows.segment_ids[0].tolist() == sequences.segment_ids[0].tolist()
-
-
-def test_batches_pad_to_a_multiple_of_eight_or_the_limit(checkpoint):
-    texts = [("a",), ("a b c d e f g h",), (" ".join("abcdefghijklmnopqrstuvwxyz"),)]
-    sequences = encode_texts(checkpoint, texts, max_length=21)
-    batch = sequences.batch(np.asarray([0, 1]))
-    assert batch["token_ids"].shape == (2, 16)
-    assert batch["padding_mask"].sum(axis=1).tolist() == [3, 10]
-    assert (batch["token_ids"][0, 3:] == checkpoint.tokenizer.pad_id).all()
-    assert all(value.dtype == np.int32 for value in batch.values())
-    assert sequences.batch(np.asarray([2]))["token_ids"].shape == (1, 21)
-
-
-def test_batches_by_length_hold_every_sequence_once_within_the_budget(checkpoint):
-    generator = np.random.default_rng(0)
-    texts = [(" ".join("a" * n),) for n in generator.integers(1, 21, 57)]
-    sequences = encode_texts(checkpoint, texts, max_length=23)
-    batches = list(sequences.batches_by_length(64))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(57))
-    widths = [sequences.batch(rows)["token_ids"].shape for rows in batches]
-    assert all(rows * length <= 64 for rows, length in widths)
-    assert [length for _, length in widths] == sorted([w for _, w in widths], reverse=True)
-    assert len(list(sequences.batches_by_length(1))) == 57
 
 
 def test_lengths_and_tokenizers_are_checked(checkpoint):

@@ -15,13 +15,13 @@ from etd_tf.evaluation.classifiers import (
     regression_loss,
     span_loss,
 )
-from etd_tf.evaluation.encoding import Sequences
 from etd_tf.evaluation.training import (
     FineTuner,
     Schedule,
     TrainingSet,
     shuffled_batches,
 )
+from etd_tf.tokenization.sequences import Sequences
 from tests.helpers import random_parameters, tiny_config
 
 CONFIG = tiny_config(num_layers=1, hidden_dropout=0.0, attention_dropout=0.0)

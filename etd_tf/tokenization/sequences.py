@@ -1,0 +1,83 @@
+"""Token sequences, and their padded batches of similar length."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from etd_tf.types import Array, IntArray
+
+_LENGTH_MULTIPLE = 8  # few distinct shapes, and full vector registers
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """Token sequences ready for a model, not yet padded.
+
+    Attributes:
+        token_ids: Int32 arrays `[T_i]`, special tokens included.
+        segment_ids: Int32 arrays `[T_i]`.
+        pad_id: Token that fills short sequences.
+        max_length: No batch is wider.
+    """
+
+    token_ids: tuple[Array, ...]
+    segment_ids: tuple[Array, ...]
+    pad_id: int
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def lengths(self) -> IntArray:
+        """Number of tokens of each sequence, `[n]`."""
+        return np.asarray([len(ids) for ids in self.token_ids], np.int64)
+
+    def take(self, rows: IntArray) -> "Sequences":
+        """Returns the sequences at the given positions, in that order."""
+        return dataclasses.replace(
+            self,
+            token_ids=tuple(self.token_ids[row] for row in rows),
+            segment_ids=tuple(self.segment_ids[row] for row in rows),
+        )
+
+    def batch(self, rows: IntArray) -> dict[str, Array]:
+        """Pads some sequences to the longest of them, rounded up to a multiple of 8.
+
+        Args:
+            rows: Positions `[B]`.
+
+        Returns:
+            The encoder's inputs, int32 `[B, T]`: `token_ids`, `segment_ids`,
+            `padding_mask`.
+        """
+        longest = max(len(self.token_ids[row]) for row in rows)
+        width = min(-(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, self.max_length)
+        token_ids = np.full((len(rows), width), self.pad_id, np.int32)
+        segment_ids = np.zeros((len(rows), width), np.int32)
+        padding_mask = np.zeros((len(rows), width), np.int32)
+        for place, row in enumerate(rows):
+            length = len(self.token_ids[row])
+            token_ids[place, :length] = self.token_ids[row]
+            segment_ids[place, :length] = self.segment_ids[row]
+            padding_mask[place, :length] = 1
+        return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
+
+    def batches_by_length(self, tokens_per_batch: int) -> Iterator[IntArray]:
+        """Groups sequences of similar length, longest first, for inference.
+
+        Args:
+            tokens_per_batch: Bound on B * T, padding included; a batch holds at least
+                one sequence.
+
+        Yields:
+            Positions `[B]`; every sequence occurs once.
+        """
+        order = np.argsort(-self.lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            widest = -(-len(self.token_ids[order[start]]) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+            size = max(tokens_per_batch // widest, 1)
+            yield order[start : start + size]
+            start += size
