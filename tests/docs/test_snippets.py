@@ -18,7 +18,7 @@ from tests.docs.pages import DOCS, KNOWN, name_of, text_of
 from tests.helpers import REPOSITORY, tiny_checkpoint
 from tests.jobs.tiny_job import write_text
 
-_GUIDES = ("distil", "extract", "serve", "extend")
+_GUIDES = ("distil", "extract", "embed", "serve", "extend")
 PAGES = [REPOSITORY / "README.md", *(DOCS / f"{name}.md" for name in _GUIDES)]
 # Long work made short; everything else is run as it is shown.
 REPLACED = {
@@ -84,13 +84,15 @@ def run_python(body: str, names: dict[str, object]) -> None:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where a page's names stand for something: BERT_DIR, wiki/, RECORDS, EXTRACTED, OUT."""
+    """Where a page's names stand for something: BERT_DIR, wiki/, RECORDS, EXTRACTED, OUT,
+    sentences.txt."""
     from etd_tf.checkpoints import save_checkpoint
 
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tiny_checkpoint(max_positions=160), "BERT_DIR")
     Path("wiki").mkdir()
     write_text(Path("wiki/a.txt"), documents=160)
+    Path("sentences.txt").write_text("the cat sat\na dog ran\n", encoding="utf-8")
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     return tmp_path
 
