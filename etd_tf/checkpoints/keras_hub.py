@@ -17,6 +17,7 @@ from etd_tf.checkpoints.gathering import gather, reshape_all
 from etd_tf.checkpoints.names import KERAS_HUB, expand
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.tokenization.directories import SIDECAR
 from etd_tf.tokenization.saving import fits_bert
@@ -61,7 +62,8 @@ def read_keras_hub(directory: Path) -> Checkpoint:
 
     Args:
         directory: Holds `config.json` and `model.weights.h5`; with `task.json` of a
-            `BertMaskedLM` and `task.weights.h5` the masked-LM head is read too.
+            `BertMaskedLM` and `task.weights.h5` the masked-LM head is read too, with that of a
+            `BertTextEmbedder` the pooling.
 
     Returns:
         The checkpoint.
@@ -86,8 +88,29 @@ def read_keras_hub(directory: Path) -> Checkpoint:
             _HEAD_EPSILON,
             _EPSILON,
         )
-    tokenizer = Tokenizer.find(directory)
-    return Checkpoint(config, parameters, tokenizer=tokenizer, source=str(directory))
+    return Checkpoint(
+        config,
+        parameters,
+        tokenizer=Tokenizer.find(directory),
+        source=str(directory),
+        pooling=_read_pooling(directory),
+    )
+
+
+def _read_pooling(directory: Path) -> Pooling | None:
+    """How a `BertTextEmbedder` pools; None for another task."""
+    path = directory / "task.json"
+    task = read_json_object(path) if path.is_file() else {}
+    if _class_name(task) != "BertTextEmbedder" or not isinstance(task.get("config"), dict):
+        return None
+    path = directory / "preprocessor.json"
+    settings = (read_json_object(path) if path.is_file() else {}).get("config")
+    length = settings.get("sequence_length") if isinstance(settings, dict) else None
+    return Pooling(
+        (str(task["config"].get("pooling_mode", "mean")),),
+        normalize=bool(task["config"].get("normalize", True)),
+        max_seq_length=length if isinstance(length, int) and length > 0 else None,
+    )
 
 
 def _task_weights(directory: Path) -> Path | None:

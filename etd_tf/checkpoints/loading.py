@@ -142,7 +142,7 @@ def _complete(found: Checkpoint, directory: Path) -> Checkpoint:
         for name, value in found.parameters().items()
         if pooler or not name.startswith("pooler.")
     }
-    pooling = read_pooling(path.parent)
+    pooling = read_pooling(path.parent) or found.pooling
     return found.replace(config=config, parameters=parameters, pooling=pooling)
 
 

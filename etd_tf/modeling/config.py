@@ -218,7 +218,8 @@ class BertConfig:
     def to_huggingface(self) -> dict[str, Any]:
         """Returns the architecture part of a Hugging Face `config.json` of type `bert`."""
         values = {theirs: getattr(self, ours) for ours, theirs in _HUGGINGFACE_NAMES.items()}
-        return {"model_type": "bert", **values, "position_embedding_type": "absolute"}
+        fixed = {"position_embedding_type": "absolute", "initializer_range": 0.02}
+        return {"model_type": "bert", **values, **fixed}  # some readers need the range
 
     def to_google(self) -> dict[str, Any]:
         """Returns the content of Google's `bert_config.json`; epsilon has no place there."""

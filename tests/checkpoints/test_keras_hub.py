@@ -13,6 +13,7 @@ from keras import ops
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.checkpoints.loading import SaveReport, load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
+from etd_tf.modeling.pooling import Pooling
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config, tiny_tokenizer
 
 SENTENCES = [
@@ -171,6 +172,24 @@ def test_sharded_weights(tmp_path: Path) -> None:
     (folder / "model.weights.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="cannot be read"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_text_embedder_keeps_its_pooling(tmp_path: Path, mode: str, normalize: bool) -> None:
+    checkpoint = tiny_checkpoint(num_layers=1, hidden_act="gelu_new", layer_norm_epsilon=1e-12)
+    save(checkpoint, tmp_path)
+    backbone = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))
+    embedder = keras_hub.models.BertTextEmbedder(
+        backbone, preprocessor=None, pooling_mode=mode, normalize=normalize
+    )
+    embedder.save_to_preset(str(tmp_path / "embedder"))
+    read = load_checkpoint(tmp_path / "embedder")
+    assert read.pooling == Pooling((mode,), normalize=normalize)
+    batch = random_batch(read.config)
+    states = read.encoder(batch)["sequence_output"]
+    ours = read.pooling(states, batch["padding_mask"])
+    np.testing.assert_allclose(ours, embedder(batch), atol=2e-5)
 
 
 def test_a_huge_claim_takes_no_memory(tmp_path: Path) -> None:
