@@ -16,7 +16,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from etd_tf.errors import InputError
@@ -149,13 +149,13 @@ class OptionsOf:
         objects: Returns what there is to choose from: settings, or classes of them, by name.
         chosen: The field with the chosen name, or with several: then the settings are in a
             mapping for each. Empty where the settings of all objects are in one.
-        only: Names the one setting of an object that counts; None for all.
+        only: Names the settings of an object that count; None for all.
         free: Whether an unfinished run may go on with other values.
     """
 
     objects: Callable[[], Mapping[str, Any]]
     chosen: str = ""
-    only: Callable[[Any], str] | None = None
+    only: Callable[[Any], Collection[str]] | None = None
     free: bool = False
 
     def settings(self) -> dict[str, tuple["NamedSetting", ...]]:
@@ -164,7 +164,7 @@ class OptionsOf:
         for name, one in self.objects().items():
             known = settings_of(one if isinstance(one, type) else type(one))
             counts = None if self.only is None else self.only(one)
-            found[name] = tuple(s for s in known if s.flag and counts in (None, s.name))
+            found[name] = tuple(s for s in known if s.flag and (counts is None or s.name in counts))
         return found
 
 

@@ -113,6 +113,7 @@ def test_free_flags_are_those_of_fields_and_parts():
     assert free_flags(CompareOptions) == trainer | {
         *("losses", "students", "arms", "seeds", "together", "output_dir", "cache_dir"),
         *("tasks", "glue_dir", "squad_dir", "squad_epochs", "finetune_at"),
+        *("train", "dev", "text_column", "pair_column", "label_column"),
         *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
     }
 

@@ -232,11 +232,17 @@ class SpanClassifier(TaskModel):
 
 
 def classification_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of `logits` `[B, C]` against int `labels` `[B]`."""
+    """Mean cross-entropy of `logits` `[B, C]` against int `labels` `[B]`.
+
+    With float `weights` `[B]` in the batch it is the weighted mean.
+    """
     losses = ops.sparse_categorical_crossentropy(
         batch["labels"], outputs["logits"], from_logits=True
     )
-    return ops.mean(losses)
+    weights = batch.get("weights")
+    if weights is None:
+        return ops.mean(losses)
+    return ops.divide(ops.sum(ops.multiply(weights, losses)), ops.sum(weights))
 
 
 def regression_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:

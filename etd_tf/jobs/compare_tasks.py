@@ -32,7 +32,7 @@ class DownstreamOptions(Settings):
         free=True,
     )
     data: Mapping[str, str | None] = options_of(
-        lambda: tasks.TASKS, only=lambda task: task.data_setting, free=True
+        lambda: tasks.TASKS, only=lambda task: task.data_options, free=True
     )
     finetune: FinetuneOptions = part(
         FinetuneOptions,
@@ -76,8 +76,8 @@ class DownstreamOptions(Settings):
 
     def task(self, name: str) -> Task:
         """One of the tasks, told where its data is."""
-        setting = tasks.TASKS[name].data_setting
-        return tasks.get(name, **{setting: self.data.get(setting, "")})
+        told = {key: self.data[key] for key in tasks.TASKS[name].data_options if key in self.data}
+        return tasks.get(name, **told)
 
     def finetuning(self, name: str) -> FinetuneOptions:
         """How students are trained on a task."""

@@ -5,6 +5,7 @@ from typing import Any
 from etd_tf.errors import InputError
 from etd_tf.lazy import lazy_names
 from etd_tf.tasks.glue import GLUE_TASKS
+from etd_tf.tasks.own import Classify, OwnTask, Pairs, Regress
 from etd_tf.tasks.probe import StsProbe
 from etd_tf.tasks.squad import SquadV1, SquadV2
 from etd_tf.tasks.task import ScoredTask, Task, TrainedTask
@@ -17,6 +18,9 @@ TASKS: dict[str, Task] = {
         *(task for task in GLUE_TASKS.values() if task.evaluation_splits),
         SquadV1(),
         SquadV2(),
+        Classify(),
+        Pairs(),
+        Regress(),
     )
 }
 """Every task that a command can be given, by name."""
@@ -54,7 +58,11 @@ __all__ = [  # noqa: PLE0604
     *_HOMES,
     "GLUE_TASKS",
     "TASKS",
+    "Classify",
     "Examples",
+    "OwnTask",
+    "Pairs",
+    "Regress",
     "ScoredTask",
     "StsProbe",
     "Task",

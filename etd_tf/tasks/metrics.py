@@ -1,4 +1,4 @@
-"""GLUE's metrics.
+"""Metrics of classes and numbers: GLUE's, and those usual for users' own tasks.
 
 A metric of constant predictions is undefined for correlations; GLUE counts it as 0.
 """
@@ -23,6 +23,13 @@ def f1(predictions: Array, labels: Array) -> float:
     return float(f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
+def macro_f1(predictions: Array, labels: Array) -> float:
+    """Mean F1 of the classes that are predicted or present; class numbers `[n]`."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
+
+
 def matthews(predictions: Array, labels: Array) -> float:
     """Matthews correlation, 0 where one side is constant; class numbers `[n]`."""
     from sklearn.metrics import matthews_corrcoef
@@ -30,6 +37,13 @@ def matthews(predictions: Array, labels: Array) -> float:
     if _constant(predictions) or _constant(labels):
         return 0.0
     return float(matthews_corrcoef(labels, predictions))
+
+
+def r2(predictions: Array, labels: Array) -> float:
+    """Share of the labels' variance that is explained, 0 where all are equal; numbers `[n]`."""
+    from sklearn.metrics import r2_score
+
+    return 0.0 if _constant(labels) else float(r2_score(labels, predictions))
 
 
 def pearson(predictions: Array, labels: Array) -> float:
@@ -57,8 +71,10 @@ def _constant(values: Array) -> bool:
 METRICS: dict[str, Callable[[Array, Array], float]] = {
     "accuracy": accuracy,
     "f1": f1,
+    "macro_f1": macro_f1,
     "matthews": matthews,
     "pearson": pearson,
+    "r2": r2,
     "spearman": spearman,
 }
 

@@ -54,6 +54,11 @@ class Task(Settings, abc.ABC):
         return self.metrics[0]
 
     @property
+    def data_options(self) -> tuple[str, ...]:
+        """Names of all options that say what its data is."""
+        return (self.data_setting,)
+
+    @property
     def source(self) -> str:
         """Where its data is; empty where nobody said."""
         found: str | None = getattr(self, self.data_setting)

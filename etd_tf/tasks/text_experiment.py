@@ -47,14 +47,14 @@ class TextExperiment(Experiment):
             )
         super().__init__(task, checkpoint)
         self.task: TextTask = task
-        self.label_names, self.text_names = task.label_names, task.text_names
+        self.label_names, self.text_names = task.classes(), task.text_names
         self.kept_name = task.kept_name
         self._class_order = match_labels(
-            task.label_names if label_names is None else label_names, task.label_names
+            self.label_names if label_names is None else label_names, self.label_names
         )
         self._examples: dict[tuple[str, str], Examples] = {}
         self._sequences: dict[tuple[str, str], Sequences] = {}
-        for split in task.evaluation_splits:  # bad files are refused before any training
+        for split in task.scored_splits():  # bad files are refused before any training
             self._read(task, split)
         for owner, split in task.submissions():
             self._read(owner, split)
@@ -87,11 +87,12 @@ class TextExperiment(Experiment):
 
     def settings(self) -> dict[str, Any]:
         """Source, content and length of the examples."""
-        splits = ("train", *self.task.evaluation_splits)
+        splits = ("train", *self.task.scored_splits())
         return {
             "source": self.task.source,
             "data": {split: self._read(self.task, split).fingerprint() for split in splits},
             "max_length": self.max_length,
+            **self.task.settings_of_training(),
         }
 
     def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> SequenceClassifier:
@@ -102,7 +103,9 @@ class TextExperiment(Experiment):
     def training_set(self) -> TrainingSet:
         """All training examples."""
         labels = self._read(self.task, "train").need_labels()
-        return TrainingSet(self._tokens(self.task, "train"), {"labels": labels})
+        weights = self.task.training_weights(labels)
+        weighted = {} if weights is None else {"weights": weights}
+        return TrainingSet(self._tokens(self.task, "train"), {"labels": labels, **weighted})
 
     def training_groups(self) -> IntArray:
         """Every example is its own group."""
@@ -116,7 +119,7 @@ class TextExperiment(Experiment):
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on every evaluation split; MNLI has two."""
         scores = {}
-        for split in self.task.evaluation_splits:
+        for split in self.task.scored_splits():
             labels = self._read(self.task, split).need_labels()
             scores[split] = self._score(model, self._tokens(self.task, split), labels, split)
         return scores

@@ -96,6 +96,23 @@ class TextTask(TrainedTask):
         """Whether the label is a number."""
         return not self.label_names
 
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels; empty for regression."""
+        return self.label_names
+
+    def scored_splits(self) -> tuple[str, ...]:
+        """Labelled splits that are there."""
+        return self.evaluation_splits
+
+    def settings_of_training(self) -> dict[str, Any]:
+        """What else decides a training, beside source, content and length of the examples."""
+        return {}
+
+    def training_weights(self, labels: Array) -> Array | None:
+        """Weight of each training example in the loss, float32 `[n]`; None for all alike."""
+        del labels
+        return None
+
     @property
     def kept_name(self) -> str:
         """The task's name in fingerprints and in the configuration of fine-tuned models."""
@@ -103,7 +120,7 @@ class TextTask(TrainedTask):
 
     @abc.abstractmethod
     def read(self, split: str) -> Examples:
-        """Reads `"train"`, one of `evaluation_splits` or a split of `submissions`.
+        """Reads `"train"`, one of `scored_splits` or a split of `submissions`.
 
         Raises:
             InputError: The data is missing or malformed.
@@ -131,9 +148,7 @@ class TextTask(TrainedTask):
 
     def fingerprints(self) -> dict[str, str]:
         """Reads the training data and all evaluation splits; a hash of each."""
-        return {
-            split: self.read(split).fingerprint() for split in ("train", *self.evaluation_splits)
-        }
+        return {split: self.read(split).fingerprint() for split in ("train", *self.scored_splits())}
 
     def experiment(
         self, checkpoint: "Checkpoint", label_names: Sequence[str] | None = None

@@ -18,7 +18,7 @@ from tests.docs.pages import DOCS, KNOWN, name_of, text_of
 from tests.helpers import REPOSITORY, tiny_checkpoint
 from tests.jobs.tiny_job import write_text
 
-_GUIDES = ("distil", "extract", "embed", "serve", "extend")
+_GUIDES = ("distil", "extract", "embed", "own-task", "serve", "extend")
 PAGES = [REPOSITORY / "README.md", *(DOCS / f"{name}.md" for name in _GUIDES)]
 # Long work made short; everything else is run as it is shown.
 REPLACED = {
@@ -73,6 +73,8 @@ def run_shell(body: str) -> None:
         small = [f"--{flag}={value}" for flag, value in SMALL.items() if flag in KNOWN[name]]
         if any("--scores" in word for word in words):
             small = [flag for flag in small if "importance" not in flag]
+        if "--nofinetune" in words:  # nothing is trained
+            small = []
         assert run_command(module.COMMAND, [*words[1:], *small]) == 0, line
 
 
