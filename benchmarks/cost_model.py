@@ -152,10 +152,10 @@ def config(text: str, flags: argparse.Namespace) -> BertConfig:
     size = StudentSize.parse(text)
     return BertConfig(
         vocab_size=flags.vocab_size,
-        num_layers=size.layers or 1,
-        hidden_size=size.hidden or 1,
-        num_heads=size.heads or 1,
-        intermediate_size=size.intermediate or 1,
+        num_layers=size.num_layers or 1,
+        hidden_size=size.hidden_size or 1,
+        num_heads=size.num_heads or 1,
+        intermediate_size=size.intermediate_size or 1,
     )
 
 

@@ -26,6 +26,14 @@ CROSS_CUTTING = {
     "fuzz": "damaged files by the thousand, for every reader",
 }
 
+# Flags of other programs that messages name, or that are handed to them -> whose.
+FOREIGN_FLAGS = {
+    "direct_num_workers": "Apache Beam",
+    "direct_running_mode": "Apache Beam",
+    "flink_master": "Apache Beam",
+    "runner": "Apache Beam, which is given its runner so",
+}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 SOURCES = sorted([*(REPOSITORY / "etd_tf").rglob("*.py"), *(REPOSITORY / "bin").glob("*")])
@@ -114,6 +122,41 @@ def test_documented_arguments_exist():
         names = {a.arg for a in (*known, arguments.vararg, arguments.kwarg) if a is not None}
         wrong += [f"{name}: {argument}" for argument in described if argument not in names]
     assert not wrong, "\n".join(wrong)
+
+
+def flags_in_messages(code: str) -> Iterator[tuple[int, str]]:
+    """Flags in strings that are no docstrings, but for those of a command named with them."""
+    module = ast.parse(code)
+    bodies = [getattr(node, "body", None) for node in ast.walk(module)]
+    statements = [one for body in bodies if isinstance(body, list) for one in body]
+    documented = {id(one.value) for one in statements if isinstance(one, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) in documented:
+                continue
+            text = re.sub(r"\b(etd_\w+|wikiextractor)( --[a-z_]+(=\S*)?)+", "", node.value)
+            yield from ((node.lineno, flag) for flag in re.findall(r"--([a-z][a-z_]*)", text))
+
+
+def test_messages_below_the_commands_speak_python():
+    """They say `steps=5`; `FlagSet.translate` makes `--steps=5` of it for users of a command."""
+    found = [
+        (f"{name_of(path)}:{line}", flag)
+        for path in SOURCES
+        if path.is_relative_to(REPOSITORY / "etd_tf") and path.parent.name != "cli"
+        if name_of(path) != "etd_tf/reporting/style.py"  # CSS has variables of this form
+        for line, flag in flags_in_messages(path.read_text("utf-8"))
+    ]
+    wrong = [f"{place}: --{flag}" for place, flag in found if flag not in FOREIGN_FLAGS]
+    assert not wrong, "say name=value instead:\n" + "\n".join(wrong)
+    assert {flag for _, flag in found} == set(FOREIGN_FLAGS), "an exception is needed no more"
+
+
+def test_flags_in_messages_are_found():
+    code = '''def f(steps):
+    """Docstrings may name --flags."""
+    raise InputError(f"Pass --overwrite, or --steps={steps}. Or try etd_export --model=A --b.")'''
+    assert [flag for _, flag in flags_in_messages(code)] == ["overwrite", "steps"]
 
 
 def test_no_loose_ends():

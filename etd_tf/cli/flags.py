@@ -65,12 +65,18 @@ class FlagSet:
         self.values = flags.FlagValues()
         self.groups: dict[str, list[str]] = {}
         self.required: list[str] = []
-        self._fields: dict[str, set[str]] = {}  # flags by the name of their field
+        # Flags by the name of their field; by `part.field` for a field of a part.
+        self._fields: dict[str, set[str]] = {}
         for cls in classes:
             self._define_all(cls, "", frozenset())
 
     def _define_all(
-        self, cls: type[Settings], prefix: str, without: frozenset[str], group: str = ""
+        self,
+        cls: type[Settings],
+        prefix: str,
+        without: frozenset[str],
+        group: str = "",
+        part: str = "",
     ) -> None:
         for one in members_of(cls):
             if isinstance(one, NamedPart):
@@ -78,15 +84,16 @@ class FlagSet:
                 if said.switch and prefix + one.name not in without:
                     self._define(_switch(one), prefix + one.name, one.of.title)
                 left_out = without | {inner + name for name in said.without}
-                self._define_all(one.of, inner, left_out, said.group)
+                self._define_all(one.of, inner, left_out, said.group, f"{one.name}.")
             elif isinstance(one, NamedOptions):
                 for option in itertools.chain.from_iterable(one.said.settings().values()):
                     if option.flag not in self.values and option.flag not in without:
                         self._define(option, option.flag, cls.title)
             elif isinstance(one, NamedSetting) and one.flag and prefix + one.flag not in without:
-                self._define(one, prefix + one.flag, group or one.said.group or cls.title)
+                titled = group or one.said.group or cls.title
+                self._define(one, prefix + one.flag, titled, part)
 
-    def _define(self, one: NamedSetting, name: str, group: str) -> None:
+    def _define(self, one: NamedSetting, name: str, group: str, part: str = "") -> None:
         said = one.said
         default = None if one.default is MISSING else one.default
         if one.is_list:
@@ -103,7 +110,7 @@ class FlagSet:
             text = None if default is None else str(default)
             flags.DEFINE_string(name, text, _help(one), flag_values=self.values)
         self.groups.setdefault(group, []).append(name)
-        self._fields.setdefault(one.name, set()).add(name)
+        self._fields.setdefault(part + one.name, set()).add(name)
         if said.required:
             self.required.append(name)
 
@@ -245,7 +252,8 @@ class FlagSet:
 
         Returns:
             The message with `--overwrite`, `--steps=5` and `--output_dir`. Names of fields
-            become those of their flags where there is only one.
+            become those of their flags where there is only one; a field of a part is named
+            with it, as in `student.num_layers=3`.
         """
         ours = {name: name for names in self.groups.values() for name in names}
         for field, names in self._fields.items():

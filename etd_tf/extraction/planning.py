@@ -32,12 +32,7 @@ _KEPT = (
     "layer_norm_epsilon",
     "pad_token_id",
 )
-_FLAGS = {
-    "num_layers": "--student_layers",
-    "hidden_size": "--student_hidden",
-    "num_heads": "--student_heads",
-    "intermediate_size": "--student_intermediate",
-}
+_SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
 
 
 def plan_extraction(
@@ -192,12 +187,12 @@ def _extraction(scores: UnitScores | None, seed: int | None) -> str:
 
 
 def _check_sizes(teacher: BertConfig, student: BertConfig) -> None:
-    for name, flag in _FLAGS.items():
+    for name in _SIZES:
         ours, theirs = getattr(student, name), getattr(teacher, name)
         if ours > theirs:
             raise InputError(
                 f"The student's {name}={ours} is larger than the teacher's {theirs}; extraction "
-                f"only makes models smaller. Use {flag}={theirs} or less."
+                f"only makes models smaller. Use student.{name}={theirs} or less."
             )
     for name in _KEPT:
         ours, theirs = getattr(student, name), getattr(teacher, name)
@@ -213,7 +208,7 @@ def _check_heads(teacher: BertConfig, student: BertConfig, head_mode: str) -> No
         if student.num_heads != teacher.num_heads:
             raise InputError(
                 f"The student has {student.num_heads} heads, the teacher {teacher.num_heads}; "
-                f"head_mode=neurons keeps every head. Use --student_heads={teacher.num_heads} "
+                f"head_mode=neurons keeps every head. Use student.num_heads={teacher.num_heads} "
                 f"with a width that is a multiple of it, or head_mode=heads."
             )
     elif head_mode == "heads":
@@ -222,8 +217,8 @@ def _check_heads(teacher: BertConfig, student: BertConfig, head_mode: str) -> No
             count = max(1, student.hidden_size // size)
             raise InputError(
                 f"The student's head size is {student.head_size}, the teacher's {size}; "
-                f"head_mode=heads keeps whole heads. Use --student_hidden={count * size} "
-                f"--student_heads={count}, or head_mode=neurons."
+                f"head_mode=heads keeps whole heads. Use student.hidden_size={count * size} "
+                f"and student.num_heads={count}, or head_mode=neurons."
             )
     else:
         raise InputError(f"head_mode={head_mode!r} is not known. Use neurons or heads.")

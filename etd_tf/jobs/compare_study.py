@@ -85,7 +85,7 @@ class Study:
         if not records.shards.get(VALIDATION):
             raise InputError(
                 f"{records.source} holds no held-out text, by which arms are compared. Name some "
-                "with --validation_corpus."
+                "with validation_corpus=FILES."
             )
         for spec in configs:
             options.distill_options(spec, folder).resolve_masking(records)  # only for its checks

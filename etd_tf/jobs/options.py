@@ -36,14 +36,14 @@ class StudentSize(Settings):
 
     title = "Student size (each defaults to the teacher's)"
 
-    layers: int | None = setting(None, "Transformer layers.", flag="student_layers", least=1)
-    hidden: int | None = setting(
+    num_layers: int | None = setting(None, "Transformer layers.", flag="student_layers", least=1)
+    hidden_size: int | None = setting(
         None, "Width of the residual stream.", flag="student_hidden", least=1
     )
-    heads: int | None = setting(
+    num_heads: int | None = setting(
         None, "Attention heads; divides the width.", flag="student_heads", least=1
     )
-    intermediate: int | None = setting(
+    intermediate_size: int | None = setting(
         None, "Feed-forward inner width.", flag="student_intermediate", least=1
     )
 
@@ -71,7 +71,7 @@ class StudentSize(Settings):
 
     def __str__(self) -> str:
         """The inverse of `parse`."""
-        return f"{self.layers}x{self.hidden}x{self.heads}x{self.intermediate}"
+        return "x".join(map(str, dataclasses.astuple(self)))
 
     def config(self, teacher: BertConfig) -> BertConfig:
         """Returns the student's configuration; `plan_extraction` checks it further.
@@ -79,12 +79,7 @@ class StudentSize(Settings):
         Raises:
             InputError: The sizes do not fit together.
         """
-        sizes = {
-            "num_layers": self.layers,
-            "hidden_size": self.hidden,
-            "num_heads": self.heads,
-            "intermediate_size": self.intermediate,
-        }
+        sizes = dataclasses.asdict(self)
         return teacher.replace(**{name: size for name, size in sizes.items() if size})
 
 

@@ -60,13 +60,13 @@ def prepare_on_beam(
         return job.run(directory, SharedFilesExecutor(engine, directory), overwrite=overwrite)
 
 
-def beam_engine(runner: str, arguments: Sequence[str] = (), *, workers: int = 0) -> Engine:
+def beam_engine(runner: str, runner_options: Sequence[str] = (), *, workers: int = 0) -> Engine:
     """Makes an engine out of a Beam runner.
 
     Args:
         runner: `"direct"` for processes of this machine, or a runner's name in Beam, e.g.
             `"flink"`, `"spark"`, `"dataflow"`.
-        arguments: Beam's pipeline options, e.g. `--flink_master=host:8081`.
+        runner_options: Beam's pipeline options, e.g. `--flink_master=host:8081`.
         workers: Processes of the direct runner; 0 for one a core. Others have options for it.
 
     Returns:
@@ -78,15 +78,15 @@ def beam_engine(runner: str, arguments: Sequence[str] = (), *, workers: int = 0)
     direct = runner.lower().removesuffix("runner") == "direct"
     if workers and not direct:
         raise InputError(
-            f"--workers is for --runner=local and direct; {runner} has an option of its own "
-            "for --runner_options, e.g. --parallelism or --max_num_workers."
+            f"workers={workers} is for runner=local and direct; {runner} has an option of its own "
+            "for it, e.g. parallelism or max_num_workers."
         )
     if importlib.util.find_spec("apache_beam") is None:
         raise InputError(
-            f"--runner={runner} needs Apache Beam: pip install 'etd_tf[beam]'. Without it, "
-            "--runner=local uses all cores of this machine."
+            f"runner={runner} needs Apache Beam: pip install 'etd_tf[beam]'. Without it, "
+            "runner=local uses all cores of this machine."
         )
-    arguments = _joined(arguments)
+    arguments = _joined(runner_options)
     if direct:
         count = workers or os.cpu_count() or 1
         processes = ["--direct_running_mode=multi_processing", f"--direct_num_workers={count}"]
@@ -142,8 +142,8 @@ def _joined(arguments: Sequence[str]) -> list[str]:
             joined[-1] += f",{argument}"
         else:
             raise InputError(
-                f"--runner_options={','.join(arguments)} has to list options as Beam takes "
-                "them, with two dashes and '=', e.g. --runner_options=--flink_master=HOST:8081."
+                f"runner_options={','.join(arguments)} has to list options as Beam takes "
+                "them, with two dashes and '=', e.g. runner_options=--flink_master=HOST:8081."
             )
     return joined
 
@@ -161,16 +161,16 @@ def _pipeline_options(runner: str, arguments: Sequence[str]) -> Any:
         beam.Pipeline(options=options)  # checks what the runner needs
     except SystemExit as error:  # of argparse, which has written what is wrong
         raise InputError(
-            f"Apache Beam does not take --runner_options={','.join(arguments)}; see above."
+            f"Apache Beam does not take runner_options={','.join(arguments)}; see above."
         ) from error
     except (ValueError, ImportError, AttributeError) as error:
         raise InputError(
-            f"Apache Beam refuses --runner={runner} --runner_options={','.join(arguments)}: {error}"
+            f"Apache Beam refuses runner={runner} runner_options={','.join(arguments)}: {error}"
         ) from error
     # Of other runners Beam knows some options only when it asks their job server.
     if runner == _DIRECT_RUNNER and (unknown := set(given) - set(options.get_all_options())):
         raise InputError(
-            f"--runner=direct has no option --{', --'.join(sorted(unknown))}; see "
+            f"runner=direct has no option --{', --'.join(sorted(unknown))}; see "
             "https://beam.apache.org/documentation/runners/direct."
         )
     return options

@@ -80,8 +80,7 @@ def open_corpus(corpus: str | Sequence[str]) -> Corpus:
     names = [name.strip() for name in names if name.strip()]
     if not names:
         raise InputError(
-            "No corpus given. Pass --corpus=FILES, e.g. --corpus='wiki/*.txt' or "
-            "--corpus=stdlib:pydoc."
+            "No corpus given. Pass corpus=FILES, e.g. corpus='wiki/*.txt' or corpus=stdlib:pydoc."
         )
     sources: dict[object, Source] = {}
     for name in names:

@@ -132,8 +132,8 @@ def check_validation_corpus(
     records = [name for name in corpus if is_record_path(name)]
     if records and validation_corpus:
         raise InputError(
-            f"--validation_corpus has no effect on the records in {records[0]}, whose validation "
-            "split is their own. Leave it out, or give --corpus as text."
+            f"validation_corpus has no effect on the records in {records[0]}, whose validation "
+            "split is their own. Leave it out, or give the corpus as text."
         )
 
 

@@ -255,7 +255,7 @@ def _check_space(path: Path, folder: Path) -> None:
     if free < _SPARED_BYTES:
         raise InputError(
             f"{path} does not fit unzipped into {folder}, where {free / 1e9:.1f} GB are left. "
-            "Free some space, or name a roomier place with --cache_dir."
+            "Free some space, or name a roomier place with cache_dir=DIRECTORY."
         )
 
 

@@ -139,8 +139,8 @@ class RecordSet:
         if not self.shards.get(split):
             raise InputError(
                 f"{self.source} has no {split} split, only {', '.join(sorted(self.shards))}. "
-                "Prepare the text again with --held_out_fraction above 0, or with "
-                "--validation_corpus."
+                "Prepare the text again with held_out_fraction above 0, or with "
+                "validation_corpus=FILES."
             )
         return self.shards[split]
 
@@ -199,7 +199,7 @@ class RecordSet:
         if sequence_length not in (None, self.sequence_length):
             raise InputError(
                 f"{self.source} holds sequences of {self.sequence_length} tokens, but "
-                f"sequence_length={sequence_length} was asked for. Pass --sequence_length="
+                f"sequence_length={sequence_length} was asked for. Pass sequence_length="
                 f"{self.sequence_length}, or prepare the text again."
             )
 

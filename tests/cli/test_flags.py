@@ -105,7 +105,7 @@ def test_commands_import_only_what_they_share():
 
 def test_unset_sizes_are_the_teachers():
     size = _flags("--student_hidden=9").read(StudentSize)
-    assert (size.layers, size.hidden, size.heads, size.intermediate) == (None, 9, None, None)
+    assert size == StudentSize(hidden_size=9)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,16 @@ def test_unset_sizes_are_the_teachers():
         ("Choose another output_dir.", "Choose another --output_dir."),
         ("exports=onnx is unknown", "--export=onnx is unknown"),
         ("learning_rate was '0.1' and is now '0.2'", "--learning_rate was '0.1' and is now '0.2'"),
+        (
+            "layers=2 of the loss, student.num_layers=3",
+            "--tinybert_layers=2 of the loss, --student_layers=3",
+        ),
         # other names, English words, paths, quotations and what is translated already
         ("hidden_size=10 is not a multiple of num_heads=3", None),
         ("All steps of the loss, in the corpus.", None),
         ("/data/steps=5/output_dir/x holds files in run.output_dir", None),
         ("'output_dir' and \"steps=3\"", None),
         ("min_steps=4, steps_per=2, --steps=3 and batch_size_of", None),
-        ("layers=2 could be of the student or of the loss", None),
     ],
 )
 def test_messages_speak_of_flags(message, told):

@@ -166,13 +166,13 @@ def test_ablation_with_all_kinds_is_the_plan_by_scores():
 
 
 _REFUSALS = [
-    ({"num_layers": 4}, {}, "--student_layers=3 or less"),
-    ({"hidden_size": 18}, {}, "--student_hidden=15 or less"),
-    ({"intermediate_size": 23}, {}, "--student_intermediate=22 or less"),
-    ({"num_heads": 5}, {}, "--student_heads=3 or less"),
-    ({"num_heads": 1}, {}, "--student_heads=3 with a width"),
-    ({"hidden_size": 9}, {"head_mode": "heads"}, "--student_hidden=5 --student_heads=1"),
-    ({"hidden_size": 4, "num_heads": 1}, {"head_mode": "heads"}, "--student_hidden=5"),
+    ({"num_layers": 4}, {}, "num_layers=3 or less"),
+    ({"hidden_size": 18}, {}, "hidden_size=15 or less"),
+    ({"intermediate_size": 23}, {}, "intermediate_size=22 or less"),
+    ({"num_heads": 5}, {}, "num_heads=3 or less"),
+    ({"num_heads": 1}, {}, "num_heads=3 with a width"),
+    ({"hidden_size": 9}, {"head_mode": "heads"}, "student.hidden_size=5 and student.num_heads=1"),
+    ({"hidden_size": 4, "num_heads": 1}, {"head_mode": "heads"}, "hidden_size=5"),
     ({}, {"head_mode": "dims"}, "Use neurons or heads"),
     ({"vocab_size": 98}, {}, "keeps the teacher's vocab_size=99"),
     ({"max_positions": 22}, {}, "keeps the teacher's max_positions=23"),

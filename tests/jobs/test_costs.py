@@ -22,7 +22,7 @@ def _options(tmp_path, **changes):
         **{
             "teacher": "t",
             "output_dir": tmp_path,
-            "student": StudentSize(layers=1),
+            "student": StudentSize(num_layers=1),
             "extraction": ExtractionOptions(importance_examples=10),
             "corpus": CorpusOptions(("text.txt",), sequence_length=16),
             "trainer": TrainerOptions(steps=50, batch_size=4),

@@ -146,7 +146,9 @@ def test_losses_get_their_options(tmp_path):
 def test_sizes_default_to_the_teachers():
     teacher = tiny_config()
     assert StudentSize().config(teacher) == teacher
-    student = StudentSize(layers=1, hidden=6, heads=2, intermediate=4).config(teacher)
+    student = StudentSize(num_layers=1, hidden_size=6, num_heads=2, intermediate_size=4).config(
+        teacher
+    )
     sizes = (student.num_layers, student.hidden_size, student.num_heads, student.intermediate_size)
     assert sizes == (1, 6, 2, 4)
     assert student.vocab_size == teacher.vocab_size

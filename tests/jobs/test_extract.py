@@ -15,7 +15,7 @@ from etd_tf.jobs.options import CorpusOptions, ExtractOptions, StudentSize
 from tests.helpers import contents, tiny_checkpoint
 
 FILES = ["flags.txt", "identity.json", "plan.json", "student"]
-_SIZE = StudentSize(layers=2, hidden=9, intermediate=4)
+_SIZE = StudentSize(num_layers=2, hidden_size=9, intermediate_size=4)
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_weight_magnitude_and_no_extraction_need_no_text(teacher, tmp_path):
     [
         ({"extraction": ExtractionOptions()}, "Give it as corpus="),
         ({"teacher": "no/such/directory"}, "no/such/directory"),
-        ({"student": StudentSize(layers=4)}, "--student_layers=3 or less"),
-        ({"student": StudentSize(hidden=10)}, "hidden_size=10 is not a multiple"),
+        ({"student": StudentSize(num_layers=4)}, "num_layers=3 or less"),
+        ({"student": StudentSize(hidden_size=10)}, "hidden_size=10 is not a multiple"),
         ({"extraction": ExtractionOptions("rand", "heads")}, "head_mode=neurons"),
     ],
 )

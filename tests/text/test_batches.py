@@ -173,7 +173,7 @@ def test_refuses_impossible_requests(records):
         make_batches(records, batch_size=6, seed=0, worker=Worker(0, 4))
     with pytest.raises(InputError, match="expected 0 <= index < count"):
         make_batches(records, batch_size=6, seed=0, worker=Worker(2, 2))
-    with pytest.raises(InputError, match="Pass --sequence_length=11"):
+    with pytest.raises(InputError, match="Pass sequence_length=11"):
         make_batches(records, batch_size=6, seed=0, sequence_length=128)
     with pytest.raises(InputError, match=f"Ask for 1 to {records.num_examples()} examples"):
         load_examples(records, 10**6, seed=0)

@@ -75,7 +75,7 @@ def test_options_reach_beam():
         ("nonsense", [], "Unexpected pipeline runner: nonsense"),
         ("direct", ["--direct_running_mode=magic"], "does not take .*magic"),
         ("DirectRunner", ["--direct_wrokers=2"], "no option --direct_wrokers"),
-        ("dataflow", [], "refuses --runner=dataflow"),
+        ("dataflow", [], "refuses runner=dataflow"),
     ],
 )
 def test_what_beam_refuses_is_an_input_error(runner, arguments, message):

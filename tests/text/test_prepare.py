@@ -314,11 +314,11 @@ def test_records_given_as_corpus_are_opened_as_they_are(tmp_path, corpus):
     records = prepare(corpus, tmp_path / "out")
     found = cached_records([str(tmp_path / "out")], TOKENIZER, options=OPTIONS)
     assert found.source == records.source
-    with pytest.raises(InputError, match="--sequence_length=12"):
+    with pytest.raises(InputError, match="Pass sequence_length=12"):
         cached_records([str(tmp_path / "out")], TOKENIZER)
     with pytest.raises(InputError, match="mixes records with something else"):
         cached_records([str(tmp_path / "out"), str(corpus)], TOKENIZER, options=OPTIONS)
-    with pytest.raises(InputError, match="--validation_corpus has no effect on the records"):
+    with pytest.raises(InputError, match="validation_corpus has no effect on the records"):
         cached_records(
             [str(tmp_path / "out")], TOKENIZER, options=OPTIONS, validation_corpus=[str(corpus)]
         )

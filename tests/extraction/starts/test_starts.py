@@ -14,7 +14,7 @@ from etd_tf.jobs.options import CorpusOptions, StudentSize
 from tests.helpers import tiny_checkpoint
 from tests.jobs.tiny_job import write_text
 
-SIZE = StudentSize(layers=2, hidden=9, heads=3, intermediate=7)
+SIZE = StudentSize(num_layers=2, hidden_size=9, num_heads=3, intermediate_size=7)
 
 
 @pytest.fixture(scope="module")
