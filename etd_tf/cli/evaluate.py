@@ -14,6 +14,7 @@ SUMMARY = """measures what a model is worth.
 
 Examples:
   etd_evaluate --model=out --teacher=bert_dir --task=sts-probe --glue_dir=glue
+  etd_evaluate --model=out --teacher=bert_dir --task=fidelity --texts=sentences.txt
   etd_evaluate --model=out --task=glue/sst2 --glue_dir=glue --output_dir=sst2 \\
     --learning_rates=1e-4,3e-4 --seeds=0,1,2
   etd_evaluate --model=sst2/model --task=glue/sst2 --glue_dir=glue --nofinetune
@@ -28,7 +29,7 @@ class EvaluateFlags(EvaluationOptions):
     """An evaluation, with the flag for the model to compare with."""
 
     teacher: str | None = setting(
-        None, "sts-probe and the benchmark: a model to compare with.", group="Model"
+        None, "Tasks without training and the benchmark: a model to compare with.", group="Model"
     )
 
 

@@ -11,7 +11,6 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.evaluation.finetuning import finetune
 from etd_tf.jobs.compare_arm import student_folder
 from etd_tf.jobs.compare_study import Study
-from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.compare_types import RunSpec
 from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
 from etd_tf.storage.atomic import write_atomically
@@ -57,7 +56,7 @@ def teacher_scores(study: Study) -> dict[str, float]:
     return {
         name: _known_score(
             *(study, study.folder / "teacher.json", name, _TEACHER),
-            functools.partial(_measure, options, name, study.teacher),
+            functools.partial(_measure, study, name, study.teacher),
         )
         for name in options.tasks
         if isinstance(TASKS[name], ScoredTask)
@@ -68,9 +67,7 @@ def _score(study: Study, spec: RunSpec, task: str, step: int) -> float:
     run_dir = study.folder / spec.folder
     return _known_score(
         *(study, run_dir / SCORES_FILE, task, str(step)),
-        lambda: _measure(
-            study.options.downstream, task, load_checkpoint(student_folder(run_dir, step))
-        ),
+        lambda: _measure(study, task, load_checkpoint(student_folder(run_dir, step))),
     )
 
 
@@ -98,10 +95,12 @@ def _settings(study: Study, task: str) -> dict[str, Any]:
     return found
 
 
-def _measure(options: DownstreamOptions, name: str, model: Checkpoint) -> float:
+def _measure(study: Study, name: str, model: Checkpoint) -> float:
+    options = study.options.downstream
     task = options.task(name)
     if isinstance(task, ScoredTask):
-        return task.score({name: model})[name][task.metric]
+        first = {_TEACHER: study.teacher} if task.least_models > 1 else {}
+        return task.score({**first, name: model})[name][task.metric]
     if not isinstance(task, TrainedTask):
         raise TypeError(f"Task {name!r} is neither a TrainedTask nor a ScoredTask.")
     result = finetune(model, task.experiment(model), options.finetuning(name))

@@ -33,11 +33,11 @@ def describe_evaluation(result: EvaluationResult) -> str:
 
 def _zero_shot(task: ScoredTask, scores: dict[str, Scores]) -> str:
     rows = [
-        (model, *(f"{found[metric]:.4f}" for metric in task.metrics))
+        (model, *(f"{found[metric]:.4f}" if metric in found else "" for metric in task.metrics))
         for model, found in scores.items()
     ]
     header = (f"{task.label} {task.split}", *(metric.capitalize() for metric in task.metrics))
-    return _table(header, rows)
+    return _table(header, rows) + "".join(f"{remark}\n" for remark in task.remarks(scores))
 
 
 def _finetuned(task: str, result: FinetuneResult) -> str:

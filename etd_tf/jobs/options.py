@@ -216,7 +216,7 @@ class EvaluationOptions(Settings):
     models: tuple[str, ...] = setting(
         MISSING,
         "A directory made by etd_distill or etd_extract, or anything that etd_distill takes as "
-        "its teacher. sts-probe and the benchmark take several, a teacher first.",
+        "its teacher. Tasks without training and the benchmark take several, a teacher first.",
         flag="model",
         group="Model",
         some=True,
@@ -249,6 +249,8 @@ class EvaluationOptions(Settings):
             raise InputError("There is nothing to do. Pass task=NAME, benchmark=True or both.")
         if task is not None:
             task.check_source()
+        if isinstance(task, tasks.ScoredTask):
+            task.check_models(self.models)
         if isinstance(task, tasks.TrainedTask) and len(self.models) > 1:
             raise InputError(
                 f"task={self.task} takes one model, received {', '.join(self.models)}. Run it "

@@ -9,6 +9,7 @@ from etd_tf.errors import InputError
 from etd_tf.storage.heads import damaged, unpacked, unpacking_errors, unreadable
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LONGEST_TEXT = 1 << 26  # bytes
 
 Mark: TypeAlias = tuple[int, int]
 """Where reading can start: byte offset after unzipping (or number of an item), line from 1."""
@@ -69,6 +70,24 @@ def _safe_cut(raw: bytes) -> int:
     while cut > len(raw) - 4 and raw[cut - 1] & 0xC0 == 0x80:  # continuation bytes
         cut -= 1
     return cut - 1 if raw[cut - 1] >= 0xC0 else len(raw)
+
+
+def read_texts(path: Path) -> list[str]:
+    """Reads a file of one text a line.
+
+    Args:
+        path: The file, UTF-8 and possibly gzipped.
+
+    Returns:
+        The lines without their ends; an empty line is a text, too.
+
+    Raises:
+        InputError: The file cannot be read, is not UTF-8, or has a line that is too long.
+    """
+    return [
+        decode(raw, path, number, offset).removesuffix("\n").removesuffix("\r")
+        for number, offset, raw in read_lines(path, _LONGEST_TEXT, cut=False)
+    ]
 
 
 def decode(raw: bytes, path: Path, number: int, offset: int) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.lazy import lazy_names
+from etd_tf.tasks.fidelity import FidelityTask
 from etd_tf.tasks.glue import GLUE_TASKS
 from etd_tf.tasks.own import Classify, OwnTask, Pairs, Regress
 from etd_tf.tasks.probe import StsProbe
@@ -15,6 +16,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         StsProbe(),
+        FidelityTask(),
         *(task for task in GLUE_TASKS.values() if task.evaluation_splits),
         SquadV1(),
         SquadV2(),
@@ -60,6 +62,7 @@ __all__ = [  # noqa: PLE0604
     "TASKS",
     "Classify",
     "Examples",
+    "FidelityTask",
     "OwnTask",
     "Pairs",
     "Regress",

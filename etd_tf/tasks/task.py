@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etd_tf.errors import InputError
@@ -151,9 +151,38 @@ class ScoredTask(Task):
 
     Attributes:
         split: The data that is scored.
+        least_models: Models that it takes; 2 where they are compared with the first.
     """
 
     split: ClassVar[str] = "dev"
+    least_models: ClassVar[int] = 1
+
+    def check_models(self, models: Collection[str]) -> None:
+        """Checks that there are enough models.
+
+        Args:
+            models: Their names.
+
+        Raises:
+            InputError: There are not.
+        """
+        if len(models) < self.least_models:
+            raise InputError(
+                f"{self.name} compares models with their teacher. Pass teacher=DIR and model=DIR, "
+                f"received {', '.join(models)} alone."
+            )
+
+    def remarks(self, scores: "Mapping[str, Scores]") -> Sequence[str]:
+        """Says what readers of some scores should know.
+
+        Args:
+            scores: What `score` returned.
+
+        Returns:
+            Sentences, most often none.
+        """
+        del scores
+        return ()
 
     @abc.abstractmethod
     def score(self, models: Mapping[str, "Checkpoint"]) -> "dict[str, Scores]":

@@ -56,7 +56,7 @@ def test_teacher_comes_first_and_run_directories_name_their_student(tmp_path):
     [
         ([], "--model is missing"),
         (["--model=m"], "nothing to do"),
-        (["--model=m", "--task=glue/imdb"], "choose from sts-probe, glue/cola"),
+        (["--model=m", "--task=glue/imdb"], "choose from sts-probe, fidelity"),
         (["--model=m", "--task=glue/sst2"], r"pass glue_dir=DIR"),
         (
             ["--model=m", "--task=glue/sst2", "--squad_dir=d"],

@@ -154,7 +154,7 @@ def test_heads_and_tasks_must_fit(folder, tmp_path):
         ({"task_options": {}}, r"pass glue_dir=DIR"),
         ({"task": "squad/v1.1", "task_options": {}}, r"pass squad_dir=DIR"),
         ({"task": "squad/v1.1"}, r"has no option glue_dir. Its options: max_length, squad_dir"),
-        ({"task": "glue/imdb"}, "choose from sts-probe, glue/cola"),
+        ({"task": "glue/imdb"}, "choose from sts-probe, fidelity"),
         ({"finetune": FinetuneOptions(saved_model=True)}, "has no effect without output_dir"),
         ({"models": ("a", "b")}, "takes one model, received a, b"),
     ],
