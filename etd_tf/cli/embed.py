@@ -11,6 +11,7 @@ from etd_tf.cli.app import Command, run_command
 from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
 from etd_tf.settings import MISSING, Settings, setting
+from etd_tf.storage.text_files import read_texts
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints import Checkpoint
@@ -68,7 +69,7 @@ def run(flag_set: FlagSet) -> None:
     """Writes the vectors and says how many there are."""
     flags = flag_set.read(EmbedFlags)
     _check_output(flags)
-    texts = _read_lines(flags.texts)
+    texts = read_texts(flags.texts)
     import numpy as np
 
     from etd_tf.checkpoints import load_checkpoint
@@ -105,21 +106,6 @@ def _check_output(flags: EmbedFlags) -> None:
         raise InputError(f"{path} is a directory. Choose another output.")
     if path.exists() and not flags.overwrite:
         raise InputError(f"{path} exists already. Choose another output or pass overwrite=True.")
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"Cannot read texts={path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"texts={path} is not UTF-8 in line {line}. Convert it, e.g. with iconv -t UTF-8."
-        ) from error
-    # Not splitlines(): rarer separators are part of a text, and rows must be lines.
-    lines = content.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
 
 
 COMMAND = Command("etd_embed", SUMMARY, (EmbedFlags,), run)

@@ -71,7 +71,7 @@ def test_windows_lines_and_an_empty_file(arguments, tmp_path):
     [
         ("--output=vectors.txt", "--output=vectors.txt does not end in .npy"),
         ("--output=nowhere/v.npy", "The directory nowhere of --output=nowhere/v.npy does not"),
-        ("--texts=nothing.txt", "Cannot read --texts=nothing.txt: No such file"),
+        ("--texts=nothing.txt", "Cannot read nothing.txt: No such file"),
         ("--pooling=median", "--pooling=median is unknown; choose from cls, max, mean"),
         ("--pooling=cls,cls", "--pooling=cls,cls: expected none twice; choose from"),
         ("--prompt=passage", "no --prompt='passage'; the model has query"),
@@ -87,7 +87,7 @@ def test_what_does_not_work_is_refused(arguments, flag, message, capsys):
 def test_text_of_another_encoding_is_refused_with_its_line(arguments, tmp_path, capsys):
     (tmp_path / "texts.txt").write_bytes(b"one\ncaf\xe9\n")
     assert run_command(COMMAND, arguments) == 2
-    assert "is not UTF-8 in line 2" in capsys.readouterr().err
+    assert "texts.txt, line 2, byte 7: not UTF-8" in capsys.readouterr().err
 
 
 if __name__ == "__main__":
