@@ -16,7 +16,7 @@ from etd_tf.jobs.compare_types import RunSpec
 from etd_tf.jobs.costs import start_flops, training_flops
 from etd_tf.jobs.distill import finished_student, make_trainer
 from etd_tf.jobs.inputs import TrainingText
-from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.reporting.comparison_runs import ArmRun, as_number
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.text.batches import input_errors
@@ -52,7 +52,7 @@ def load_run(study: Study, spec: RunSpec) -> ArmRun | None:
         return None
     values = read_json_object(path)
     try:
-        curve = tuple((int(step), _number(loss)) for step, loss in values["curve"])
+        curve = tuple((int(step), as_number(loss)) for step, loss in values["curve"])
         fields = {name: int(values[name]) for name in ("steps", "step_flops", "scoring_flops")}
         if not curve:
             raise ValueError("no curve")
@@ -164,15 +164,10 @@ def _start_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
 def _read_curve(run_dir: Path) -> tuple[tuple[int, float], ...]:
     lines = read_metrics(run_dir / _METRICS)
     return tuple(
-        (line["step"], _number(line.get("loss")))
+        (line["step"], as_number(line.get("loss")))
         for line in lines
         if line.get("split") == "validation"
     )
-
-
-def _number(value: Any) -> float:
-    """A number of a JSON file, which has null where it was not finite."""
-    return float("nan") if value is None else float(value)
 
 
 def _arm_run(spec: RunSpec, **fields: Any) -> ArmRun:

@@ -1,8 +1,10 @@
 """What `etd_compare` prints at the end, as text."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from etd_tf.reporting.comparison import ArmSummary, Comparison, summarize
+from etd_tf.reporting.comparison import Comparison
 from etd_tf.reporting.comparison_page import PAGE_FILE
 from etd_tf.reporting.comparison_runs import BASELINE
 
@@ -17,19 +19,10 @@ def describe_comparison(comparison: Comparison, folder: Path) -> str:
     Returns:
         Text of several lines.
     """
-    summaries = summarize(comparison.runs)
     rows = [("loss", "student", "arm", "held-out loss", "compute saved")]
-    for summary in summaries:
-        first = summary.first
-        rows.append(
-            (
-                first.loss,
-                first.student,
-                first.arm,
-                f"{summary.final_loss.mean:.4f}",
-                _saved(summary),
-            )
-        )
+    for cell in comparison.to_dict()["cells"]:
+        names = (cell["loss"], cell["student"], cell["arm"])
+        rows.append((*names, f"{cell['final_loss']:.4f}", _saved(cell)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  "
@@ -40,10 +33,9 @@ def describe_comparison(comparison: Comparison, folder: Path) -> str:
     return "\n".join(["", *lines, "", f"Report of {count}: {folder / PAGE_FILE}"]) + "\n"
 
 
-def _saved(summary: ArmSummary) -> str:
-    spread = summary.saving.spread
-    if spread is not None:
-        return f"{100 * spread.mean:.0f} %"
-    if summary.first.arm == BASELINE:
+def _saved(cell: Mapping[str, Any]) -> str:
+    if cell["compute_saved"] is not None:
+        return f"{100 * cell['compute_saved']:.0f} %"
+    if cell["arm"] == BASELINE:
         return ""
-    return "not reached" if summary.saving.by_seed else "no baseline"
+    return "not reached" if cell["compute_saved_by_seed"] else "no baseline"

@@ -11,207 +11,96 @@ from etd_tf.reporting.report import Machine, ModelFacts
 SCHEMA_VERSION = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """A number over seeds.
-
-    Attributes:
-        mean: Mean.
-        low: Smallest.
-        high: Largest.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Summarises at least one value."""
-        return cls(statistics.fmean(values), min(values), max(values))
-
-
-@dataclasses.dataclass(frozen=True)
-class Saving:
-    """Compute saved by an arm, seed against the same seed of the baseline.
-
-    Attributes:
-        by_seed: Share by seed, None where not reached; only seeds that the baseline has.
-    """
-
-    by_seed: dict[int, float | None]
-
-    @property
-    def spread(self) -> Spread | None:
-        """The share over seeds; None unless every seed reached the baseline."""
-        values = [value for value in self.by_seed.values() if value is not None]
-        if not values or len(values) < len(self.by_seed):
-            return None
-        return Spread.of(values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns JSON values: the mean, its interval, and the seeds."""
-        spread = self.spread
-        return {
-            "compute_saved": None if spread is None else spread.mean,
-            "compute_saved_range": None if spread is None else [spread.low, spread.high],
-            "compute_saved_by_seed": {str(seed): value for seed, value in self.by_seed.items()},
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class CurvePoint:
-    """A point of a mean curve.
-
-    Attributes:
-        step: Optimizer step.
-        flops: Operations until then, scoring included.
-        value: The number over seeds.
-    """
-
-    step: int
-    flops: int
-    value: Spread
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns JSON values."""
-        return {"step": self.step, "flops": self.flops, **dataclasses.asdict(self.value)}
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskSummary:
-    """An arm's downstream scores on one task.
-
-    Attributes:
-        metric: What is measured.
-        points: Mean scores at the steps that every seed has.
-        by_seed: Each seed's scores by step.
-        saving: Compute saved by the score instead of the held-out loss.
-    """
-
-    metric: str
-    points: tuple[CurvePoint, ...]
-    by_seed: dict[int, dict[int, float]]
-    saving: Saving
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the task's entry of an arm."""
-        return {
-            "metric": self.metric,
-            **self.saving.to_dict(),
-            "points": [point.to_dict() for point in self.points],
-            "by_seed": {
-                str(seed): {str(step): score for step, score in scores.items()}
-                for seed, scores in self.by_seed.items()
-            },
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class ArmSummary:
-    """All seeds of one arm under one loss and student size.
-
-    Attributes:
-        runs: The runs, by seed.
-        saving: Compute saved against the baseline; empty for the baseline itself.
-        curve: Mean held-out loss at the steps that every seed has.
-        downstream: Scores by task.
-    """
-
-    runs: tuple[ArmRun, ...]
-    saving: Saving
-    curve: tuple[CurvePoint, ...]
-    downstream: dict[str, TaskSummary]
-
-    @property
-    def first(self) -> ArmRun:
-        """A run, for what all seeds share."""
-        return self.runs[0]
-
-    @property
-    def final_loss(self) -> Spread:
-        """Held-out loss after the last step."""
-        return Spread.of([run.final_loss for run in self.runs])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the arm's entry in `compare.json`."""
-        first, final = self.first, self.final_loss
-        return {
-            "loss": first.loss,
-            "student": first.student,
-            "arm": first.arm,
-            "seeds": [run.seed for run in self.runs],
-            "steps": first.steps,
-            "flops": first.flops(first.steps),
-            "scoring_flops": first.scoring_flops,
-            "final_loss": final.mean,
-            "final_loss_range": [final.low, final.high],
-            **self.saving.to_dict(),
-            "seconds": statistics.fmean(run.seconds for run in self.runs),
-            "curve": [point.to_dict() for point in self.curve],
-            "downstream": {name: task.to_dict() for name, task in self.downstream.items()},
-        }
-
-
-def summarize(runs: Sequence[ArmRun]) -> tuple[ArmSummary, ...]:
+def make_cells(runs: Sequence[ArmRun]) -> list[dict[str, Any]]:
     """Puts the seeds of each arm together and compares it with its baseline.
 
     Args:
         runs: Finished runs in any order; a baseline may be missing.
 
     Returns:
-        One summary for each loss, student and arm, in the order of first appearance.
+        The entries under `cells` of `compare.json`: one for each loss, student and arm, in the
+        order of first appearance.
     """
     groups: dict[tuple[str, str, str], list[ArmRun]] = {}
     for run in runs:
         groups.setdefault((run.loss, run.student, run.arm), []).append(run)
-    return tuple(
-        _summary(
-            sorted(group, key=lambda run: run.seed),
-            {run.seed: run for run in groups.get((loss, student, BASELINE), [])}
-            if arm != BASELINE
-            else {},
-        )
-        for (loss, student, arm), group in groups.items()
-    )
+    found = []
+    for (loss, student, arm), group in groups.items():
+        baselines = groups.get((loss, student, BASELINE), []) if arm != BASELINE else []
+        ordered = sorted(group, key=lambda run: run.seed)
+        found.append(_cell(ordered, {run.seed: run for run in baselines}))
+    return found
 
 
-def _summary(runs: list[ArmRun], baselines: Mapping[int, ArmRun]) -> ArmSummary:
-    first = runs[0]
+def _cell(runs: Sequence[ArmRun], baselines: Mapping[int, ArmRun]) -> dict[str, Any]:
+    """All seeds of one arm; an empty `baselines` saves nothing."""
+    first, finals = runs[0], [run.final_loss for run in runs]
     pairs = [(run, baselines[run.seed]) for run in runs if run.seed in baselines]
-    downstream = {}
-    for task in dict.fromkeys(task for run in runs for task in run.downstream):
-        have = [run for run in runs if task in run.downstream]
-        both = [(run, base) for run, base in pairs if task in run.downstream]
-        saving = {
-            run.seed: compute_saved(run, base, task)
-            for run, base in both
-            if task in base.downstream
-        }
-        downstream[task] = TaskSummary(
-            have[0].downstream[task].metric,
-            _mean_curve(first, [run.downstream[task].points for run in have]),
-            {run.seed: dict(run.downstream[task].points) for run in have},
-            Saving(saving),
-        )
-    return ArmSummary(
-        tuple(runs),
-        Saving({run.seed: compute_saved(run, base) for run, base in pairs}),
-        _mean_curve(first, [run.curve for run in runs]),
-        downstream,
-    )
+    tasks = dict.fromkeys(task for run in runs for task in run.downstream)
+    return {
+        "loss": first.loss,
+        "student": first.student,
+        "arm": first.arm,
+        "seeds": [run.seed for run in runs],
+        "steps": first.steps,
+        "flops": first.flops(first.steps),
+        "scoring_flops": first.scoring_flops,
+        "final_loss": statistics.fmean(finals),
+        "final_loss_range": [min(finals), max(finals)],
+        **_saving({run.seed: compute_saved(run, base) for run, base in pairs}),
+        "seconds": statistics.fmean(run.seconds for run in runs),
+        "curve": _mean_curve(first, [run.curve for run in runs]),
+        "downstream": {task: _scores(task, runs, pairs) for task in tasks},
+    }
 
 
-def _mean_curve(run: ArmRun, curves: Sequence[Sequence[Point]]) -> tuple[CurvePoint, ...]:
+def _saving(by_seed: Mapping[int, float | None]) -> dict[str, Any]:
+    """Compute saved, seed against the same seed: known unless a seed missed the baseline."""
+    values = [value for value in by_seed.values() if value is not None]
+    known = bool(values) and len(values) == len(by_seed)
+    return {
+        "compute_saved": statistics.fmean(values) if known else None,
+        "compute_saved_range": [min(values), max(values)] if known else None,
+        "compute_saved_by_seed": {str(seed): value for seed, value in by_seed.items()},
+    }
+
+
+def _scores(
+    task: str, runs: Sequence[ArmRun], pairs: Sequence[tuple[ArmRun, ArmRun]]
+) -> dict[str, Any]:
+    """Downstream scores of an arm on one task."""
+    have = [run for run in runs if task in run.downstream]
+    both = [
+        (run, base) for run, base in pairs if task in run.downstream and task in base.downstream
+    ]
+    return {
+        "metric": have[0].downstream[task].metric,
+        **_saving({run.seed: compute_saved(run, base, task) for run, base in both}),
+        "points": _mean_curve(runs[0], [run.downstream[task].points for run in have]),
+        "by_seed": {
+            str(run.seed): {str(step): score for step, score in run.downstream[task].points}
+            for run in have
+        },
+    }
+
+
+def _mean_curve(run: ArmRun, curves: Sequence[Sequence[Point]]) -> list[dict[str, Any]]:
+    """Means, lowest and highest values at the steps that every curve has."""
     by_step: dict[int, list[float]] = {}
     for curve in curves:
         for step, value in curve:
             by_step.setdefault(step, []).append(value)
-    return tuple(
-        CurvePoint(step, run.flops(step), Spread.of(values))
+    return [
+        {
+            "step": step,
+            "flops": run.flops(step),
+            "mean": statistics.fmean(values),
+            "low": min(values),
+            "high": max(values),
+        }
         for step, values in sorted(by_step.items())
         if len(values) == len(curves)
-    )
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +146,7 @@ class Comparison:
             "runs_finished": len(self.runs),
             "runs_planned": self.planned,
             "failures": list(self.failures),
-            "cells": [summary.to_dict() for summary in summarize(self.runs)],
+            "cells": make_cells(self.runs),
             "labels": dict(self.labels),
             "teacher": dataclasses.asdict(self.teacher),
             "teacher_scores": dict(self.teacher_scores),

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from etd_tf.extraction.starts import STARTS
 from etd_tf.reporting.charts import Series, line_chart
-from etd_tf.reporting.comparison import ArmSummary
-from etd_tf.reporting.comparison_runs import BASELINE
+from etd_tf.reporting.comparison_runs import BASELINE, as_number
 
 _FIRST = STARTS[BASELINE].chart
 _BASELINE_COLOUR = 0
@@ -14,19 +14,19 @@ _UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e
 _SHOWN_FROM = 0.05  # of the steps: the loss of untrained students would flatten all the rest
 
 
-def cell_charts(summaries: Sequence[ArmSummary], labels: Mapping[str, str]) -> str:
+def cell_charts(cells: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
     """Draws the arms of one loss and student.
 
     Args:
-        summaries: The arms.
+        cells: The arms, entries of `compare.json`.
         labels: Their names for readers.
 
     Returns:
         HTML figures, without those that would show nothing of their own.
     """
-    by_arm = {summary.first.arm: summary for summary in summaries}
-    unit, name = _unit(max(point.flops for s in summaries for point in s.curve))
-    ceiling = max(map(_ceiling, summaries))
+    by_arm = {cell["arm"]: cell for cell in cells}
+    unit, name = _unit(max(point["flops"] for cell in cells for point in cell["curve"]))
+    ceiling = max(map(_ceiling, cells))
     charts = []
     for title, arms in _arms_by_chart(by_arm).items():
         # An arm that is in every chart has the same colour everywhere.
@@ -69,34 +69,36 @@ def _arms_by_chart(shown: Collection[str]) -> dict[str, list[str]]:
     }
 
 
-def _ceiling(summary: ArmSummary) -> float:
+def _ceiling(cell: Mapping[str, Any]) -> float:
     """The loss of an arm early in its run."""
-    first = summary.first
-    late = [p.value.high for p in summary.curve if p.step >= _SHOWN_FROM * first.steps]
-    return max((value for value in late if math.isfinite(value)), default=0.0)
+    early = _SHOWN_FROM * cell["steps"]
+    late = [as_number(point["high"]) for point in cell["curve"] if point["step"] >= early]
+    return max(filter(math.isfinite, late), default=0.0)
 
 
-def _target(baseline: ArmSummary, unit: float) -> Series:
+def _target(baseline: Mapping[str, Any], unit: float) -> Series:
     """The final loss of the baseline, as a level."""
-    costs = [point.flops / unit for point in baseline.curve]
-    level = baseline.final_loss.mean
+    costs = [point["flops"] / unit for point in baseline["curve"]]
+    level = as_number(baseline["final_loss"])
     label = "final loss of random initialisation"
     return Series(
         label, [costs[0], costs[-1]], [level, level], colour=_BASELINE_COLOUR, dashed=True
     )
 
 
-def _series(summary: ArmSummary, label: str, colour: int, unit: float, ceiling: float) -> Series:
-    points = [point for point in summary.curve if point.value.mean <= ceiling]
-    several = len(summary.runs) > 1
+def _series(
+    cell: Mapping[str, Any], label: str, colour: int, unit: float, ceiling: float
+) -> Series:
+    points = [point for point in cell["curve"] if as_number(point["mean"]) <= ceiling]
+    several = len(cell["seeds"]) > 1
     return Series(
         label,
-        [point.flops / unit for point in points],
-        [point.value.mean for point in points],
+        [point["flops"] / unit for point in points],
+        [point["mean"] for point in points],
         colour=colour,
         markers=True,
-        low=[point.value.low for point in points] if several else (),
-        high=[min(point.value.high, ceiling) for point in points] if several else (),
+        low=[point["low"] for point in points] if several else (),
+        high=[min(point["high"], ceiling) for point in points] if several else (),
     )
 
 

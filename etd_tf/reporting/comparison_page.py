@@ -2,15 +2,16 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from etd_tf.reporting import numbers
-from etd_tf.reporting.comparison import ArmSummary, Comparison, Saving, Spread, summarize
+from etd_tf.reporting.comparison import Comparison
 from etd_tf.reporting.comparison_charts import cell_charts
-from etd_tf.reporting.comparison_runs import BASELINE, first_reach
+from etd_tf.reporting.comparison_runs import BASELINE, as_number
 from etd_tf.reporting.markup import Cell, section, table
+from etd_tf.reporting.report import Machine
 from etd_tf.reporting.sections import cards, document, measured_on, run_again
 from etd_tf.reporting.writing import standard_json
 from etd_tf.storage.atomic import write_atomically
@@ -25,84 +26,89 @@ _HOW = (
     "the same seed. Brackets: lowest and highest seed."
 )
 
-_Group: TypeAlias = Sequence[ArmSummary]  # the arms of one loss and student
+_Values: TypeAlias = Mapping[str, Any]  # of compare.json, or of one of its cells
+_Group: TypeAlias = Sequence[_Values]  # the arms of one loss and student
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Writes `compare.html` and `compare.json`.
+    """Writes `compare.json`, and `compare.html` from what is in it.
 
     Args:
         folder: An existing directory.
         comparison: What to write.
     """
-    write_atomically(folder / PAGE_FILE, render_comparison(comparison))
-    values = standard_json(comparison.to_dict())
-    write_atomically(folder / DATA_FILE, json.dumps(values, indent=2) + "\n")
+    text = json.dumps(standard_json(comparison.to_dict()), indent=2) + "\n"
+    write_atomically(folder / DATA_FILE, text)
+    write_atomically(folder / PAGE_FILE, render_comparison(json.loads(text)))
 
 
-def render_comparison(comparison: Comparison) -> str:
+def render_comparison(values: Mapping[str, Any]) -> str:
     """Renders a comparison.
 
     Args:
-        comparison: The comparison.
+        values: The content of its `compare.json`.
 
     Returns:
         A complete HTML document without scripts and external resources.
     """
-    groups: dict[tuple[str, str], list[ArmSummary]] = {}
-    for summary in summarize(comparison.runs):
-        groups.setdefault((summary.first.loss, summary.first.student), []).append(summary)
-    subtitle = comparison.created.replace("T", " ")
-    if len(comparison.runs) < comparison.planned:
-        subtitle += f" \u00b7 {len(comparison.runs)} of {comparison.planned} runs so far"
+    groups: dict[tuple[str, str], list[_Values]] = {}
+    for cell in values["cells"]:
+        groups.setdefault((cell["loss"], cell["student"]), []).append(cell)
+    subtitle = values["created"].replace("T", " ")
+    finished, planned = values["runs_finished"], values["runs_planned"]
+    if finished < planned:
+        subtitle += f" \u00b7 {finished} of {planned} runs so far"
     sections = [
-        cards(_cards(comparison, list(groups.values()))),
-        _overview(comparison, groups),
-        *(_cell(comparison, group) for group in groups.values()),
-        _failures(comparison),
-        measured_on(comparison.machine, comparison.data),
-        run_again(comparison.command, comparison.flags),
+        cards(_cards(values, list(groups.values()))),
+        _overview(values, groups),
+        *(_cell(values, group) for group in groups.values()),
+        _failures(values),
+        measured_on(Machine(**values["machine"]), values["data"]),
+        run_again(values["command"], values["flags"]),
     ]
-    return document(comparison.title, subtitle, sections)
+    return document(values["title"], subtitle, sections)
 
 
-def _cards(comparison: Comparison, groups: Sequence[_Group]) -> list[tuple[str, str, str]]:
+def _cards(values: _Values, groups: Sequence[_Group]) -> list[tuple[str, str, str]]:
     """The best saving of each cell in large numbers."""
     found = []
     for group in groups[:_MAX_CARDS]:
-        savers = [(s.saving.spread.mean, s) for s in group if s.saving.spread is not None]
+        savers = [cell for cell in group if cell["compute_saved"] is not None]
         if savers:
-            best = max(savers, key=lambda pair: pair[0])[1]
-            cell = f"{best.first.loss}, {best.first.student}, {_seeds(best)}"
-            label = _label(comparison, best)
-            found.append((saved_text(best.saving, best.first.arm), f"saved by {label}", cell))
-    done = f"{len(comparison.runs)} of {comparison.planned}"
-    work = numbers.flops(sum(run.flops(run.steps) for run in comparison.runs))
-    seconds = numbers.seconds(sum(run.seconds for run in comparison.runs))
+            best = max(savers, key=lambda cell: float(cell["compute_saved"]))
+            count = len(best["seeds"])
+            seeds = "1 seed" if count == 1 else f"{count} seeds"
+            where = f"{best['loss']}, {best['student']}, {seeds}"
+            label = values["labels"].get(best["arm"], best["arm"])
+            found.append((saved_text(best, best["arm"]), f"saved by {label}", where))
+    done = f"{values['runs_finished']} of {values['runs_planned']}"
+    cells = values["cells"]
+    work = numbers.flops(sum(len(cell["seeds"]) * cell["flops"] for cell in cells))
+    seconds = numbers.seconds(sum(len(cell["seeds"]) * cell["seconds"] for cell in cells))
     return [*found, (done, "runs finished", f"{work}, {seconds}")]
 
 
-def _overview(comparison: Comparison, groups: dict[tuple[str, str], list[ArmSummary]]) -> str:
+def _overview(values: _Values, groups: Mapping[tuple[str, str], _Group]) -> str:
     """One row a loss and student, one column an arm."""
     if not groups:
         return ""
-    arms = list(dict.fromkeys(s.first.arm for group in groups.values() for s in group))
+    arms = list(dict.fromkeys(cell["arm"] for cell in values["cells"]))
     shown = [arm for arm in arms if arm != BASELINE]
     rows: list[list[Cell]] = []
     for (loss, student), group in groups.items():
-        by_arm = {summary.first.arm: summary for summary in group}
-        cells = [saved_text(by_arm[a].saving, a) if a in by_arm else "\u2014" for a in shown]
-        rows.append([f"{loss}, {student}", *cells])
+        by_arm = {cell["arm"]: cell for cell in group}
+        found = [saved_text(by_arm[a], a) if a in by_arm else "\u2014" for a in shown]
+        rows.append([f"{loss}, {student}", *found])
     header = ["Loss, student", *shown]
-    names = table(("", ""), [[a, comparison.labels.get(a, a)] for a in arms], text_columns=(1,))
+    names = table(("", ""), [[a, values["labels"].get(a, a)] for a in arms], text_columns=(1,))
     note = f'<p class="note">{_HOW}</p>'
     return section(
         "Compute saved against random initialisation", table(header, rows) + note + names
     )
 
 
-def _cell(comparison: Comparison, group: _Group) -> str:
-    first = group[0].first
+def _cell(values: _Values, group: _Group) -> str:
+    first = group[0]
     header = (
         "Arm",
         "Seeds",
@@ -112,119 +118,114 @@ def _cell(comparison: Comparison, group: _Group) -> str:
         "Whole run",
         "Compute saved",
     )
-    rows = [_arm_row(summary, group) for summary in group]
-    body = cell_charts(group, comparison.labels) + table(header, rows)
+    baseline = next((cell for cell in group if cell["arm"] == BASELINE), None)
+    body = cell_charts(group, values["labels"])
+    body += table(header, [_arm_row(cell, baseline) for cell in group])
     note = (
-        f'<p class="note">{numbers.count(first.steps)} steps of {numbers.flops(first.step_flops)}; '
+        f'<p class="note">{numbers.count(first["steps"])} steps of '
+        f"{numbers.flops(_step_flops(first))}; "
         "cost includes importance scoring. Reached: the final loss of random initialisation, mean "
         "over seeds.</p>"
     )
     return section(
-        f"{first.loss}, student {first.student}", body + note + _tasks(comparison, group)
+        f"{first['loss']}, student {first['student']}", body + note + _tasks(values, group)
     )
 
 
-def _arm_row(summary: ArmSummary, group: _Group) -> list[Cell]:
-    first = summary.first
+def _step_flops(cell: _Values) -> float:
+    return float((cell["flops"] - cell["scoring_flops"]) / cell["steps"])
+
+
+def _arm_row(cell: _Values, baseline: _Values | None) -> list[Cell]:
+    curve = cell["curve"]
     return [
-        first.arm,
-        len(summary.runs),
-        numbers.significant(summary.curve[0].value.mean) if summary.curve else "",
-        spread_text(summary.final_loss),
-        _reach(summary, group),
-        numbers.flops(first.flops(first.steps)),
-        saved_text(summary.saving, first.arm),
+        cell["arm"],
+        len(cell["seeds"]),
+        numbers.significant(as_number(curve[0]["mean"])) if curve else "",
+        spread_text(cell["final_loss"], *cell["final_loss_range"]),
+        _reach(cell, baseline),
+        numbers.flops(cell["flops"]),
+        saved_text(cell, cell["arm"]),
     ]
 
 
-def _reach(summary: ArmSummary, group: _Group) -> str:
+def _reach(cell: _Values, baseline: _Values | None) -> str:
     """Steps until the baseline's final losses are reached, mean over seeds."""
-    targets = {
-        run.seed: run.final_loss
-        for other in group
-        if other.first.arm == BASELINE
-        for run in other.runs
-    }
-    runs = [run for run in summary.runs if run.seed in targets]
-    steps = [first_reach(run.curve, targets[run.seed]) for run in runs]
-    known = [step for step in steps if step is not None]
-    if summary.first.arm == BASELINE or not runs:
+    shares = cell["compute_saved_by_seed"].values()
+    if not shares or baseline is None:
         return ""
-    if len(known) < len(steps):
+    if None in shares:
         return _NOT_REACHED
-    return f"{numbers.count(statistics.fmean(known))} steps"
+    costs = [(1 - share) * baseline["flops"] - cell["scoring_flops"] for share in shares]
+    steps = [round(cost / _step_flops(cell)) for cost in costs]
+    return f"{numbers.count(statistics.fmean(steps))} steps"
 
 
-def _tasks(comparison: Comparison, group: _Group) -> str:
+def _tasks(values: _Values, group: _Group) -> str:
     """Downstream scores: one table a task, one column a kept student."""
-    names = list(dict.fromkeys(name for summary in group for name in summary.downstream))
-    return "".join(_task(comparison, group, name) for name in names)
+    names = list(dict.fromkeys(name for cell in group for name in cell["downstream"]))
+    return "".join(_task(values, group, name) for name in names)
 
 
-def _task(comparison: Comparison, group: _Group, name: str) -> str:
-    have = [summary for summary in group if name in summary.downstream]
-    steps = sorted({point.step for s in have for point in s.downstream[name].points})
-    last = max(summary.first.steps for summary in have)
+def _task(values: _Values, group: _Group, name: str) -> str:
+    have = [cell for cell in group if name in cell["downstream"]]
+    steps = sorted({point["step"] for c in have for point in c["downstream"][name]["points"]})
+    last = max(cell["steps"] for cell in have)
     rows: list[list[Cell]] = []
-    for summary in have:
-        points = {point.step: point.value for point in summary.downstream[name].points}
-        scores = [spread_text(points[step], 3) if step in points else "" for step in steps]
-        saving = saved_text(summary.downstream[name].saving, summary.first.arm)
-        rows.append([summary.first.arm, *scores, saving])
-    if name in comparison.teacher_scores:
-        score = numbers.significant(comparison.teacher_scores[name], 3)
+    for cell in have:
+        task = cell["downstream"][name]
+        points = {p["step"]: (p["mean"], p["low"], p["high"]) for p in task["points"]}
+        scores = [spread_text(*points[step], digits=3) if step in points else "" for step in steps]
+        rows.append([cell["arm"], *scores, saved_text(task, cell["arm"])])
+    if name in values["teacher_scores"]:
+        score = numbers.significant(as_number(values["teacher_scores"][name]), 3)
         rows.append(["teacher", *("" for _ in steps[1:]), score, ""])
-    metric = have[0].downstream[name].metric
+    metric = have[0]["downstream"][name]["metric"]
     header = [f"{name}, {metric}", *(f"{100 * step / last:.0f} %" for step in steps), "Saved"]
     return table(header, rows)
 
 
-def _failures(comparison: Comparison) -> str:
-    if not comparison.failures:
+def _failures(values: _Values) -> str:
+    if not values["failures"]:
         return ""
-    rows: list[list[Cell]] = [[failure] for failure in comparison.failures]
+    rows: list[list[Cell]] = [[failure] for failure in values["failures"]]
     return section("Runs that diverged", table(("",), rows))
 
 
-def saved_text(saving: Saving, arm: str) -> str:
+def saved_text(saving: Mapping[str, Any], arm: str) -> str:
     """A share as percent, with the lowest and highest seed where there are several.
 
     Args:
-        saving: The share.
+        saving: What `compare.json` says of the share: an arm's entry, or that of its task.
         arm: Whose; the baseline gets an empty text.
 
     Returns:
         Plain text.
     """
-    spread = saving.spread
-    if spread is not None:
-        text = f"{_percent(spread.mean)}\u202f%"
-        if len(saving.by_seed) > 1:
-            text += f" ({_percent(spread.low)} to {_percent(spread.high)})"
+    share, by_seed = saving["compute_saved"], saving["compute_saved_by_seed"]
+    if share is not None:
+        text = f"{_percent(share)}\u202f%"
+        if len(by_seed) > 1:
+            low, high = saving["compute_saved_range"]
+            text += f" ({_percent(low)} to {_percent(high)})"
         return text
-    if not saving.by_seed:
+    if not by_seed:
         return "" if arm == BASELINE else "no baseline"
-    reached = sum(value is not None for value in saving.by_seed.values())
-    missing = len(saving.by_seed) - reached
-    return f"{_NOT_REACHED} by {missing} of {len(saving.by_seed)}" if reached else _NOT_REACHED
-
-
-def spread_text(spread: Spread, digits: int = 4) -> str:
-    """A mean, with the lowest and highest value where they differ."""
-    mean, low, high = (
-        numbers.significant(value, digits) for value in (spread.mean, spread.low, spread.high)
+    missing = sum(value is None for value in by_seed.values())
+    return (
+        _NOT_REACHED
+        if missing == len(by_seed)
+        else f"{_NOT_REACHED} by {missing} of {len(by_seed)}"
     )
-    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def spread_text(
+    mean: float | None, low: float | None, high: float | None, *, digits: int = 4
+) -> str:
+    """A mean, with the lowest and highest value where they differ."""
+    texts = [numbers.significant(as_number(value), digits) for value in (mean, low, high)]
+    return texts[0] if texts[1] == texts[2] else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}".replace("-", "\u2212")
-
-
-def _label(comparison: Comparison, summary: ArmSummary) -> str:
-    return comparison.labels.get(summary.first.arm, summary.first.arm)
-
-
-def _seeds(summary: ArmSummary) -> str:
-    count = len(summary.runs)
-    return "1 seed" if count == 1 else f"{count} seeds"

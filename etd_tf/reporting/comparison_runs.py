@@ -15,6 +15,11 @@ Point: TypeAlias = tuple[int, float]
 """Optimizer step, and a value measured after it."""
 
 
+def as_number(value: float | None) -> float:
+    """A number of a JSON file, which has null where it was not finite."""
+    return float("nan") if value is None else float(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskScores:
     """Downstream scores of one run's students.

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from etd_tf.reporting.comparison import Comparison, summarize
+from etd_tf.reporting.comparison import Comparison, make_cells
 from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
 from etd_tf.reporting.writing import standard_json
 from tests.reporting.sample import sample_report
@@ -40,41 +40,40 @@ def sample_comparison(runs: tuple[ArmRun, ...] = RUNS, **fields) -> Comparison:
 
 
 def test_seeds_are_paired_and_averaged():
-    none, impt, rand = summarize(RUNS)
-    assert [run.seed for run in impt.runs] == [0, 1]
+    none, impt, rand = make_cells(RUNS)
+    assert impt["seeds"] == [0, 1]
     # seed 0 reaches 1.0 after 20 of 20 steps, seed 1 reaches 1.4 after 10; scoring is 2 steps
-    assert impt.saving.by_seed == pytest.approx({0: -0.1, 1: 0.4})
-    assert impt.saving.spread.mean == pytest.approx(0.15)
-    assert (impt.saving.spread.low, impt.saving.spread.high) == pytest.approx((-0.1, 0.4))
-    assert none.saving.by_seed == {}
-    assert none.saving.spread is None
-    assert impt.final_loss.mean == pytest.approx(0.6)
-    assert [point.value.mean for point in impt.curve] == pytest.approx([2.1, 1.2, 0.6])
-    assert [point.flops for point in impt.curve] == [14, 14 + 70, 14 + 140]
-    assert rand.saving.by_seed[0] is None
+    assert impt["compute_saved_by_seed"] == pytest.approx({"0": -0.1, "1": 0.4})
+    assert impt["compute_saved"] == pytest.approx(0.15)
+    assert impt["compute_saved_range"] == pytest.approx([-0.1, 0.4])
+    assert none["compute_saved_by_seed"] == {}
+    assert none["compute_saved"] is None
+    assert impt["final_loss"] == pytest.approx(0.6)
+    assert [point["mean"] for point in impt["curve"]] == pytest.approx([2.1, 1.2, 0.6])
+    assert [point["flops"] for point in impt["curve"]] == [14, 14 + 70, 14 + 140]
+    assert rand["compute_saved_by_seed"]["0"] is None
 
 
 def test_one_seed_that_fails_makes_the_mean_unknown():
-    rand = summarize(RUNS)[2]
-    assert rand.saving.by_seed == pytest.approx({0: None, 1: 0.5})
-    assert rand.saving.spread is None
+    rand = make_cells(RUNS)[2]
+    assert rand["compute_saved_by_seed"] == pytest.approx({"0": None, "1": 0.5})
+    assert rand["compute_saved"] is rand["compute_saved_range"] is None
 
 
 def test_without_a_baseline_nothing_is_saved():
-    (impt,) = summarize(RUNS[2:3])
-    entry = impt.to_dict()
-    assert entry["compute_saved"] is None
-    assert entry["compute_saved_by_seed"] == {}
+    (impt,) = make_cells(RUNS[2:3])
+    assert impt["compute_saved"] is None
+    assert impt["compute_saved_by_seed"] == {}
 
 
 def test_a_baseline_counts_in_its_own_cell_only():
     other = arm_run("impt", [0.1, 0.1, 0.1], seed=0, student="1x9x3x7")
-    assert summarize((*RUNS, other))[-1].saving.by_seed == {}
+    assert make_cells((*RUNS, other))[-1]["compute_saved_by_seed"] == {}
 
 
 def test_unfinished_seeds_leave_the_common_points():
     runs = (arm_run("none", [5, 2, 1]), arm_run("none", [5, 2], seed=1))
-    assert [point.step for point in summarize(runs)[0].curve] == [0, 10]
+    assert [point["step"] for point in make_cells(runs)[0]["curve"]] == [0, 10]
 
 
 def test_downstream_scores():
@@ -84,11 +83,11 @@ def test_downstream_scores():
         return ArmRun(**fields)
 
     runs = (scored(RUNS[0], 0.1, 0.2, 0.5), scored(RUNS[3], 0.3, 0.6, 0.7), RUNS[2])
-    task = summarize(runs)[1].downstream["sts-probe"]
-    assert task.metric == "spearman"
-    assert [point.value.mean for point in task.points] == [0.3, 0.6, 0.7]
-    assert task.to_dict()["by_seed"] == {str(RUNS[3].seed): {"0": 0.3, "10": 0.6, "20": 0.7}}
-    assert task.saving.by_seed == pytest.approx({0: 1 - (14 + 70) / 140})
+    task = make_cells(runs)[1]["downstream"]["sts-probe"]
+    assert task["metric"] == "spearman"
+    assert [point["mean"] for point in task["points"]] == [0.3, 0.6, 0.7]
+    assert task["by_seed"] == {str(RUNS[3].seed): {"0": 0.3, "10": 0.6, "20": 0.7}}
+    assert task["compute_saved_by_seed"] == pytest.approx({"0": 1 - (14 + 70) / 140})
 
 
 def test_the_json_holds_one_entry_for_each_arm_of_a_cell():

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from etd_tf.reporting.comparison import Saving, Spread
 from etd_tf.reporting.comparison_page import (
     render_comparison,
     saved_text,
@@ -15,6 +14,7 @@ from etd_tf.reporting.comparison_page import (
     write_comparison,
 )
 from etd_tf.reporting.comparison_runs import TaskScores
+from tests.helpers import REPOSITORY
 from tests.reporting.test_comparison import RUNS, sample_comparison
 from tests.reporting.test_comparison_runs import arm_run
 from tests.reporting.test_page import Page
@@ -24,8 +24,12 @@ class ComparisonPage(Page):
     _VOID = (*Page._VOID, "polygon")
 
 
+def source_of(*args, **fields) -> str:
+    return render_comparison(sample_comparison(*args, **fields).to_dict())
+
+
 def page_of(*args, **fields) -> ComparisonPage:
-    return ComparisonPage(render_comparison(sample_comparison(*args, **fields)))
+    return ComparisonPage(source_of(*args, **fields))
 
 
 def test_markup_is_balanced_and_self_contained():
@@ -65,18 +69,16 @@ def test_downstream_scores_stand_beside_the_teachers():
 
 def test_everything_is_escaped():
     evil = "<script>alert('x')</script>&"
-    source = render_comparison(
-        sample_comparison(
-            tuple(dataclasses.replace(run, loss=evil, student=evil) for run in RUNS),
-            title=evil,
-            command=evil,
-            created=evil,
-            labels={"none": evil, "impt": evil, "rand": evil},
-            data={evil: evil},
-            flags={evil: evil},
-            failures=(evil,),
-            planned=9,
-        )
+    source = source_of(
+        tuple(dataclasses.replace(run, loss=evil, student=evil) for run in RUNS),
+        title=evil,
+        command=evil,
+        created=evil,
+        labels={"none": evil, "impt": evil, "rand": evil},
+        data={evil: evil},
+        flags={evil: evil},
+        failures=(evil,),
+        planned=9,
     )
     assert "<script" not in source
     assert ComparisonPage(source).open == []
@@ -85,10 +87,10 @@ def test_everything_is_escaped():
 
 def test_charts_split_the_ablations():
     arms = ("none", "rand", "impt", "impt-ffn", "impt-heads", "impt-magnitude", "depth")
-    source = render_comparison(sample_comparison(tuple(arm_run(arm, [3, 2, 1]) for arm in arms)))
+    source = source_of(tuple(arm_run(arm, [3, 2, 1]) for arm in arms))
     titles = re.findall(r'aria-label="([^:"]+): held-out loss', source)
     assert titles == ["Initialisations", "Importance in one kind of unit", "Importance metrics"]
-    few = render_comparison(sample_comparison())
+    few = source_of()
     assert few.count("<svg") == 1
     assert "polygon" in few  # the spread over seeds
     assert "dashed" in few  # the level to reach
@@ -105,13 +107,21 @@ def test_charts_split_the_ablations():
     ],
 )
 def test_savings_in_words(by_seed, text):
-    assert saved_text(Saving(by_seed), "impt") == text
-    assert saved_text(Saving({}), "none") == ""
+    values = [value for value in by_seed.values() if value is not None]
+    known = values and len(values) == len(by_seed)
+    saving = {
+        "compute_saved": sum(values) / len(values) if known else None,
+        "compute_saved_range": [min(values), max(values)] if known else None,
+        "compute_saved_by_seed": by_seed,
+    }
+    assert saved_text(saving, "impt") == text
+    none = {"compute_saved": None, "compute_saved_range": None, "compute_saved_by_seed": {}}
+    assert saved_text(none, "none") == ""
 
 
 def test_spreads_in_words():
-    assert spread_text(Spread(0.5, 0.5, 0.5)) == "0.5000"
-    assert spread_text(Spread(0.5, 0.25, 0.75), 2) == "0.50 (0.25 to 0.75)"
+    assert spread_text(0.5, 0.5, 0.5) == "0.5000"
+    assert spread_text(0.5, 0.25, 0.75, digits=2) == "0.50 (0.25 to 0.75)"
 
 
 def test_files_are_standard_json_and_html(tmp_path):
@@ -121,6 +131,23 @@ def test_files_are_standard_json_and_html(tmp_path):
     assert values["cells"][1]["curve"][0]["mean"] is None
     assert (tmp_path / "compare.html").read_text().startswith("<!DOCTYPE html>")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.html", "compare.json"]
+
+
+def test_the_page_follows_from_the_stored_json(tmp_path):
+    scores = TaskScores("spearman", ((0, 0.25), (20, 0.5)))
+    runs = tuple(dataclasses.replace(run, downstream={"sts-probe": scores}) for run in RUNS)
+    lost = arm_run("impt", [float("nan"), 1.0, float("nan")], seed=2)
+    write_comparison(tmp_path, sample_comparison((*runs, lost), planned=9, failures=("one",)))
+    values = json.loads((tmp_path / "compare.json").read_text())
+    assert render_comparison(values) == (tmp_path / "compare.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["study-main", "compensate-600", "ablation-600-seed1"])
+def test_pages_of_stored_comparisons_can_be_made(name):
+    values = json.loads((REPOSITORY / "benchmarks" / "results" / f"{name}.json").read_text())
+    page = ComparisonPage(render_comparison(values))
+    assert page.open == []
+    assert f"{values['runs_finished']} of {values['runs_planned']} runs finished" in page.text
 
 
 if __name__ == "__main__":
