@@ -1,6 +1,7 @@
 """From the tensors of a file to weights by canonical name."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -14,6 +15,13 @@ from etd_tf.types import Array, Parameters
 
 _OPTIONAL = ("pooler.", "mlm.")
 _SHOWN = 8  # names listed in a message
+# What stands beside weights that are not the numbers in their tensors: scales and packed
+# integers of bitsandbytes, GPTQ, AWQ, compressed-tensors and PyTorch, and low-rank updates.
+_QUANTISED = re.compile(
+    r".*\.(?:SCB|weight_format|qweight|qzeros|g_idx|zero_point|weight_(?:scale|packed|zero)\w*"
+    r"|_packed_params.*|weight\.(?:absmax|quant_\w+|nested_\w+).*)"
+)
+_ADAPTED = re.compile(r".*(?:\.lora_[A-Za-z]|\.base_layer\.|\.modules_to_save\.|\.adapters?\.).*")
 
 
 class Lookup(Mapping[str, Array]):
@@ -72,9 +80,77 @@ def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Pa
             "and that the file is complete."
         )
     return {
-        row.canonical: _oriented(tensors[row.theirs], row).astype(np.float32, copy=False)
-        for row in needed
+        row.canonical: _oriented(read_weight(tensors, row.theirs, source), row) for row in needed
     }
+
+
+def read_weight(tensors: Mapping[str, Array], name: str, source: str) -> Array:
+    """Reads one tensor whose numbers are weights.
+
+    Args:
+        tensors: Arrays by name.
+        name: The tensor's name.
+        source: The file, for messages.
+
+    Returns:
+        The float32 array.
+
+    Raises:
+        InputError: It holds integers, as quantised models do, or NaN or infinity.
+    """
+    value = tensors[name]
+    if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+        raise InputError(
+            f"{source}: {name} has dtype {value.dtype}, but weights are floats; is the model "
+            "quantised? Pass the model that it was made of, or save it dequantised as float32."
+        )
+    with np.errstate(over="ignore"):  # told below
+        value = value.astype(np.float32, copy=False)
+    check_finite({name: value}, source)
+    return value
+
+
+def check_finite(parameters: Mapping[str, Array], source: str) -> None:
+    """Checks that all weights are numbers: 12 ms for 91 MB, which take 75 ms to load.
+
+    Args:
+        parameters: Float32 arrays by name.
+        source: What they belong to, for messages.
+
+    Raises:
+        InputError: One is NaN or infinite.
+    """
+    for name, value in parameters.items():
+        finite = np.isfinite(value)
+        if not finite.all():
+            raise InputError(
+                f"{source}: {name} has {finite.size - np.count_nonzero(finite)} values of "
+                f"{finite.size} that are NaN or infinite as float32. The model is damaged or its "
+                "training diverged; use an earlier checkpoint of it."
+            )
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Checks that no tensor shows that the others are not the whole weights.
+
+    Args:
+        names: Names of the tensors.
+        source: The file, for messages.
+
+    Raises:
+        InputError: There are scales of quantised weights, or adapters beside the weights.
+    """
+    names = sorted(names)
+    if found := [name for name in names if _QUANTISED.fullmatch(name)]:
+        raise InputError(
+            f"{source} holds a quantised model: {_shortened(found)}. "
+            "Pass the model that it was made of, or save it dequantised as float32."
+        )
+    if found := [name for name in names if _ADAPTED.fullmatch(name)]:
+        raise InputError(
+            f"{source} holds an adapter beside the weights: {_shortened(found)}. Merge it first: "
+            "model.merge_and_unload().save_pretrained(directory)."
+        )
 
 
 def _oriented(value: Array, row: Row) -> Array:

@@ -1,5 +1,6 @@
 """Google's checkpoints: TF1 (google-research/bert) and TF2 object-based (tf-models)."""
 
+import glob
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.families import find_family, read_config
 from etd_tf.checkpoints.gathering import Lookup, gather, report_leftover, reshape_all
 from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
 from etd_tf.checkpoints.tf_index_file import check_index
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.sources import check_present
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
@@ -103,7 +106,9 @@ def read_google(prefix: Path) -> Checkpoint:
         InputError: A file is missing or corrupt, or a weight is missing.
     """
     directory = prefix.parent
-    config = BertConfig.from_google(read_json_object(directory / CONFIG_FILE))
+    for path in sorted(directory.glob(f"{glob.escape(prefix.name)}.*")):
+        check_present(path)
+    config = _read_config(directory)
     variables = _Variables(prefix)
     source = str(prefix)
     if _OBJECT_GRAPH in variables:
@@ -114,6 +119,16 @@ def read_google(prefix: Path) -> Checkpoint:
         _report(set(variables) - {row.theirs for row in rows}, source)
     parameters = reshape_all(config, parameters, source)
     return Checkpoint(config, parameters, tokenizer=Tokenizer.find(directory), source=source)
+
+
+def _read_config(directory: Path) -> BertConfig:
+    """Reads `bert_config.json`, or the `config.json` that Transformers' users rename it to."""
+    other = directory / "config.json"
+    if (directory / CONFIG_FILE).is_file() or not other.is_file():
+        return BertConfig.from_google(read_json_object(directory / CONFIG_FILE))
+    values = read_json_object(other)
+    family = find_family(values, str(other))
+    return read_config(values, family)
 
 
 def _read_tf2(variables: _Variables, config: BertConfig, source: str) -> Parameters:

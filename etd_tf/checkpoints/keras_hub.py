@@ -19,6 +19,7 @@ from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.pooling import Pooling
 from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.sources import check_present
 from etd_tf.tokenization.directories import SIDECAR
 from etd_tf.tokenization.saving import fits_bert
 from etd_tf.tokenization.tokenizer import Tokenizer
@@ -72,6 +73,8 @@ def read_keras_hub(directory: Path) -> Checkpoint:
         InputError: A file is missing or corrupt, or the preset is of another model.
     """
     config = _read_config(directory)
+    for name in (*_WEIGHT_FILES, "task.weights.h5"):
+        check_present(directory / name)
     weights = next((directory / n for n in _WEIGHT_FILES if (directory / n).is_file()), None)
     if weights is None:
         raise InputError(f"{directory} has no weights. Expected {' or '.join(_WEIGHT_FILES)}.")

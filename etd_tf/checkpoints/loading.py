@@ -9,8 +9,9 @@ import numpy as np
 from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead
+from etd_tf.checkpoints.gathering import check_finite
 from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, write_google
-from etd_tf.checkpoints.huggingface import read_huggingface, write_huggingface
+from etd_tf.checkpoints.huggingface import has_weights, read_huggingface, write_huggingface
 from etd_tf.checkpoints.keras_hub import (
     is_preset,
     largest_difference,
@@ -22,12 +23,13 @@ from etd_tf.errors import EtdError, InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.atomic import atomic_directory
 from etd_tf.storage.json_files import read_json_object
-from etd_tf.storage.sources import resolve_source
+from etd_tf.storage.sources import check_present, resolve_source
 from etd_tf.tokenization.directories import SIDECAR
 from etd_tf.tokenization.saving import different_options, different_tokens
 from etd_tf.tokenization.tokenizer import Tokenizer
 
 FORMATS = ("huggingface", "keras_hub", "google")
+_DESCRIPTIONS = (".json", ".txt", ".model")  # files that a reader may need
 _SIZES = (
     "vocab_size",
     "num_layers",
@@ -100,11 +102,13 @@ def _read(path: Path) -> Checkpoint:
     if not path.is_dir():
         problem = "is a file, not a directory" if path.exists() else "does not exist"
         raise InputError(f"Checkpoint {path} {problem}. Pass the directory of a model.")
+    _check_files(path)
     if (path / "config.json").is_file():
         preset = is_preset(read_json_object(path / "config.json"))
         if preset:
             return _complete(read_keras_hub(path), path)
-        return read_huggingface(path).replace(pooling=read_pooling(path))
+        if has_weights(path) or find_prefix(path) is None:
+            return read_huggingface(path).replace(pooling=read_pooling(path))
     prefix = find_prefix(path)
     if prefix is not None:
         return _complete(read_google(prefix), path)
@@ -113,6 +117,24 @@ def _read(path: Path) -> Checkpoint:
         f"{path} is not a checkpoint: expected config.json (Hugging Face, KerasHub) or "
         f"{CONFIG_FILE} with bert_model.ckpt.index (Google), found {found}."
     )
+
+
+def _check_files(directory: Path) -> None:
+    """Recognises what looks like a model's directory and is less, or more, than one."""
+    if (directory / "adapter_config.json").is_file():
+        raise InputError(
+            f"{directory} holds an adapter (adapter_config.json), which is not read. Merge it "
+            "into its model first: model.merge_and_unload().save_pretrained(directory)."
+        )
+    if (directory / "snapshots").is_dir() and not (directory / "config.json").exists():
+        snapshots = ", ".join(str(path) for path in sorted((directory / "snapshots").iterdir()))
+        raise InputError(
+            f"{directory} is a folder of the Hugging Face cache. Pass the snapshot in it: "
+            f"{snapshots or 'there is none yet; download the model again'}."
+        )
+    for path in sorted(directory.iterdir()):
+        if path.suffix in _DESCRIPTIONS:
+            check_present(path)
 
 
 # Neither KerasHub's nor Google's format records the exact form of GELU or the epsilon, and
@@ -184,6 +206,7 @@ def save_checkpoint(
         raise InputError(f"Unknown format {format!r}. Expected one of {', '.join(FORMATS)}.")
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
+    check_finite(checkpoint.parameters(), "The checkpoint")
     difference = None
     with atomic_directory(directory, overwrite=overwrite) as scratch:
         if format == "huggingface":

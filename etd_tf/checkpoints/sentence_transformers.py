@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.gathering import read_weight
 from etd_tf.checkpoints.huggingface import find_weights, open_weights
 from etd_tf.errors import InputError
 from etd_tf.modeling.pooling import POOLING_MODES, DenseLayer, Pooling
@@ -153,12 +154,13 @@ def _read_dense(module: _Module) -> DenseLayer:
             f"{path}: {', '.join(other) or 'use_residual'} is set. Supported are plain layers of "
             f"the sentence's vector. {_ELSE}"
         )
-    weights = open_weights(find_weights(module.folder))
+    file = find_weights(module.folder)
+    weights = open_weights(file)
     if "linear.weight" not in weights:
         raise InputError(f"{module.folder} has no tensor linear.weight; copy the model again.")
-    kernel = np.ascontiguousarray(weights["linear.weight"].T, np.float32)
+    kernel = np.ascontiguousarray(read_weight(weights, "linear.weight", str(file)).T)
     if "linear.bias" in weights:
-        bias = np.asarray(weights["linear.bias"], np.float32)
+        bias = read_weight(weights, "linear.bias", str(file))
     else:
         bias = np.zeros(kernel.shape[-1:], np.float32)
     return DenseLayer(kernel, bias, names[activation])

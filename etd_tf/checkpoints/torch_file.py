@@ -70,11 +70,19 @@ class TorchFile(Mapping[str, Array]):
             raise self._error(str(error)) from error
         if not isinstance(state, dict):
             raise self._error(f"it holds a {type(state).__name__}, expected a dictionary")
-        self._tensors = {
-            name: value
-            for name, value in state.items()
-            if isinstance(name, str) and isinstance(value, TensorReference)
-        }
+        self._tensors = _tensors(state)
+        if not _of_a_module(self._tensors):  # {"state_dict": ...}, as training scripts save it
+            self._tensors = self._inner(state) or self._tensors
+
+    def _inner(self, state: Mapping[Any, Any]) -> dict[str, TensorReference]:
+        inner = {key: _tensors(value) for key, value in state.items() if isinstance(value, dict)}
+        inner = {key: tensors for key, tensors in inner.items() if _of_a_module(tensors)}
+        if len(inner) > 1:
+            raise InputError(
+                f"{self.path} holds several state dictionaries: {', '.join(map(str, inner))}. "
+                "Save the model's own: torch.save(model.state_dict(), path)."
+            )
+        return next(iter(inner.values()), {})
 
     def _error(self, problem: str) -> InputError:
         return InputError(
@@ -141,3 +149,16 @@ class TorchFile(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, TensorReference]:
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, TensorReference)
+    }
+
+
+def _of_a_module(tensors: Mapping[str, TensorReference]) -> bool:
+    """Whether these are weights of a model; unlike counters, they have dotted names."""
+    return any("." in name for name in tensors)

@@ -22,6 +22,29 @@ _WEIGHTS = (
     ("pytorch_model*.bin",),
     ("*.index", "*.data-*"),
 )
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def check_present(path: Path) -> None:
+    """Checks that a file's content is on this disk.
+
+    Args:
+        path: The file; it need not exist.
+
+    Raises:
+        InputError: It is a link to nothing, or a Git LFS pointer.
+    """
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{path} is a link to {path.readlink()}, which does not exist. "
+            "Download the model again, or copy it with its links resolved (cp -rL)."
+        )
+    small = path.is_file() and path.stat().st_size < 1024  # as the specification demands
+    if small and path.read_bytes().startswith(_LFS_POINTER):
+        raise InputError(
+            f"{path} is a Git LFS pointer, not the file itself. "
+            "Run git lfs pull in its repository, or download the file."
+        )
 
 
 def find_student(folder: Path) -> Path:

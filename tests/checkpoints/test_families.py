@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etd_tf.checkpoints.huggingface import FAMILIES, find_family, read_config, read_parameters
+from etd_tf.checkpoints.families import FAMILIES, find_family, read_config, read_parameters
 from etd_tf.errors import InputError
 from tests.checkpoints.fixtures import assert_same, torch_bert_state
 from tests.helpers import random_parameters, tiny_config

@@ -52,6 +52,118 @@ def test_other_precisions_are_widened(tmp_path: Path) -> None:
         assert_same(load_checkpoint(folder).parameters(), rounded)
 
 
+def damage(folder: Path, change: Any) -> None:
+    save_checkpoint(tiny_checkpoint(), folder)
+    state = safetensors.numpy.load_file(folder / "model.safetensors")
+    safetensors.numpy.save_file(change(state), folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> None:
+    def change(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        name = next(name for name in state if name.endswith("layer.1.output.dense.weight"))
+        state[name][0, 0] = value
+        return state
+
+    damage(tmp_path / "m", change)
+    with pytest.raises(InputError, match=r"layer\.1\.output\.dense\.weight has 1 values"):
+        load_checkpoint(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [("SCB", "quantised"), ("weight.absmax", "quantised"), ("lora_A.weight", "adapter")],
+)
+def test_names_of_quantised_and_adapted_models(beside: str, told: str, tmp_path: Path) -> None:
+    extra = {f"encoder.layer.0.output.dense.{beside}": np.ones(2, np.float32)}
+    damage(tmp_path / "m", lambda state: state | extra)
+    with pytest.raises(InputError, match=told):
+        load_checkpoint(tmp_path / "m")
+
+
+def test_integers_are_no_weights(tmp_path: Path) -> None:
+    damage(
+        tmp_path / "m",
+        lambda state: {n: v.astype(np.int8) if v.ndim == 2 else v for n, v in state.items()},
+    )
+    with pytest.raises(InputError, match="has dtype int8"):
+        load_checkpoint(tmp_path / "m")
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "0.auto_model."])
+def test_wrappers_are_taken_off_and_named(
+    wrapper: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(tmp_path / "m", lambda state: {wrapper + n: v for n, v in state.items()})
+    with caplog.at_level("WARNING"):
+        assert_same(load_checkpoint(tmp_path / "m").parameters(), tiny_checkpoint().parameters())
+    assert repr(wrapper) in caplog.text
+
+
+def test_two_encoders_in_one_file_are_refused(tmp_path: Path) -> None:
+    damage(
+        tmp_path / "m",
+        lambda state: {f"{side}.{n}": v for n, v in state.items() for side in ("query", "passage")},
+    )
+    with pytest.raises(InputError, match=r"several encoders: passage\., query\."):
+        load_checkpoint(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt", "config.json"])
+def test_pointers_and_links_are_named(name: str, tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "m")
+    path = tmp_path / "m" / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n")
+    with pytest.raises(InputError, match="Git LFS pointer"):
+        load_checkpoint(tmp_path / "m")
+    path.unlink()
+    path.symlink_to("absent")
+    with pytest.raises(InputError, match="is a link to absent"):
+        load_checkpoint(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("auto_map", {"AutoModel": "b.B"}), ("pruned_heads", {"0": [1]})]
+)
+def test_settings_that_are_named(key: str, value: Any, tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=key):
+        load_checkpoint(tmp_path / "m")
+
+
+def test_a_model_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    parameters = checkpoint.parameters()
+    parameters["pooler.bias"] = np.full_like(parameters["pooler.bias"], np.inf)
+    with pytest.raises(InputError, match=r"The checkpoint: pooler\.bias has \d+ values"):
+        save_checkpoint(checkpoint.replace(parameters=parameters), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("flax_model.msgpack", "found flax_model.msgpack"),
+        ("model-q4.gguf", "found model-q4.gguf"),
+        ("adapter_config.json", "merge_and_unload"),
+        ("README.md", "found nothing else"),
+    ],
+)
+def test_weights_of_other_programs_are_named(name: str, told: str, tmp_path: Path) -> None:
+    write_config(tmp_path, tiny_config())
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(InputError, match=told):
+        load_checkpoint(tmp_path)
+
+
+def test_a_folder_of_the_hub_cache_names_its_snapshots(tmp_path: Path) -> None:
+    save_checkpoint(tiny_checkpoint(), tmp_path / "models--a--b" / "snapshots" / "0abc")
+    with pytest.raises(InputError, match=r"Pass the snapshot in it: .*snapshots/0abc"):
+        load_checkpoint(tmp_path / "models--a--b")
+
+
 def split(state: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
     """Writes two shards and returns the index."""
     names = sorted(state)

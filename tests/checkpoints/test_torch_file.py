@@ -55,6 +55,26 @@ def test_module_state_with_version_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file["0.weight"], module[0].weight.detach().numpy())
 
 
+def test_the_state_dictionary_of_a_training_script(tmp_path: Path) -> None:
+    state = {"layer.weight": torch.ones(2), "layer.bias": torch.zeros(2)}
+    adam = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+    saved = {
+        "model": state,
+        "optimizer": adam,
+        "rng": {"cpu": torch.ones(2)},
+        "step": torch.ones(1),
+    }
+    torch.save(saved, tmp_path / "m.bin")
+    assert sorted(TorchFile(tmp_path / "m.bin")) == sorted(state)
+
+
+def test_several_state_dictionaries_are_named(tmp_path: Path) -> None:
+    state = {"layer.weight": torch.ones(2)}
+    torch.save({"model": state, "model_ema": state, "epoch": 3}, tmp_path / "m.bin")
+    with pytest.raises(InputError, match="several state dictionaries: model, model_ema"):
+        TorchFile(tmp_path / "m.bin")
+
+
 def test_whole_modules_are_refused(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m.bin")
     with pytest.raises(InputError, match="save_pretrained"):

@@ -141,7 +141,7 @@ def _families(folder: Path, model_type: str = "roberta") -> Mapping[str, Mutator
 
 def _read_refused(folder: Path) -> None:
     """A directory whose weights do not fit: the configuration is all that is read."""
-    from etd_tf.checkpoints.huggingface import find_family, read_config
+    from etd_tf.checkpoints.families import find_family, read_config
     from etd_tf.storage.json_files import read_json_object
 
     values = read_json_object(folder / "config.json")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etd_tf.checkpoints.huggingface import find_family, read_config
+from etd_tf.checkpoints.families import find_family, read_config
 from etd_tf.errors import EtdError, InputError
 from etd_tf.extraction import ExtractionPlan
 from etd_tf.modeling.config import BertConfig
