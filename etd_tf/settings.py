@@ -150,12 +150,14 @@ class OptionsOf:
         chosen: The field with the chosen name, or with several: then the settings are in a
             mapping for each. Empty where the settings of all objects are in one.
         only: Names the settings of an object that count; None for all.
+        names: Gives the names in one chosen value, where that can be more than a name.
         free: Whether an unfinished run may go on with other values.
     """
 
     objects: Callable[[], Mapping[str, Any]]
     chosen: str = ""
     only: Callable[[Any], Collection[str]] | None = None
+    names: Callable[[str], Iterable[str]] | None = None
     free: bool = False
 
     def settings(self) -> dict[str, tuple["NamedSetting", ...]]:

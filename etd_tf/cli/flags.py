@@ -180,6 +180,8 @@ class FlagSet:
     def _read_options(self, one: NamedOptions, chosen: str | tuple[str, ...]) -> dict[str, Any]:
         known = one.said.settings()
         names = (chosen,) if isinstance(chosen, str) else chosen
+        if one.said.names is not None:
+            names = tuple(itertools.chain.from_iterable(map(one.said.names, names)))
         readers: dict[str, list[str]] = {}
         for name, options in known.items():
             for option in options:
@@ -190,7 +192,7 @@ class FlagSet:
         if isinstance(chosen, str):
             return self._read_all([known.get(chosen, ())])
         # Who has the field for the names refuses unknown ones.
-        return {name: self._read_all([known[name]]) for name in chosen if name in known}
+        return {name: self._read_all([known[name]]) for name in names if name in known}
 
     def _read_all(self, groups: Iterable[Iterable[NamedSetting]]) -> dict[str, Any]:
         return {

@@ -8,9 +8,9 @@ from typing import Any
 from etd_tf.errors import InputError
 from etd_tf.extraction.starts import STARTS, ExtractionOptions, starts_help
 from etd_tf.jobs.compare_tasks import DownstreamOptions
-from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.distill_types import DistillOptions, losses_help
 from etd_tf.jobs.options import StudentSize
-from etd_tf.losses import LOSSES
+from etd_tf.losses import LOSSES, parse_sum, sum_text
 from etd_tf.settings import MISSING, Settings, listed, options_of, part, setting
 
 _GROWTH = 1.5  # between early evaluations
@@ -45,7 +45,7 @@ class RunSpec:
     """One distillation run of a comparison.
 
     Attributes:
-        loss: The distillation loss.
+        loss: The distillation loss, or a sum of several as `parse_sum` reads it.
         size: The student's sizes.
         arm: Its initialisation, a name in `STARTS`.
         seed: The seed.
@@ -86,7 +86,14 @@ class CompareOptions(Settings):
     title = "What is compared"
 
     losses: tuple[str, ...] = setting(
-        ("minilm",), "Losses.", choices=lambda: LOSSES, some=True, distinct=True, free=True
+        ("minilm",),
+        lambda: (
+            "Losses, each or a sum: minilm+mlm@0.5 trains with MiniLM's and half the weight of "
+            f"mlm. {losses_help()}"
+        ),
+        some=True,
+        distinct=True,
+        free=True,
     )
     students: tuple[StudentSize, ...] = setting(
         MISSING,
@@ -110,10 +117,12 @@ class CompareOptions(Settings):
         without=(
             *("student_layers", "student_hidden", "student_heads", "student_intermediate"),
             *("extraction", "importance_metric", "scores", "compensate", "loss", "seed"),
-            *("evaluate_every", "held_out_sequences", "overwrite", "export"),
+            *("loss_weights", "evaluate_every", "held_out_sequences", "overwrite", "export"),
         ),
     )
-    loss_options: Mapping[str, Mapping[str, Any]] = options_of(lambda: LOSSES, chosen="losses")
+    loss_options: Mapping[str, Mapping[str, Any]] = options_of(
+        lambda: LOSSES, chosen="losses", names=parse_sum
+    )
     evaluate_at: tuple[int, ...] = setting(
         (),
         "Steps after which the held-out loss is measured, besides the first and the last; "
@@ -142,6 +151,8 @@ class CompareOptions(Settings):
     )
 
     def __post_init__(self) -> None:
+        sums = tuple(sum_text(parse_sum(loss)) for loss in self.losses)
+        object.__setattr__(self, "losses", sums)  # one text for each sum: it names a directory
         super().__post_init__()
         if not self.students:
             raise InputError(
@@ -219,7 +230,7 @@ class CompareOptions(Settings):
         Returns:
             The settings.
         """
-        base = self.base
+        base, weights = self.base, parse_sum(spec.loss)
         return dataclasses.replace(
             base,
             output_dir=folder / spec.folder,
@@ -231,7 +242,8 @@ class CompareOptions(Settings):
                 evaluate_every=0,
                 evaluate_at=self.evaluations(),
             ),
-            loss=spec.loss,
-            loss_options=dict(self.loss_options.get(spec.loss, {})),
+            loss=tuple(weights),
+            loss_weights=tuple(weights.values()),
+            loss_options={name: self.loss_options.get(name, {}) for name in weights},
             exports=(),
         )

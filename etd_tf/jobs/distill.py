@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -149,7 +150,7 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
         InputError: The teacher cannot be read, or does not fit student, loss or text.
     """
     check_corpus(options.corpus)
-    options.make_loss()  # only for its checks
+    options.make_losses()  # only for their checks
     teacher = with_tokenizer(load_checkpoint(options.teacher), options.corpus.tokenizer)
     return teacher, check_models(options, teacher)
 
@@ -167,7 +168,6 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     Raises:
         InputError: They do not fit.
     """
-    loss = options.make_loss()
     config = options.student.config(teacher.config)
     if config == teacher.config:
         logging.warning(
@@ -178,7 +178,8 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
         )
     options.extraction.start.check(Work(teacher, config, options.extraction))
     has_head = teacher.has_mlm_head
-    loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
+    for loss in options.make_losses():
+        loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
     if options.student_loss_weight > 0:
         check_mlm_head(ModelSpec(config, has_head), "teacher", "student_loss_weight above 0")
     _check_text(options, teacher)
@@ -214,7 +215,8 @@ def make_trainer(
         return Distiller(
             teacher,
             student,
-            options.make_loss(),
+            options.make_losses(),
+            distillation_loss_weights=options.weights,
             student_loss_weight=options.student_loss_weight,
             selection=initial.plan,
             teacher_dtype=teacher_dtype,
@@ -229,12 +231,19 @@ def make_trainer(
         identity={
             **identity_of(teacher, text.records),
             "student": initial.checkpoint.fingerprint(),
-            "loss": [options.loss, dict(options.loss_options), options.student_loss_weight],
+            "loss": _loss_identity(options),
             "precision": [hardware.precision, teacher_dtype],
             "dropout": rate,
             "masking_rate": text.masking_rate,
         },
     )
+
+
+def _loss_identity(options: DistillOptions) -> list[Any]:
+    """What of the losses a resumed run must have equal."""
+    names, given = options.loss_text, [options.loss_options.get(name, {}) for name in options.loss]
+    # One loss stands as it always did, so that older runs go on.
+    return [names, *map(dict, given), options.student_loss_weight]
 
 
 def finished_student(trained: Checkpoint, config: BertConfig, teacher: str) -> Checkpoint:

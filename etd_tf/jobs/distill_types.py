@@ -1,7 +1,7 @@
 """Settings and result of the main job."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,9 @@ from etd_tf.export import FORMATS
 from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs.options import TEACHER, CorpusOptions, HardwareOptions, StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
-from etd_tf.losses import LOSSES, Loss
+from etd_tf.losses import LOSSES, Loss, sum_text
 from etd_tf.losses import get as get_loss
-from etd_tf.settings import MISSING, Settings, flag_texts, options_of, setting
+from etd_tf.settings import MISSING, Settings, flag_texts, listed, options_of, setting
 from etd_tf.training.options import TrainerOptions, TrainResult
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class DistillOptions(Settings):
         corpus: The text.
         trainer: The training run.
         hardware: Strategy and precision.
-        loss_options: Arguments of the loss.
+        loss: The losses whose weighted sum is minimised; one may be given as a text.
+        loss_options: Arguments by loss; those of a single loss may be given alone.
         settings: The flags behind all this, kept in `flags.txt`.
 
     Raises:
@@ -58,7 +59,16 @@ class DistillOptions(Settings):
     student: StudentSize
     extraction: ExtractionOptions
     corpus: CorpusOptions
-    loss: str = setting("minilm", losses_help, choices=lambda: LOSSES)
+    loss: tuple[str, ...] = setting(
+        ("minilm",),
+        lambda: f"Losses to be summed. {losses_help()}",
+        choices=lambda: LOSSES,
+        some=True,
+        distinct=True,
+    )
+    loss_weights: tuple[float, ...] = setting(
+        (), "Weight of each loss in the sum; default: 1 for all.", above=0.0
+    )
     loss_options: Mapping[str, Any] = options_of(lambda: LOSSES, chosen="loss")
     student_loss_weight: float = setting(
         0.0, "Share of the student's own masked-LM loss in the total.", least=0.0, below=1.0
@@ -100,7 +110,17 @@ class DistillOptions(Settings):
     settings: Mapping[str, str] = flag_texts()
 
     def __post_init__(self) -> None:
+        if isinstance(self.loss, str):
+            object.__setattr__(self, "loss", (self.loss,))
+        if any(not isinstance(value, Mapping) for value in self.loss_options.values()):
+            object.__setattr__(self, "loss_options", {self.loss[0]: self.loss_options})
         super().__post_init__()
+        if self.loss_weights and len(self.loss_weights) != len(self.loss):
+            raise InputError(
+                f"loss_weights={listed(self.loss_weights)} are {len(self.loss_weights)} numbers, "
+                f"but loss={listed(self.loss)} are {len(self.loss)}. Give one weight for each "
+                "loss, or none."
+            )
         check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
         if self.overwrite:
             models: Inputs = {"teacher": [self.teacher], "scores": [self.extraction.scores]}
@@ -114,7 +134,7 @@ class DistillOptions(Settings):
     @property
     def needs_masked_lm(self) -> bool:
         """Whether a loss compares masked-LM predictions."""
-        return self.make_loss().needs_mlm or self.student_loss_weight > 0
+        return self.student_loss_weight > 0 or any(loss.needs_mlm for loss in self.make_losses())
 
     def resolve_masking(self, records: "RecordSet") -> float:
         """Says which share of the tokens of some records to mask.
@@ -143,9 +163,19 @@ class DistillOptions(Settings):
             return self.masking_rate
         return _BERT_MASKING_RATE if self.needs_masked_lm and not has_targets else 0.0
 
-    def make_loss(self) -> Loss:
-        """Creates the distillation loss."""
-        return get_loss(self.loss, **self.loss_options)
+    @property
+    def weights(self) -> Sequence[float]:
+        """The weight of each loss."""
+        return self.loss_weights or (1.0,) * len(self.loss)
+
+    @property
+    def loss_text(self) -> str:
+        """The losses and their weights in short."""
+        return sum_text(dict(zip(self.loss, self.weights, strict=True)))
+
+    def make_losses(self) -> list[Loss]:
+        """Creates the distillation losses."""
+        return [get_loss(name, **self.loss_options.get(name, {})) for name in self.loss]
 
 
 @dataclasses.dataclass(frozen=True)

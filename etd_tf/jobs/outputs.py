@@ -79,7 +79,7 @@ def make_report(
         teacher=model_facts(result.teacher, sequence_length=length),
         student=student,
         extraction=_extraction_facts(options, result.initial),
-        loss=options.loss,
+        loss=options.loss_text,
         latency=_latency(result, length),
         curves=make_curves(read_metrics(result.run_dir / "metrics.jsonl")),
         cost=_cost(options, result),

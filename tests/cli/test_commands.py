@@ -115,6 +115,7 @@ _OTHER_VALUES = {
     "teacher_layer": 1,
     "relation_heads": 3,
     "temperature": 2.0,
+    "loss_weights": "2",
     "student_loss_weight": 0.5,
     "masking_rate": 0.2,
     "held_out_sequences": 9,

@@ -213,5 +213,22 @@ def test_masked_lm_logits_are_distilled(folder, tmp_path):
     assert not (out / "plan.json").exists()
 
 
+def test_losses_are_summed_by_their_weights(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    flags = job_flags(folder, out, loss="minilm,tinybert", extraction="rand", steps=4)
+    assert run_command(COMMAND, [*flags, "--loss_weights=1,0.5", "--tinybert_layers=all"]) == 0
+    for line in read_metrics(out / "metrics.jsonl"):
+        ours = ("attention_relation_loss", "value_relation_loss")
+        theirs = ("attention_loss", "hidden_loss", "embedding_loss")
+        expected = sum(line[name] for name in ours) + 0.5 * sum(line[name] for name in theirs)
+        assert line["loss"] == line["distillation_loss"] == pytest.approx(expected, rel=1e-5)
+    report = json.loads((out / "report.json").read_text())
+    assert report["loss"] == "minilm+tinybert@0.5"
+    assert {"value_relation_loss", "hidden_loss"} <= {curve["name"] for curve in report["curves"]}
+    assert run_command(COMMAND, [*flags, "--loss_weights=1,2,3"]) == 2
+    told = capsys.readouterr().err
+    assert "--loss_weights=1.0,2.0,3.0 are 3 numbers, but --loss=minilm,tinybert are 2" in told
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

@@ -78,6 +78,22 @@ def test_runs_finish_one_seed_before_the_next():
     assert len({run.folder for run in runs}) == 16
 
 
+def test_a_sum_of_losses_is_an_arm():
+    losses = ("minilm", " minilm + mlm@.5")
+    given = {"minilm": {"teacher_layer": 1}, "mlm": {"temperature": 3.0}}
+    options = compare_options(losses=losses, loss_options=given, seeds=(0,), arms=("none",))
+    plain, _, summed, _ = options.runs()
+    assert plain.folder == "minilm-2x9x3x7/none-seed0"
+    assert summed.folder == "minilm+mlm@0.5-2x9x3x7/none-seed0"
+    alone, job = (options.distill_options(run, Path("out")) for run in (plain, summed))
+    assert (alone.loss, list(alone.weights)) == (("minilm",), [1.0])
+    assert (job.loss, job.loss_weights) == (("minilm", "mlm"), (1.0, 0.5))
+    minilm, logits = job.make_losses()
+    assert (minilm.teacher_layer, logits.temperature) == (1, 3.0)
+    # only one of the two masks its input
+    assert [len(group) for group in options.groups(list(options.runs()))] == [2, 2]
+
+
 def test_all_arms_share_everything_but_the_initialisation():
     options = compare_options(arms=tuple(arm for arm in STARTS if arm != "depth"), seeds=(0,))
     first = None
@@ -105,6 +121,12 @@ def test_evaluations_include_what_is_kept():
         ({"arms": ()}, "arms=: expected at least one value"),
         ({"arms": ("none", "none")}, "none twice"),
         ({"losses": ("bert",)}, "losses=bert is unknown; choose from tinybert"),
+        ({"losses": ("minilm+bert",)}, "losses=bert is unknown; .* with \\+ between losses"),
+        ({"losses": ("minilm+minilm",)}, "minilm\\+minilm names a loss twice"),
+        ({"losses": ("mlm@x",)}, "losses=mlm@x: the weight 'x' is no positive number"),
+        ({"losses": ("mlm@-1",)}, "is no positive number"),
+        ({"losses": ("mlm@",)}, "is no positive number"),
+        ({"losses": ("mlm+minilm", "mlm@1 + minilm")}, "none twice"),
         (
             {"students": (StudentSize(1, 3, 1, 2),) * 2},
             "students=1x3x1x2,1x3x1x2: .*none twice",

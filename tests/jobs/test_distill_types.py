@@ -1,5 +1,6 @@
 """Tests of the main job's settings."""
 
+import dataclasses
 import math
 import sys
 import types
@@ -135,12 +136,43 @@ def test_unknown_formats_are_refused_before_any_work(tmp_path):
 
 
 def test_losses_get_their_options(tmp_path):
-    loss = _options(tmp_path, loss="minilmv2", loss_options={"relation_heads": 6}).make_loss()
+    (loss,) = _options(tmp_path, loss="minilmv2", loss_options={"relation_heads": 6}).make_losses()
     assert isinstance(loss, MiniLMv2)
     assert loss.relation_heads == 6
-    loss = _options(tmp_path, loss="mlm", loss_options={"temperature": 3.0}).make_loss()
+    (loss,) = _options(tmp_path, loss="mlm", loss_options={"temperature": 3.0}).make_losses()
     assert isinstance(loss, LogitsDistillation)
     assert loss.temperature == 3.0
+
+
+def test_losses_are_summed(tmp_path):
+    given = {"minilmv2": {"relation_heads": 6}, "mlm": {"temperature": 3.0}}
+    options = _options(tmp_path, loss=("minilmv2", "mlm"), loss_options=given)
+    v2, logits = options.make_losses()
+    assert (v2.relation_heads, logits.temperature) == (6, 3.0)
+    assert options.needs_masked_lm
+    assert list(options.weights) == [1.0, 1.0]
+    assert options.loss_text == "minilmv2+mlm"
+    weighted = dataclasses.replace(options, loss_weights=(1.0, 0.25))
+    assert weighted.loss_text == "minilmv2+mlm@0.25"
+    assert _options(tmp_path).loss_text == "minilm"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": ()}, "loss=: expected at least one value, none twice; choose from tinybert"),
+        ({"loss": ("minilm", "kd")}, "loss=kd is unknown; choose from tinybert, minilm"),
+        ({"loss": ("minilm", "minilm")}, "loss=minilm,minilm: expected at least one .* none twice"),
+        ({"loss_weights": (0.0,)}, "loss_weights=0.0: expected finite numbers > 0"),
+        (
+            {"loss": ("minilm", "mlm"), "loss_weights": (1.0, 1.0, 2.0)},
+            "3 numbers, but loss=minilm,mlm are 2. Give one weight for each loss, or none",
+        ),
+    ],
+)
+def test_sums_of_losses_must_be_clear(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        _options(tmp_path, **changes)
 
 
 def test_sizes_default_to_the_teachers():
