@@ -4,6 +4,10 @@ Each message says what was received, what was expected and how to fix it. The
 commands in `bin/` print them without a traceback and exit with status 2.
 """
 
+import contextlib
+import re
+from collections.abc import Iterator
+
 
 class EtdError(Exception):
     """Base of every error that etd_tf raises on purpose."""
@@ -34,3 +38,16 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
         self.signum = signum
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turns input errors that passed through TensorFlow back into `InputError`."""
+    try:
+        yield
+    except Exception as error:
+        message = str(getattr(error, "message", ""))  # of a `tf.errors.OpError`
+        found = re.search(r"InputError: (.*?)(?:\n+Traceback|\n*\Z)", message, re.DOTALL)
+        if found is None:
+            raise
+        raise InputError(found[1].strip()) from error

@@ -16,11 +16,13 @@ from etd_tf.errors import InputError
 from etd_tf.losses.base import Features, Loss, ModelSpec, check_mlm_head
 from etd_tf.losses.minilm import MiniLM
 from etd_tf.losses.mlm import masked_lm_loss
+from etd_tf.modeling.checked_data import CheckedModel
+from etd_tf.modeling.config import BertConfig
 from etd_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
-class Distiller(keras.Model):
+class Distiller(CheckedModel):
     """Trains a student encoder to behave like a larger one inside.
 
     Ordinary Keras: `compile(optimizer=...)`, then `fit` on a dataset of dictionaries of
@@ -111,6 +113,14 @@ class Distiller(keras.Model):
     def input_names(self) -> tuple[str, ...]:
         """Names of everything that the losses may read of a batch."""
         return input_names(mlm=self._needs_mlm)
+
+    def input_config(self) -> BertConfig:
+        """The student's architecture with the smaller of both models' tables."""
+        teacher, student = self.teacher.config, self.student.config
+        return student.replace(
+            type_vocab_size=min(teacher.type_vocab_size, student.type_vocab_size),
+            max_positions=min(teacher.max_positions, student.max_positions),
+        )
 
     def _log_names(self) -> list[str]:
         """Names of all logged numbers besides `loss`."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.features import count_examples
 from etd_tf.distillation.step import teacher_source
+from etd_tf.modeling.checked_data import checked_dataset
 
 
 class HeldOut:
@@ -20,7 +21,7 @@ class HeldOut:
 
     def __init__(self, distillers: Sequence[Distiller], batches: tf.data.Dataset) -> None:
         self._distillers = tuple(distillers)
-        self._batches = batches
+        self._batches = checked_dataset(batches, distillers[0].input_config())
         self._sums = tf.function(self._batch_sums, autograph=False, reduce_retracing=True)
 
     def evaluate(self) -> list[dict[str, float]]:

@@ -13,6 +13,7 @@ from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
 from etd_tf.distillation.step import Learner, TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.modeling.checked_data import checked_dataset
 from etd_tf.progress import Tracker, track
 from etd_tf.training.metrics_log import MetricsLog
 from etd_tf.training.optimization import WarmupLinearDecay
@@ -290,6 +291,7 @@ class Loop:
 
         def dataset_fn(_: Any) -> tf.data.Dataset:
             dataset = self._train_batches(step, workers.count, workers.index)
+            dataset = checked_dataset(dataset, self._runs[0].learner.distiller.input_config())
             self._tokens_per_step = _count_tokens(dataset.element_spec) * workers.count
             if replicas == 1:
                 return dataset

@@ -10,6 +10,7 @@ from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.modeling.attention import padding_bias
+from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder
 from etd_tf.modeling.layers import Dense, SeedStream, dropout
@@ -21,7 +22,7 @@ _KERNEL_STDDEV = 0.02  # BERT's initializer_range
 _HEAD_SEED_OFFSET = 1 << 20
 
 
-class TaskModel(keras.Model):
+class TaskModel(CheckedModel):
     """An encoder and a dense layer, built at construction."""
 
     def __init__(

@@ -49,6 +49,7 @@ def export_finetuned(
         max_length=max_length,
         max_positions=model.config.max_positions,
         num_segments=model.config.type_vocab_size,
+        vocab_size=model.config.vocab_size,
         tokenizer=tokenizer,
         text_inputs=text_inputs,
         return_tokens=model.serves_tokens,

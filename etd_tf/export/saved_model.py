@@ -69,6 +69,7 @@ class SavedModel(Format):
             max_length=config.max_positions if self.max_length is None else self.max_length,
             max_positions=config.max_positions,
             num_segments=config.type_vocab_size,
+            vocab_size=config.vocab_size,
             tokenizer=checkpoint.tokenizer,
             return_tokens=True,
             extra={} if head is None else {"masked_lm": masked_lm_function(checkpoint)},

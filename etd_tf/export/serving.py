@@ -41,6 +41,7 @@ class ServingSpec:
         max_length: Tokens of the longest sequence that text is cut to.
         max_positions: Tokens of the longest sequence that the model takes.
         num_segments: Segments that the model knows.
+        vocab_size: Tokens that the model knows; None to leave that unchecked.
         tokenizer: Its tokenizer; None for a model that takes token ids only.
         text_inputs: Names of the text inputs, one or two (`("question", "context")`).
         return_tokens: Add `token_ids` and `padding_mask` to the outputs for text, for
@@ -53,6 +54,7 @@ class ServingSpec:
     max_length: int
     max_positions: int
     num_segments: int = 2
+    vocab_size: int | None = None
     tokenizer: Tokenizer | None = None
     text_inputs: tuple[str, ...] = ("text",)
     return_tokens: bool = False
@@ -167,14 +169,9 @@ class _Endpoints:
             self.functions["serving_default"] = self._text_function()
 
     def _ids_function(self, predict: Predict) -> Any:
-        longest = self._spec.max_positions
-
         def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
-            fits = tf.debugging.assert_less_equal(
-                tf.shape(token_ids)[1], longest, f"Sequences are longer than {longest} tokens."
-            )
-            with tf.control_dependencies([fits]):
-                token_ids = tf.identity(token_ids)
+            with tf.control_dependencies(_id_checks(self._spec, token_ids, segment_ids)):
+                token_ids, segment_ids = tf.identity(token_ids), tf.identity(segment_ids)
             return predict(
                 dict(zip(IDS_INPUTS, (token_ids, segment_ids, padding_mask), strict=True))
             )
@@ -219,6 +216,27 @@ class _Endpoints:
             return self.predict_texts(*(tf.constant(v) for v in request.inputs.values()))
         predict = self._spec.extra.get(request.signature, self._predict)
         return predict({name: tf.constant(value) for name, value in request.inputs.items()})
+
+
+def _id_checks(spec: ServingSpec, token_ids: Tensor, segment_ids: Tensor) -> list[Any]:
+    """Operations that fail where ids are none of the model's; a GPU would take others for them."""
+    longest = spec.max_positions
+    checks = [
+        tf.debugging.assert_less_equal(
+            tf.shape(token_ids)[1], longest, f"Sequences are longer than {longest} tokens."
+        )
+    ]
+    tables: dict[str, tuple[Tensor, int | None]] = {
+        "token_ids": (token_ids, spec.vocab_size),
+        "segment_ids": (segment_ids, spec.num_segments),
+    }
+    for name, (ids, limit) in tables.items():
+        if limit is None:
+            continue
+        message = f"{name} must be from 0 to {limit - 1}; fill up with 0 and a padding_mask of 0."
+        checks.append(tf.debugging.assert_non_negative(ids, message))
+        checks.append(tf.debugging.assert_less(ids, limit, message))
+    return checks
 
 
 def _check_tokens(text_encoder: TextEncoder, spec: ServingSpec) -> None:

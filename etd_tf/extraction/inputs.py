@@ -8,6 +8,7 @@ import numpy as np
 
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.ids import check_length
 from etd_tf.types import Array
 
 
@@ -72,11 +73,7 @@ class ScoringInputs:
                 f"and padding_mask; received {_describe(examples)}."
             )
         tokens = _checked("token_ids", examples["token_ids"], None, config.vocab_size)
-        if tokens.shape[1] > config.max_positions:
-            raise InputError(
-                f"Examples have {tokens.shape[1]} tokens, the teacher only "
-                f"{config.max_positions} positions. Use shorter sequences."
-            )
+        check_length(tokens.shape[1], config, "Each of the examples")
         segments = examples.get("segment_ids", np.zeros_like(tokens))
         segments = _checked("segment_ids", segments, tokens.shape, config.type_vocab_size)
         mask = examples.get("padding_mask", (tokens != config.pad_token_id).astype(np.int32))

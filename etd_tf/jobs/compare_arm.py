@@ -9,7 +9,7 @@ from typing import Any
 
 from etd_tf.checkpoints import save_checkpoint
 from etd_tf.distillation import Trainer, fit_together
-from etd_tf.errors import DivergenceError, InputError
+from etd_tf.errors import DivergenceError, InputError, input_errors
 from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
 from etd_tf.jobs.compare_study import Study
 from etd_tf.jobs.compare_types import RunSpec
@@ -19,7 +19,6 @@ from etd_tf.jobs.inputs import TrainingText
 from etd_tf.reporting.comparison_runs import ArmRun, as_number
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
-from etd_tf.text.batches import input_errors
 from etd_tf.training import TrainResult
 from etd_tf.training.metrics_log import read_metrics
 

@@ -12,7 +12,7 @@ from absl import logging
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.distillation import Distiller, Trainer
-from etd_tf.errors import InputError
+from etd_tf.errors import InputError, input_errors
 from etd_tf.export import FORMATS
 from etd_tf.extraction.starts import InitialStudent, Work, made_files
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
@@ -29,7 +29,6 @@ from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
 from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
-from etd_tf.text.batches import input_errors
 from etd_tf.training.strategy import make_strategy, teacher_policy
 from etd_tf.training.workers import Workers
 

@@ -59,13 +59,14 @@ def prepare_corpus(options: CorpusOptions, teacher: Checkpoint) -> RecordSet:
     """
     if teacher.tokenizer is None:
         raise InputError(f"{teacher.source} holds no tokenizer.")
-    return cached_records(
+    records = cached_records(
         options.corpus,
         teacher.tokenizer,
         options=RecordOptions(sequence_length=options.sequence_length),
         validation_corpus=options.validation_corpus or None,
         cache_dir=options.cache_dir,
     )
+    return dataclasses.replace(records, num_segments=teacher.config.type_vocab_size)
 
 
 def check_corpus(options: CorpusOptions) -> None:

@@ -14,7 +14,9 @@ from etd_tf.modeling.attention import (
     SelfAttention,
     padding_bias,
 )
+from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.ids import check_ids
 from etd_tf.modeling.layers import Dense, Embeddings, LayerNorm, SeedStream, activation, dropout
 from etd_tf.types import Tensor
 
@@ -155,7 +157,7 @@ class EncoderLayer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
-class BertEncoder(keras.Model):
+class BertEncoder(CheckedModel):
     """A BERT encoder with an exact configuration and visible internals.
 
     Inputs are a dictionary of int32 `[B, T]` tensors: `token_ids`, and optionally
@@ -173,7 +175,7 @@ class BertEncoder(keras.Model):
         >>> config = BertConfig(99, num_layers=2, hidden_size=8, num_heads=2,
         ...                     intermediate_size=16)
         >>> encoder = BertEncoder(config)
-        >>> encoder({"token_ids": [[5, 6, 7]]})["sequence_output"].shape
+        >>> encoder({"token_ids": np.array([[5, 6, 7]])})["sequence_output"].shape
         TensorShape([1, 3, 8])
     """
 
@@ -231,7 +233,8 @@ class BertEncoder(keras.Model):
             The trace.
 
         Raises:
-            InputError: `inputs` lacks `token_ids`, or sequences exceed the position table.
+            InputError: `inputs` lacks `token_ids`, an id is in none of the model's tables, or
+                sequences exceed the position table.
         """
         token_ids, segment_ids, padding_mask = self._unpack(inputs)
         seed = self._seed_source(training, dropout_seed)
@@ -277,6 +280,7 @@ class BertEncoder(keras.Model):
                 "BertEncoder takes a dictionary with token_ids [B, T] and optionally "
                 f"segment_ids and padding_mask; received {got}."
             )
+        check_ids(inputs, self.config)
         token_ids = ops.convert_to_tensor(inputs["token_ids"], dtype="int32")
         segment_ids = inputs.get("segment_ids")
         if segment_ids is not None:

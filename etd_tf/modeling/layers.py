@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.ids import check_length, refusable
 from etd_tf.types import Tensor
 
 _KERNEL_STDDEV = 0.02  # BERT's initializer_range
@@ -264,18 +264,16 @@ class Embeddings(keras.layers.Layer):
         Raises:
             InputError: T is known and larger than the position table.
         """
-        length = token_ids.shape[1]
-        if length is not None and length > self.config.max_positions:
-            raise InputError(
-                f"The input has {length} tokens a sequence, but the model has only "
-                f"{self.config.max_positions} positions. Shorten the sequences."
-            )
+        length, config = token_ids.shape[1], self.config
         if length is None:
             length = ops.shape(token_ids)[1]
-        x = ops.take(self.token, token_ids, axis=0)
+        else:
+            check_length(length, config)
+        x = ops.take(self.token, refusable(token_ids, config.vocab_size), axis=0)
         x = ops.add(x, self.position[None, :length])
         if segment_ids is None:
             x = ops.add(x, self.segment[0])
         else:
+            segment_ids = refusable(segment_ids, config.type_vocab_size)
             x = ops.add(x, ops.take(self.segment, segment_ids, axis=0))
-        return dropout(self.layer_norm(x), self.config.hidden_dropout, seed)
+        return dropout(self.layer_norm(x), config.hidden_dropout, seed)

@@ -1,19 +1,26 @@
 """Batches in an order that depends on (seed, epoch, step) alone, so that a run can resume."""
 
-import contextlib
 import dataclasses
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from etd_tf.errors import InputError
+from etd_tf.errors import InputError, input_errors
 from etd_tf.text.record_directories import open_records
 from etd_tf.text.records import MASKED_WEIGHTS, TRAIN, VALIDATION, RecordSet
 from etd_tf.text.shuffle import shuffled
 from etd_tf.types import Array, IntArray
+
+__all__ = [
+    "Worker",
+    "batch_indices",
+    "evaluation_batches",
+    "input_errors",
+    "load_examples",
+    "make_batches",
+]
 
 _PARALLEL_READS = 2
 _FORESEEN = 8  # batches ready before they are needed
@@ -79,7 +86,7 @@ def make_batches(
         Data set of int32 `[rows, T]` `token_ids, segment_ids, padding_mask`, shapes
         static. Records with masked-LM targets add `masked_lm_positions, masked_lm_ids`
         (int32 `[rows, P]`) and `masked_lm_weights` (float32). Reading errors surface as TensorFlow
-        errors; iterate inside `input_errors()` to get them as `InputError`.
+        errors; iterate inside `etd_tf.errors.input_errors()` to get them as `InputError`.
 
     Raises:
         InputError: There is no such split, or the sizes do not fit.
@@ -187,18 +194,6 @@ def load_examples(
         )
     order = shuffled(np.arange(count), available, seed=seed, epoch=_SAMPLE_EPOCH)
     return records.read(split, order)
-
-
-@contextlib.contextmanager
-def input_errors() -> Iterator[None]:
-    """Turns reading errors that passed through TensorFlow back into `InputError`."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        found = re.search(r"InputError: (.*?)(?:\n+Traceback|\n*\Z)", str(error.message), re.DOTALL)
-        if found is None:
-            raise
-        raise InputError(found[1].strip()) from error
 
 
 def _opened(records: RecordSet | str | Path, sequence_length: int | None) -> RecordSet:

@@ -31,6 +31,17 @@ FEATURES = {
 # Masked-LM targets keep the names that they have in google-research/bert.
 MASKED_WEIGHTS = "masked_lm_weights"
 MASKED_FEATURES = ("masked_lm_positions", "masked_lm_ids", MASKED_WEIGHTS)
+_OTHER_TOKENIZER = (
+    "The records were made with another tokenizer: prepare the text again with the model's own "
+    "(etd_prepare --tokenizer=MODEL_DIR)."
+)
+_REMEDIES = {
+    "token_ids": _OTHER_TOKENIZER,
+    "masked_lm_ids": _OTHER_TOKENIZER,
+    "segment_ids": "The records were made for a model with more segments: prepare the text again.",
+    "masked_lm_positions": "Positions count the tokens of the example from 0: prepare the text "
+    "again.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +115,7 @@ class RecordSet:
         tokenizer_fingerprint: Of the tokenizer that made them; None where unknown.
         manifest: What `etd_prepare` recorded; empty for other records.
         vocab_size: Token ids must be below it; None where no model is known.
+        num_segments: Segment ids must be below it; None where no model is known.
     """
 
     source: str
@@ -112,6 +124,7 @@ class RecordSet:
     tokenizer_fingerprint: str | None = None
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     vocab_size: int | None = None
+    num_segments: int | None = None
 
     @property
     def sequence_length(self) -> int:
@@ -157,8 +170,8 @@ class RecordSet:
             and `masked_lm_weights` (float32 `[k, P]`).
 
         Raises:
-            InputError: A file is damaged, an example has another length, or a token id is
-                not in the vocabulary.
+            InputError: A file is damaged, an example has another length, or an id is in none
+                of the model's tables; the message names file and record.
         """
         shards, boundaries = self._split(split), self._boundaries[split]
         which = np.searchsorted(boundaries, indices, side="right") - 1
@@ -171,24 +184,35 @@ class RecordSet:
             ):
                 records[place] = record
         batch = _parse(records, self.layout, self.source)
-        self._check_ids(batch)
+        self._check_ids(split, indices, batch)
         return {
             name: value if name == MASKED_WEIGHTS else value.astype(np.int32)
             for name, value in batch.items()
         }
 
-    def _check_ids(self, batch: Mapping[str, Array]) -> None:
-        """A device may take an id that no embedding has for another one, without a word."""
-        limit = self.vocab_size or 1 << 31
-        for name in ("token_ids", "masked_lm_ids"):
-            values = batch.get(name, np.zeros(0))
+    def _check_ids(self, split: str, indices: Array, batch: Mapping[str, Array]) -> None:
+        """A device may take an id that a table lacks for another one, without a word."""
+        most = 1 << 31
+        limits = {
+            "token_ids": self.vocab_size or most,
+            "masked_lm_ids": self.vocab_size or most,
+            "segment_ids": self.num_segments or most,
+            "masked_lm_positions": self.sequence_length,
+        }
+        for name in limits.keys() & batch.keys():
+            values, limit = batch[name], limits[name]
             if values.size and not (values.min() >= 0 and values.max() < limit):
-                wrong = values.max() if values.max() >= limit else values.min()
+                row, column = np.argwhere((values < 0) | (values >= limit))[0]
                 raise InputError(
-                    f"{self.source} holds the token id {wrong}, but the vocabulary has {limit} "
-                    "tokens. The records were made with another tokenizer: prepare the text "
-                    "again with the model's own (etd_prepare --tokenizer=MODEL_DIR)."
+                    f"{self._place(split, int(indices[row]))} holds {values[row, column]} in "
+                    f"{name}, but only 0 to {limit - 1} are known. {_REMEDIES[name]}"
                 )
+
+    def _place(self, split: str, index: int) -> str:
+        """Says where an example is stored."""
+        number = int(np.searchsorted(self._boundaries[split], index, side="right")) - 1
+        record = index - int(self._boundaries[split][number])
+        return f"Record {record} of {self._split(split)[number].path}"
 
     def check_sequence_length(self, sequence_length: int | None) -> None:
         """Refuses records of another length than asked for; None accepts any.

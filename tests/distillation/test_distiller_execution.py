@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
+from etd_tf.errors import InputError
 from etd_tf.losses import MiniLM, TinyBERT
 from tests.distillation.tiny_distiller import (
     compiled,
@@ -43,6 +44,28 @@ def test_ways_of_execution_agree(options, trained):
     np.testing.assert_allclose(loss, trained[0], rtol=1e-5)
     for name, value in found.items():
         np.testing.assert_allclose(value, trained[1][name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("token_ids", -1), ("token_ids", 2**31 - 1), ("segment_ids", -1), ("segment_ids", 2)),
+        *(("masked_lm_ids", -100), ("masked_lm_positions", 7)),
+    ],
+)
+def test_ids_that_the_models_lack_end_training(name, wrong, jit_compile):
+    distiller = compiled(
+        Distiller(make_teacher(), make_student(), MiniLM()), jit_compile=jit_compile
+    )
+    batch = make_batch()
+    batch[name][3, 1] = wrong
+    expected = rf"{wrong} in {name} at \[3, 1\]"
+    for data in (batch, tf.data.Dataset.from_tensors(batch)):
+        with pytest.raises(InputError, match=expected):
+            distiller.fit(data, verbose=0)
+    with pytest.raises(InputError, match=expected):
+        distiller.fit(make_batch(), validation_data=tf.data.Dataset.from_tensors(batch), verbose=0)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

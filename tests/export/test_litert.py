@@ -76,6 +76,16 @@ def test_wrong_numbers_are_not_written(checkpoint, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("token_ids", -1), ("segment_ids", -1), ("token_ids", 10**6)]
+)
+def test_ids_that_the_model_lacks_are_refused(checkpoint, path, name, wrong):
+    batch = random_batch(checkpoint.config)
+    batch[name][0, 1] = wrong
+    with pytest.raises(RuntimeError, match="gather index out of bounds"):
+        run_litert(path.read_bytes(), batch)
+
+
 def test_what_is_there_is_not_replaced(checkpoint, path):
     with pytest.raises(InputError, match="pass overwrite=True"):
         LiteRT().write(checkpoint, path.parent)

@@ -154,6 +154,18 @@ def test_sequences_beyond_the_positions_are_refused_with_both_lengths(model):
         serve(**ids)
 
 
+@pytest.mark.parametrize("signature", ["serve_ids", "masked_lm"])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("token_ids", -1), ("token_ids", 10**6), ("segment_ids", 2)]
+)
+def test_ids_that_the_model_lacks_are_refused(model, signature, name, wrong):
+    ids = {name: np.ones((1, 3), np.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
+    ids[name][0, 2] = wrong
+    serve = tf.saved_model.load(str(model.path)).signatures[signature]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be from 0 to"):
+        serve(**{name: tf.constant(value) for name, value in ids.items()})
+
+
 def test_max_length_cuts_texts(tmp_path):
     checkpoint = tiny_checkpoint(num_layers=1)
     model = SavedModel(max_length=7).write(checkpoint, tmp_path / "short")

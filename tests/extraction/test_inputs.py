@@ -53,7 +53,7 @@ def test_batches_have_one_size_and_cover_every_example_once():
         ({"token_ids": np.ones((0, 3), int)}, "at least one example"),
         ({"token_ids": np.full((1, 2), 99)}, "encoded with the teacher's tokenizer"),
         ({"token_ids": np.full((1, 2), -1)}, "from -1"),
-        ({"token_ids": np.ones((1, 24), int)}, "only 23 positions. Use shorter"),
+        ({"token_ids": np.ones((1, 24), int)}, "only 23 positions. Shorten"),
         (
             {"token_ids": np.ones((1, 2), int), "segment_ids": np.zeros((1, 3), int)},
             "same examples",

@@ -1,5 +1,6 @@
 """Tests of opening records of all kinds."""
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -95,8 +96,24 @@ def test_ids_beyond_the_vocabulary_are_refused(wrong, tmp_path):
     options = RecordOptions(sequence_length=6)
     records = cached_records([str(tmp_path)], tiny_tokenizer(), options=options)
     assert records.read("train", np.array([0]))["token_ids"].tolist() == [[last] * 6]
-    with pytest.raises(InputError, match=f"token id {wrong}, but the vocabulary has"):
+    message = f"Record 1 of {tmp_path}/a.tfrecord holds {wrong} in token_ids.*0 to {last} are known"
+    with pytest.raises(InputError, match=message):
         records.read("train", np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("segment_ids", -1), ("segment_ids", 2), ("masked_lm_positions", 6), ("masked_lm_ids", -100)],
+)
+def test_other_ids_out_of_range_are_refused_by_file_and_record(name, wrong, tmp_path):
+    bad = tf.train.Example.FromString(example(7))
+    bad.features.feature[name].int64_list.value[1] = wrong
+    write(tmp_path / "a.tfrecord", [example(7)])
+    write(tmp_path / "b.tfrecord", [example(7), bad.SerializeToString()])
+    records = dataclasses.replace(open_records(tmp_path), num_segments=2)
+    assert len(records.read("train", np.arange(2))["token_ids"]) == 2
+    with pytest.raises(InputError, match=f"Record 1 of .*b.tfrecord holds {wrong} in {name}"):
+        records.read("train", np.array([0, 2]))
 
 
 def test_lengths_of_targets_are_named(tmp_path):
