@@ -9,6 +9,7 @@ import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
+from etd_tf.evaluation.baseline import Baselines
 from etd_tf.evaluation.classifiers import TaskModel
 from etd_tf.evaluation.finetuned import save_finetuned
 from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
@@ -101,6 +102,10 @@ class Experiment(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on every evaluation split."""
+
+    def baseline(self) -> Baselines:
+        """What answers that do not look at the example reach; empty where nobody knows."""
+        return {}
 
     @abc.abstractmethod
     def write_predictions(self, model: keras.Model, directory: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import DivergenceError
+from etd_tf.evaluation.baseline import Baselines, baseline_values
 from etd_tf.evaluation.classifiers import TaskModel, initial_parameters
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.options import (
@@ -34,11 +35,13 @@ class FinetuneResult:
         cells: All trainings.
         summary: By split and metric: `mean`, `std` (None for one seed) and `values`
             over the seeds at the chosen learning rate.
+        baseline: What answers that do not look at the example reach.
     """
 
     learning_rate: float
     cells: tuple[Cell, ...]
     summary: dict[str, dict[str, dict[str, Any]]]
+    baseline: Baselines = dataclasses.field(default_factory=dict)
 
 
 def finetune(
@@ -83,8 +86,10 @@ def finetune(
         rate,
         tuple(record.cells),
         summarize([cell.scores for cell in record.cells if cell.phase == FINAL]),
+        experiment.baseline(),
     )
-    record.finish({"learning_rate": rate, "summary": result.summary})
+    baseline = baseline_values(result.baseline)
+    record.finish({"learning_rate": rate, "summary": result.summary, "baseline": baseline})
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
+from etd_tf.evaluation.baseline import Baselines, baseline_values
 from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
 from etd_tf.evaluation.experiment import Scores
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
@@ -30,6 +31,7 @@ class EvaluationResult:
         zero_shot: Metrics by model, of a task without training.
         finetuned: Fine-tuning and its scores.
         scores: By split and metric, of a model that was fine-tuned before.
+        baseline: What answers that do not look at the example reach, of the task.
         costs: Size and speed by model.
     """
 
@@ -37,6 +39,7 @@ class EvaluationResult:
     zero_shot: dict[str, Scores] | None = None
     finetuned: FinetuneResult | None = None
     scores: dict[str, Scores] | None = None
+    baseline: Baselines = dataclasses.field(default_factory=dict)
     costs: dict[str, ModelCost] | None = None
 
 
@@ -79,7 +82,7 @@ def _evaluate(options: EvaluationOptions) -> EvaluationResult:
     if isinstance(task, TrainedTask) and options.finetune is None:
         model = load_finetuned(options.models[0])
         checkpoints = {options.models[0]: model.checkpoint}
-        result = dataclasses.replace(result, scores=_score(options, task, model))
+        result = _score(options, task, model)
     else:
         checkpoints = {name: load_checkpoint(name) for name in options.models}
         if isinstance(task, ScoredTask):
@@ -116,7 +119,7 @@ def _zero_shot(
 
 def _score(
     options: EvaluationOptions, task: TrainedTask, model: FinetunedModel
-) -> dict[str, Scores]:
+) -> EvaluationResult:
     """Scores a fine-tuned model and writes its predictions."""
     model.check_head(task.head, task.name)
     experiment = task.experiment(model.checkpoint, model.label_names)
@@ -124,8 +127,9 @@ def _score(
     scores = experiment.evaluate(model.model)
     if options.output_dir is not None:
         experiment.write_predictions(model.model, record.output(PREDICTIONS_DIR))
-    record.finish({"scores": scores})
-    return scores
+    baseline = experiment.baseline()
+    record.finish({"scores": scores, "baseline": baseline_values(baseline)})
+    return EvaluationResult(task, scores=scores, baseline=baseline)
 
 
 def _open_record(options: EvaluationOptions, task: Task, *outputs: str) -> RunRecord:

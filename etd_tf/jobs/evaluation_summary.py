@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from etd_tf.evaluation.baseline import Baselines, describe_failures
 from etd_tf.evaluation.benchmark import ModelCost
 from etd_tf.evaluation.experiment import Scores
 from etd_tf.evaluation.finetuning import FinetuneResult
@@ -25,7 +26,7 @@ def describe_evaluation(result: EvaluationResult) -> str:
     if task is not None and result.finetuned is not None:
         blocks.append(_finetuned(task.name, result.finetuned))
     if task is not None and result.scores is not None:
-        blocks.append(_scores(task.name, result.scores))
+        blocks.append(_scores(task.name, result.scores, result.baseline))
     if result.costs is not None:
         blocks.append(_costs(result.costs))
     return "\n".join(blocks)
@@ -47,8 +48,14 @@ def _finetuned(task: str, result: FinetuneResult) -> str:
         for metric, value in metrics.items():
             spread = "" if value["std"] is None else f"{value['std']:.4f}"
             seeds = " ".join(f"{v:.4f}" for v in value["values"])
-            rows.append((split, metric, f"{value['mean']:.4f}", spread, seeds))
-    text = _table((task, "metric", "mean", "std", "by seed"), rows)
+            floor = _baseline(result.baseline, split, metric)
+            rows.append((split, metric, f"{value['mean']:.4f}", spread, floor, seeds))
+    text = _table((task, "metric", "mean", "std", "baseline", "by seed"), rows)
+    means = {
+        split: {metric: value["mean"] for metric, value in metrics.items()}
+        for split, metrics in result.summary.items()
+    }
+    text += _failures(means, result.baseline)
     text += f"learning rate {result.learning_rate:g}, {len(finals)} seed(s)\n"
     selection = [cell for cell in result.cells if cell.phase == SELECTION]
     if not selection:
@@ -66,13 +73,22 @@ def _finetuned(task: str, result: FinetuneResult) -> str:
     return text + "\n" + _table(("learning rate", "seed", "held-out part of train"), chosen)
 
 
-def _scores(task: str, scores: dict[str, Scores]) -> str:
+def _baseline(baselines: Baselines, split: str, metric: str) -> str:
+    found = baselines.get(split, {}).get(metric)
+    return "" if found is None else f"{found.value:.4f}"
+
+
+def _failures(scores: dict[str, Scores], baselines: Baselines) -> str:
+    return "".join(f"{sentence}\n" for sentence in describe_failures(scores, baselines))
+
+
+def _scores(task: str, scores: dict[str, Scores], baselines: Baselines) -> str:
     rows = [
-        (split, metric, f"{value:.4f}")
+        (split, metric, f"{value:.4f}", _baseline(baselines, split, metric))
         for split, metrics in scores.items()
         for metric, value in metrics.items()
     ]
-    return _table((task, "metric", "value"), rows)
+    return _table((task, "metric", "value", "baseline"), rows) + _failures(scores, baselines)
 
 
 def _costs(costs: dict[str, ModelCost]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from etd_tf.errors import InputError
+from etd_tf.evaluation.baseline import Baseline
 from etd_tf.types import Array
 
 
@@ -77,6 +78,38 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
     "r2": r2,
     "spearman": spearman,
 }
+
+
+def constant_baseline(
+    names: Sequence[str], labels: Array, label_names: Sequence[str]
+) -> dict[str, Baseline]:
+    """Finds what the best constant answer reaches.
+
+    Args:
+        names: Keys of `METRICS`.
+        labels: `[n]`, class numbers or scores.
+        label_names: Class names in their order; empty for scores.
+
+    Returns:
+        By metric: for accuracy the share of the most frequent label, for F1 that of class 1
+        for every example, for correlations and R2 0.
+    """
+    if not label_names:
+        answer = "giving every example the same score"
+        equal = np.full(len(labels), np.mean(labels, dtype=np.float64))
+        return {name: Baseline(METRICS[name](equal, labels), answer) for name in names}
+    counts = np.bincount(labels, minlength=len(label_names))
+    frequent = int(np.argmax(counts))
+    found = {}
+    for name in names:
+        candidates = (frequent, 1) if name == "f1" else (frequent,)  # F1 looks at class 1 alone
+        reached = {
+            label: METRICS[name](np.full(len(labels), label), labels) for label in candidates
+        }
+        best = max(reached, key=lambda label: reached[label])  # of equals the most frequent
+        which = "the most frequent label" if best == frequent else label_names[best]
+        found[name] = Baseline(reached[best], f"always answering {which}")
+    return found
 
 
 def compute_metrics(names: Sequence[str], predictions: Array, labels: Array) -> dict[str, float]:

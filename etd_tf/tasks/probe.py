@@ -30,6 +30,15 @@ class StsProbe(GlueData, ScoredTask):
         """Reads the pairs; their hash."""
         return {self.split: self.examples().fingerprint()}
 
+    def remarks(self, scores: "Mapping[str, Scores]") -> tuple[str, ...]:
+        """Names the models whose vectors are no better than equal ones."""
+        return tuple(
+            f"{name}: {self.metric} {found[self.metric]:.4f}; equal vectors for all sentences give "
+            "0.0000: these say nothing about similarity."
+            for name, found in scores.items()
+            if found[self.metric] <= 0.0
+        )
+
     def score(self, models: "Mapping[str, Checkpoint]") -> "dict[str, Scores]":
         """Scores models, see `ScoredTask.score`; all at the length that the shortest has."""
         length = self.length_for(*models.values())

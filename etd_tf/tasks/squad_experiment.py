@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.evaluation.baseline import Baseline, Baselines
 from etd_tf.evaluation.classifiers import SpanClassifier
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.training import TrainingSet
@@ -95,6 +96,13 @@ class SquadExperiment(Experiment):
         dataset, windows = self._split("dev")
         answers = self.answer(model, dataset, windows, f"Evaluating SQuAD {self.task.version} dev")
         return {"dev": score_predictions(dataset, answers.predictions)}
+
+    def baseline(self) -> Baselines:
+        """What no answer to every question reaches; of v1.1, which has one for each, 0."""
+        dataset, _ = self._split("dev")
+        scores = score_predictions(dataset, {question.id: "" for question in dataset.questions})
+        answer = "answering no question"
+        return {"dev": {name: Baseline(scores[name], answer) for name in self.task.metrics}}
 
     def answer(
         self, model: keras.Model, dataset: SquadDataset, windows: Windows, description: str

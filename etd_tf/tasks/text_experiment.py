@@ -10,12 +10,13 @@ from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
+from etd_tf.evaluation.baseline import Baselines
 from etd_tf.evaluation.classifiers import SequenceClassifier
 from etd_tf.evaluation.encoding import encode_texts
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import match_labels
 from etd_tf.evaluation.training import TrainingSet
-from etd_tf.tasks.metrics import compute_metrics
+from etd_tf.tasks.metrics import compute_metrics, constant_baseline
 from etd_tf.tasks.text_task import Examples, TextTask
 from etd_tf.tokenization.sequences import Sequences
 from etd_tf.types import Array, IntArray
@@ -123,6 +124,15 @@ class TextExperiment(Experiment):
             labels = self._read(self.task, split).need_labels()
             scores[split] = self._score(model, self._tokens(self.task, split), labels, split)
         return scores
+
+    def baseline(self) -> Baselines:
+        """What the same label or score for every example reaches."""
+        return {
+            split: constant_baseline(
+                self.task.metrics, self._read(self.task, split).need_labels(), self.label_names
+            )
+            for split in self.task.scored_splits()
+        }
 
     def _score(self, model: keras.Model, sequences: Sequences, labels: Array, what: str) -> Scores:
         what = f"Evaluating {self.task.label} {what}"

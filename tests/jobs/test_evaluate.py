@@ -50,6 +50,11 @@ def test_finetune_then_score_the_result(folder, tmp_path):
             output_dir=tmp_path / "scores",
         )
     )
+    assert result.finetuned.baseline["dev"]["accuracy"].value == 0.5
+    for out, scored in (("out", result), ("scores", again)):
+        values = json.loads((tmp_path / out / "results.json").read_text())
+        assert values["baseline"] == {"dev": {"accuracy": 0.5}}
+        assert "baseline" in describe_evaluation(scored)
     first = result.finetuned.summary["dev"]["accuracy"]["values"][0]
     assert again.scores == {"dev": {"accuracy": first}}
     assert f"{first:.4f}" in describe_evaluation(again)
@@ -115,6 +120,17 @@ def test_benchmark_alone(tmp_path):
     assert [x["batch_size"] for x in values[str(tmp_path / "m")]["latency"]] == [1, 32]
     with pytest.raises(InputError, match=r"benchmark.json exists already"):
         run_evaluation(options)
+
+
+def test_a_model_that_has_learnt_nothing_is_named(folder):
+    options = EvaluationOptions(
+        models=(str(folder / "student"),),
+        task="glue/sst2",
+        task_options={"glue_dir": str(folder / "glue")},
+        finetune=FinetuneOptions(learning_rates=(1e-9,), seeds=(0,), epochs=1),
+    )
+    text = describe_evaluation(run_evaluation(options))
+    assert "always answering the most frequent label gives 0.5000" in text
 
 
 def test_an_output_directory_has_one_owner(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from etd_tf.errors import InputError
-from etd_tf.tasks.metrics import compute_metrics, f1, matthews, pearson, spearman
+from etd_tf.tasks.metrics import compute_metrics, constant_baseline, f1, matthews, pearson, spearman
 
 CLASSES = hnp.arrays(np.int64, st.just(13), elements=st.integers(0, 1))
 
@@ -74,6 +74,28 @@ def test_unusable_inputs_are_refused():
         compute_metrics(["accuracy"], np.zeros(0), np.zeros(0))
     with pytest.raises(InputError, match="diverged"):
         compute_metrics(["pearson"], np.asarray([1.0, np.nan]), np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "expected", "answer"),
+    [
+        (("accuracy",), [1, 1, 0, 2, 1], {"accuracy": 0.6}, "the most frequent label"),
+        (("f1", "accuracy"), [1, 1, 0], {"f1": 0.8, "accuracy": 2 / 3}, "the most frequent label"),
+        (("f1",), [0, 0, 0, 1], {"f1": 0.4}, "always answering b"),
+        (("macro_f1",), [2, 1, 2, 2], {"macro_f1": 3 / 7}, "the most frequent label"),
+        (("matthews", "accuracy"), [1, 1, 0], {"matthews": 0.0, "accuracy": 2 / 3}, "frequent"),
+    ],
+)
+def test_the_best_constant_answer(names, labels, expected, answer):
+    classes = ("a", "b", "c")[: max(labels) + 1]
+    found = constant_baseline(names, np.array(labels), classes)
+    assert {name: one.value for name, one in found.items()} == pytest.approx(expected)
+    assert answer in found[names[0]].answer
+
+
+def test_correlations_have_a_baseline_of_zero():
+    found = constant_baseline(("spearman", "pearson", "r2"), np.array([0.5, 3.0, 2.0]), ())
+    assert [one.value for one in found.values()] == pytest.approx([0.0, 0.0, 0.0])
 
 
 if __name__ == "__main__":

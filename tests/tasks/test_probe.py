@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from etd_tf.checkpoints.loading import load_checkpoint
 from etd_tf.tasks.glue import glue_task
 from etd_tf.tasks.glue_data import load_glue
-from etd_tf.tasks.probe import compare_sts, sentence_embeddings, sts_probe
+from etd_tf.tasks.probe import StsProbe, compare_sts, sentence_embeddings, sts_probe
 from tests.evaluation.fixtures import write_stsb
 from tests.helpers import need_quickstart_teacher, need_shared_data, tiny_checkpoint
 
@@ -60,6 +60,12 @@ def test_quickstart_teacher_on_real_data():
     part = examples.take(np.arange(0, 1500, 6))
     value = sts_probe(load_checkpoint(need_quickstart_teacher()), part)
     assert value == pytest.approx(0.867, abs=0.03)
+
+
+def test_vectors_without_meaning_are_named():
+    scores = {"good": {"spearman": 0.7}, "bad": {"spearman": -0.02}}
+    (remark,) = StsProbe().remarks(scores)
+    assert remark.startswith("bad: spearman -0.0200; equal vectors for all sentences give 0.0000")
 
 
 if __name__ == "__main__":

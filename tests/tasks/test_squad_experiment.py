@@ -52,6 +52,8 @@ def test_v2_predicts_no_answer_and_its_odds(checkpoint, tmp_path):
     model.set_parameters(weights)  # all logits are equal, so no answer is not ahead
     scores = experiment.evaluate(model)["dev"]
     assert scores["no_answer_f1"] == 0.0
+    baseline = experiment.baseline()["dev"]
+    assert {name: one.value for name, one in baseline.items()} == {"f1": 50.0, "exact_match": 50.0}
     paths = experiment.write_predictions(model, tmp_path / "out")
     odds = json.loads(paths[-1].read_text())
     assert paths[-1].name == "dev_null_odds.json"
