@@ -76,6 +76,10 @@ class PrepareFlags(Settings):
 def run(flag_set: FlagSet) -> None:
     """Prepares the text that the flags describe and prints what was made."""
     flags = flag_set.read(PrepareFlags)
+    if flags.validation_corpus:
+        for name in {"held_out_fraction", "seed"}.intersection(flags.options.changed()):
+            why = "validation_corpus=... is the held-out text"
+            flag_set.tell_idle(name, why, refuses=False)
     prepare = _runner(flags)
     tokenizer = _tokenizer(flags.tokenizer)
     try:

@@ -220,11 +220,12 @@ class _Endpoints:
 
 def _id_checks(spec: ServingSpec, token_ids: Tensor, segment_ids: Tensor) -> list[Any]:
     """Operations that fail where ids are none of the model's; a GPU would take others for them."""
-    longest = spec.max_positions
+    length, longest = tf.shape(token_ids)[1], spec.max_positions
     checks = [
         tf.debugging.assert_less_equal(
-            tf.shape(token_ids)[1], longest, f"Sequences are longer than {longest} tokens."
-        )
+            length, longest, f"Sequences are longer than {longest} tokens."
+        ),
+        tf.debugging.assert_positive(length, "Sequences have no token, not even [CLS]."),
     ]
     tables: dict[str, tuple[Tensor, int | None]] = {
         "token_ids": (token_ids, spec.vocab_size),

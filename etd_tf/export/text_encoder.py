@@ -119,9 +119,9 @@ class TextEncoder(tf.Module):
             segments.append(tf.zeros_like(row) + min(number, self._last_segment))
         ids = tf.concat(tokens, axis=1)
         return {
-            "token_ids": ids.to_tensor(pad_id),
-            "segment_ids": tf.concat(segments, axis=1).to_tensor(0),
-            "padding_mask": tf.ones_like(ids).to_tensor(0),
+            "token_ids": _filled(ids, pad_id, len(tokens)),
+            "segment_ids": _filled(tf.concat(segments, axis=1), 0, len(tokens)),
+            "padding_mask": _filled(tf.ones_like(ids), 0, len(tokens)),
         }
 
     def tokenize(self, text: Tensor) -> Tensor:
@@ -188,6 +188,12 @@ class TextEncoder(tf.Module):
         keep_first = tf.minimum(first, tf.maximum(room - half, room - second))
         keep_second = tf.minimum(second, room - keep_first)
         return [_keep(parts[0], keep_first), _keep(parts[1], keep_second)]
+
+
+def _filled(rows: Tensor, filling: int, least: int) -> Tensor:
+    """Fills up rows to the longest; no text at all has the `least` that any text has."""
+    values = rows.to_tensor(filling)
+    return tf.pad(values, [[0, 0], [0, tf.maximum(least - tf.shape(values)[1], 0)]])
 
 
 def _keep(rows: Tensor, counts: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from etd_tf.settings import (
     settings_of,
 )
 from etd_tf.storage.home import DEFAULT_CACHE
+from etd_tf.text.options import MAX_LENGTH
 
 TEACHER = (
     "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
@@ -101,7 +102,7 @@ class CorpusOptions(Settings):
         None,
         "A model whose tokenizer to take, or a tokenizer's directory; default: the teacher's own.",
     )
-    sequence_length: int = setting(128, "Tokens a sequence.", least=8)
+    sequence_length: int = setting(128, "Tokens a sequence.", least=8, most=MAX_LENGTH)
     cache_dir: Path = setting(Path(DEFAULT_CACHE), "Where prepared corpora are kept.", free=True)
 
     def __post_init__(self) -> None:

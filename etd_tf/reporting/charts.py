@@ -134,13 +134,24 @@ def tick_labels(values: list[float]) -> list[str]:
         values: Positions from `ticks`.
 
     Returns:
-        One label a position.
+        One label a position, all different.
     """
     step = values[1] - values[0]
-    decimals = max(-math.floor(math.log10(step) + 1e-9), 0)
-    if decimals > 3:
-        return [f"{value:.0e}".replace("e-0", "e-") if value else "0" for value in values]
-    return [f"{value:,.{decimals}f}" if abs(value) > step / 2 else "0" for value in values]
+    power = math.floor(math.log10(step) + 1e-9)
+    largest = max(map(abs, values))
+    if largest >= 1e-3:
+        kind = f",.{max(-power, 0)}f"
+    else:
+        kind = f".{math.floor(math.log10(largest) + 1e-9) - power}e"
+    return [
+        f"{value:{kind}}".replace("e-0", "e-") if abs(value) > step / 2 else "0" for value in values
+    ]
+
+
+def _count_labels(values: list[float]) -> list[str]:
+    """Labels of steps: short ones, where these tell neighbours apart."""
+    labels = [count(value) for value in values]
+    return labels if len(set(labels)) == len(labels) else tick_labels(values)
 
 
 def _grid(frame: _Frame, x_label: str) -> list[str]:
@@ -152,11 +163,10 @@ def _grid(frame: _Frame, x_label: str) -> list[str]:
         parts.append(
             f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
-    for value in frame.x_ticks:
+    for value, label in zip(frame.x_ticks, _count_labels(frame.x_ticks), strict=True):
         x = frame.x(value)
         parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">'
-            f"{count(value)}</text>"
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
         )
     middle = (_LEFT + right) / 2
     parts.append(

@@ -137,6 +137,7 @@ def _curves(report: RunReport) -> str:
         _chart(curves[name], name, width=420, height=200)
         for name in names
         if [c.values for c in curves[name]] != [c.values for c in loss]
+        and (name != "skipped_steps" or any(any(c.values) for c in curves[name]))
     ]
     if not loss and not small:
         return ""

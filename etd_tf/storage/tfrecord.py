@@ -200,7 +200,12 @@ def _check(
 
 
 def _damaged(path: Path, index: int, reason: str) -> InputError:
-    return InputError(
-        f"{path} is damaged at record {index}: {reason}. Prepare or copy the file again; if it is "
-        f"an entry of the cache, delete {path.parent}, and the next run makes it anew."
+    return InputError(f"{path} is damaged at record {index}: {reason}. {how_to_replace(path)}")
+
+
+def how_to_replace(path: Path) -> str:
+    """What to do about a damaged record file or its index."""
+    return (
+        "Prepare or copy the file again; if it is an entry of the cache, delete "
+        f"{path.parent}, and the next run makes it anew."
     )

@@ -8,6 +8,7 @@ import abc
 import contextlib
 import dataclasses
 import functools
+import glob
 import itertools
 import json
 import os
@@ -331,6 +332,8 @@ def _scratch(directory: Path) -> Iterator[Path]:
     """A directory beside the output that all workers see."""
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
+        for killed in directory.parent.glob(f".{glob.escape(directory.name)}.scan-*"):
+            shutil.rmtree(killed, ignore_errors=True)  # whoever calls this holds `directory`
         path = tempfile.mkdtemp(prefix=f".{directory.name}.scan-", dir=directory.parent)
     except OSError as error:
         raise InputError(f"Cannot write to {directory.parent}: {error.strerror}.") from error

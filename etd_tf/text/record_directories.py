@@ -1,5 +1,7 @@
 """Opening prepared records: our own directories and other BERT pre-training TFRecords."""
 
+import contextlib
+import fcntl
 import functools
 import glob
 import hashlib
@@ -234,9 +236,13 @@ def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    for half in folder.glob(f".{name}-*"):
+        _remove_if_abandoned(half)
     descriptor, scratch = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as output, unpacked(path) as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(output, fcntl.LOCK_EX)
             for chunk in iter(functools.partial(file.read, 1 << 20), b""):
                 _check_space(path, folder)
                 output.write(chunk)
@@ -247,6 +253,13 @@ def _unzipped(path: Path, cache_dir: str | Path | None) -> Path:
             raise InputError(f"{path} is damaged or cut short ({error}).") from error
         raise
     return target
+
+
+def _remove_if_abandoned(half: Path) -> None:
+    """Removes what a killed process has unzipped; one that is alive holds the file's lock."""
+    with contextlib.suppress(OSError), half.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        half.unlink()
 
 
 def _check_space(path: Path, folder: Path) -> None:

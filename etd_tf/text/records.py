@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from etd_tf.errors import InputError
-from etd_tf.storage.tfrecord import find_records, read_records
+from etd_tf.storage.tfrecord import find_records, how_to_replace, read_records
 from etd_tf.types import Array, IntArray
 
 # What NumPy raises for damaged files, besides its own errors.
@@ -65,11 +65,13 @@ class Shard:
             offsets = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
             size = self.path.stat().st_size
         except _UNREADABLE as error:
-            raise InputError(f"{self.index_path} is missing or damaged. Prepare again.") from error
+            raise InputError(
+                f"{self.index_path} is missing or damaged. {how_to_replace(self.index_path)}"
+            ) from error
         if not _are_offsets(offsets, size):
             raise InputError(
                 f"{self.index_path} is no index of {self.path.name}; it may belong to another "
-                "file. Prepare again."
+                f"file. {how_to_replace(self.index_path)}"
             )
         index: IntArray = offsets
         return index

@@ -67,6 +67,16 @@ def test_input_errors_exit_with_two(tmp_path, tokenizer_dir, capsys):
     assert "tokenizer" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("idle", ["--held_out_fraction=0.1", "--seed=3"])
+def test_nothing_is_held_out_beside_held_out_text(idle, tmp_path, tokenizer_dir, caplog):
+    (tmp_path / "a.txt").write_text("the cat\n\non the mat", "utf-8")
+    flags = [f"--{name}corpus={tmp_path}/a.txt" for name in ("", "validation_")]
+    flags += [f"--tokenizer={tokenizer_dir}", f"--output_dir={tmp_path}/out", idle]
+    assert run_command(COMMAND, flags) == 0
+    told = f"{idle.partition('=')[0]} has no effect here: --validation_corpus=... is the held-out"
+    assert told in caplog.text
+
+
 def test_an_interruption_says_how_to_go_on(tmp_path, tokenizer_dir, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise Interrupted(signal.SIGTERM)

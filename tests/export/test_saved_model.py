@@ -166,6 +166,19 @@ def test_ids_that_the_model_lacks_are_refused(model, signature, name, wrong):
         serve(**{name: tf.constant(value) for name, value in ids.items()})
 
 
+def test_no_texts_give_no_outputs(model):
+    serve = tf.saved_model.load(str(model.path)).signatures["serving_default"]
+    outputs = serve(text=tf.constant([], tf.string))
+    assert outputs["sequence_output"].shape[0] == outputs["pooled_output"].shape[0] == 0
+
+
+def test_sequences_without_a_token_are_refused(model):
+    serve = tf.saved_model.load(str(model.path)).signatures["serve_ids"]
+    empty = tf.zeros([2, 0], tf.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no token"):
+        serve(token_ids=empty, segment_ids=empty, padding_mask=empty)
+
+
 def test_max_length_cuts_texts(tmp_path):
     checkpoint = tiny_checkpoint(num_layers=1)
     model = SavedModel(max_length=7).write(checkpoint, tmp_path / "short")

@@ -178,5 +178,13 @@ def test_added_words_are_refused():
     assert "'mat'" in why_not_encodable(tokenizer)
 
 
+@pytest.mark.parametrize("texts", [1, 2])
+def test_no_texts_have_the_width_of_the_shortest(texts):
+    encoder = TextEncoder(tiny_tokenizer(), max_length=12)
+    outputs = encoder(*[tf.constant([], tf.string)] * texts)
+    assert {value.shape for value in outputs.values()} == {(0, 1 + texts)}
+    assert encoder(*[tf.constant([""])] * texts)["token_ids"].shape == (1, 1 + texts)
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

@@ -5,7 +5,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from etd_tf.reporting.charts import Series, line_chart, tick_labels, ticks
@@ -109,6 +109,24 @@ def test_tick_labels_have_the_digits_they_need():
     assert tick_labels([0.0, 0.5, 1.0]) == ["0", "0.5", "1.0"]
     assert tick_labels([0.0, 1e-4, 2e-4]) == ["0", "1e-4", "2e-4"]
     assert tick_labels([1000.0, 2000.0]) == ["1,000", "2,000"]
+    assert tick_labels([0.693, 0.6935, 0.694]) == ["0.6930", "0.6935", "0.6940"]
+    assert tick_labels([0.0, 2e-5, 1.2e-4]) == ["0", "2.0e-5", "1.2e-4"]
+
+
+@given(
+    st.floats(-1e6, 1e6), st.floats(1e-9, 1e6).filter(lambda width: width > 0), st.integers(2, 8)
+)
+def test_no_two_ticks_have_one_label(low, width, number):
+    assume(width > 1e-9 * abs(low))
+    labels = tick_labels(ticks(low, low + width, number))
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("steps", [(0, 1, 3), (100_000, 100_600, 102_000)])
+def test_steps_close_together_have_labels_of_their_own(steps):
+    figure = line_chart([Series("loss", steps, (1.0, 2.0, 3.0))], title="Loss", x_label="step")
+    labels = re.findall(r'text-anchor="middle">([^<]+)</text>', figure)
+    assert len(set(labels)) == len(labels) > 3
 
 
 if __name__ == "__main__":

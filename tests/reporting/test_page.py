@@ -207,5 +207,14 @@ def test_a_term_that_repeats_the_loss_is_not_drawn_twice():
     assert "Distillation loss" not in source
 
 
+@pytest.mark.parametrize("skipped", [(0, 0), (0, 3)])
+def test_steps_that_float16_did_not_skip_are_not_drawn(skipped):
+    curves = (
+        Curve("loss", "train", (1, 2), (2.0, 1.0)),
+        Curve("skipped_steps", "train", (1, 2), skipped),
+    )
+    assert ("Skipped steps" in render(sample_report(curves=curves))) == any(skipped)
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

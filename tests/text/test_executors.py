@@ -152,8 +152,10 @@ def test_remains_of_killed_workers_are_removed(tmp_path, corpus):
         if isinstance(job, WriteJob):
             (tmp_path / "out" / ".train-00000-of-00004.attempt-x").mkdir()
 
+    (tmp_path / ".out.scan-x").mkdir()
     run(corpus, tmp_path / "out", engine=killed)
     assert not list((tmp_path / "out").glob(".*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_input_errors_of_workers_are_told(tmp_path, corpus):

@@ -1,6 +1,7 @@
 """Tests of opening records of all kinds."""
 
 import dataclasses
+import fcntl
 import gzip
 import json
 import shutil
@@ -130,6 +131,35 @@ def test_folders_with_the_signs_of_a_glob(tmp_path):
     write(folder / "a.tfrecord", [example(1)])
     assert is_record_path(folder)
     assert open_records(folder).num_examples() == 1
+
+
+def test_halves_of_killed_processes_leave_the_cache(tmp_path):
+    write(tmp_path / "a.tfrecord", [example(1)], "GZIP")
+    open_records(tmp_path, cache_dir=tmp_path / "cache")
+    (made,) = (tmp_path / "cache" / "unzipped").iterdir()
+    made.unlink()
+    dead, alive = (made.with_name(f".{made.stem}-{name}") for name in ("dead", "alive"))
+    dead.touch()
+    with alive.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        open_records(tmp_path, cache_dir=tmp_path / "cache")
+    assert sorted(made.parent.iterdir()) == sorted([alive, made])
+
+
+def test_damage_in_the_cache_says_what_to_delete(tmp_path):
+    """Both of a record and of its index."""
+    corpus = tmp_path / "a.txt"
+    corpus.write_text("\n\n".join(f"the cat sat on the mat {n}" for n in range(99)))
+    made = cached_records([str(corpus)], tiny_tokenizer(), cache_dir=tmp_path / "cache")
+    shard = made.shards["train"][0]
+    index = np.load(shard.index_path)
+    index[1] += 1
+    np.save(shard.index_path, index)
+    with pytest.raises(InputError, match=f"delete {shard.path.parent}, and the next run"):
+        open_records(shard.path.parent).read("train", np.arange(1))
+    shard.index_path.write_bytes(b"")
+    with pytest.raises(InputError, match=f"delete {shard.path.parent}, and the next run"):
+        open_records(shard.path.parent).read("train", np.arange(1))
 
 
 def test_a_cache_that_cannot_be_made_is_named(tmp_path):
