@@ -13,7 +13,7 @@ from etd_tf.cli.app import Command, run_command
 from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import Interrupted
 from etd_tf.settings import MISSING, Settings, setting
-from etd_tf.text.options import RecordOptions
+from etd_tf.text.options import TEXT_KINDS, RecordOptions
 
 if TYPE_CHECKING:
     from etd_tf.text.records import RecordSet
@@ -36,8 +36,8 @@ class PrepareFlags(Settings):
 
     corpus: tuple[str, ...] = setting(
         (),
-        "UTF-8 text with a blank line between documents: files or globs (also .gz, and .jsonl or "
-        ".json with a field 'text'), tfds:NAME (e.g. tfds:wikipedia/20230601.en) or stdlib:pydoc.",
+        f"Raw text: files or globs ({TEXT_KINDS}), tfds:NAME (e.g. tfds:wikipedia/20230601.en) or "
+        "stdlib:pydoc.",
     )
     validation_corpus: tuple[str, ...] = setting((), "Held-out text, instead of held_out_fraction.")
     tokenizer: str = setting(

@@ -22,7 +22,7 @@ from etd_tf.settings import (
     settings_of,
 )
 from etd_tf.storage.home import DEFAULT_CACHE
-from etd_tf.text.options import MAX_LENGTH
+from etd_tf.text.options import MAX_LENGTH, TEXT_KINDS
 
 TEACHER = (
     "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
@@ -92,8 +92,8 @@ class CorpusOptions(Settings):
 
     corpus: tuple[str, ...] = setting(
         MISSING,
-        "Raw text: files or globs (also .gz, .jsonl and .json), tfds:NAME, stdlib:pydoc, or a "
-        "directory of records made by etd_prepare.",
+        f"Raw text: files or globs ({TEXT_KINDS}), tfds:NAME, stdlib:pydoc, or a directory of "
+        "records made by etd_prepare.",
     )
     validation_corpus: tuple[str, ...] = setting(
         (), "Held-out text; by default a fixed share of the corpus' documents is held out."

@@ -13,6 +13,12 @@ from etd_tf.storage.heads import HEAD, check_is_text, read_head
 JSON_NAMES = (".jsonl", ".ndjson", ".json")
 _TABLE_NAMES = (".csv", ".tsv")
 _TABLE_ROWS = 3  # that agree make a table
+# Names of columns without which hardly a table of texts is made; lines of words have none.
+_COLUMNS = {
+    *("text", "label", "labels", "sentence", "sentence1", "sentence2", "sentiment", "title", "id"),
+    *("content", "body", "review", "comment", "tweet", "question", "answer", "category", "url"),
+    *("premise", "hypothesis", "document", "message", "abstract", "description", "rating", "score"),
+}
 _TO_JSON = "Write JSON lines with a field 'text', e.g. pandas.{read}.to_json(..., lines=True)"
 
 
@@ -109,7 +115,7 @@ def _table(begin: str, name: str, *, whole: bool) -> Sequence[str] | None:
     lines = [line for line in begin.split("\n") if line.strip()]
     if not whole:
         lines = lines[:-1]
-    tabs = {line.count("\t") for line in lines}
+    tabs = {line.strip().count("\t") for line in lines}  # one before a paragraph indents it
     tsv = len(lines) >= _TABLE_ROWS and len(tabs) == 1 and 0 not in tabs
     if tsv or name.endswith(".tsv"):
         return "a table (TSV)", _TO_JSON.format(read="read_table('FILE')")
@@ -119,7 +125,11 @@ def _table(begin: str, name: str, *, whole: bool) -> Sequence[str] | None:
 
 
 def _is_csv(lines: Sequence[str]) -> bool:
-    """Whether names without blanks stand above rows with as many cells."""
+    """Whether names without blanks stand above rows with as many cells, and a cell is no word.
+
+    Verses and lists of words may have a comma in every line, too. So a column has to be of
+    numbers or of whole sentences, or a cell in quotes, or a column of a name that tables have.
+    """
     header = lines[0].strip().split(",") if len(lines) >= _TABLE_ROWS else []
     if len(header) < 2 or not all(re.fullmatch(r'"?\w*"?', cell) for cell in header):
         return False
@@ -127,7 +137,19 @@ def _is_csv(lines: Sequence[str]) -> bool:
         rows = list(csv.reader(lines[:50], strict=True))
     except csv.Error:  # also where the last cell goes on behind the head
         rows = list(csv.reader(lines[:50]))[:-1]
-    return len(rows) > 1 and {len(row) for row in rows} == {len(header)}
+    if len(rows) < 2 or {len(row) for row in rows} != {len(header)}:
+        return False
+    names = {cell.strip('"').lower() for cell in header}
+    quoted = any(re.search(r'(^|,)"', line) for line in lines[1:50])
+    return quoted or bool(names & _COLUMNS) or any(map(_is_column, zip(*rows[1:], strict=True)))
+
+
+def _is_column(cells: Sequence[str]) -> bool:
+    """Whether cells are all numbers, or all several words right behind a comma."""
+    filled = [cell for cell in cells if cell]
+    numbers = [re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", cell, re.I) for cell in filled]
+    words = [" " in cell.strip() and not cell.startswith(" ") for cell in filled]
+    return bool(filled) and (all(numbers) or all(words))
 
 
 def _is_json_line(begin: str, *, whole: bool) -> bool:

@@ -5,6 +5,12 @@ import dataclasses
 from etd_tf.settings import Settings, setting
 
 MAX_LENGTH = 1 << 16  # tokens an example
+TEXT_KINDS = (
+    "UTF-8 text with a blank line between documents, JSON lines with a field 'text', or text with "
+    "<doc> tags, <|endoftext|> or wikitext's headings between documents; also packed by gzip, "
+    "bzip2 or xz"
+)
+"""What a file of a corpus may hold, for help pages; see `etd_tf.text.formats`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -212,9 +212,10 @@ class CorpusScan:
         chosen = self._candidates.choose(fraction * characters, count) if fraction else {}
         if fraction and not chosen:
             raise InputError(
-                f"Corpus {name} is a single document (or copies of one), so none can "
-                "be held out for validation. Separate its documents by blank lines, or give "
-                "validation_corpus=..., or held_out_fraction=0."
+                f"Corpus {name} is a single document (or copies of one), so none can be held out "
+                "for validation. Documents end at blank lines; where every line is a text of its "
+                "own, run: sed G FILE > FILE.txt. Or give validation_corpus=..., or prepare the "
+                "text by etd_prepare with held_out_fraction=0."
             )
         listed, size = np.array(sorted(chosen), np.int64), sum(chosen.values())
         splits = [Split(TRAIN, self, count - len(listed), characters - size, listed, False)]

@@ -59,6 +59,10 @@ def test_wikitext_gets_its_numbers_back(tmp_path):
     ("content", "said"),
     [
         (b"text,label\nsome words,1\nothers,0\n", r"a table \(CSV\), not plain text\. Write JSON"),
+        (b"text,label\ncat,good\ndog,bad\n", r"a table \(CSV\)"),
+        (b"quote,author\nto be or not,will\nI think,rene\n", r"a table \(CSV\)"),
+        (b'a,b\nx,"y, z"\nu,v\n', r"a table \(CSV\)"),
+        (b"word,count\nthe,12\nof,7.5\n", r"a table \(CSV\)"),
         (b"a\tb\nc\td\ne\tf\n", r"a table \(TSV\)"),
         (b"PK\x03\x04rest", "a zip archive .*Unpack it: unzip"),
         (b"\x28\xb5\x2f\xfdrest", "Zstandard.*zstd -d"),
@@ -81,6 +85,13 @@ def test_what_is_no_prose_is_refused_by_name(tmp_path, content, said):
     "text",
     [
         "Well, yes.\nNo, never.\nSo, then.\n",
+        "cat,dog\nsun,moon\nred,blue\n",
+        "rose,red\nviolet, blue and sweet\nsugar, sweet and white\n",
+        "\u5e8a\u524d\u660e\u6708\u5149,\u7591\u662f\u5730\u4e0a\u971c\n\u4e3e\u5934\u671b\u660e\u6708,\u4f4e\u5934\u601d\u6545\u4e61\n\u6625\u7720\u4e0d\u89c9\u6653,\u5904\u5904\u95fb\u557c\u9e1f\n",
+        "cat\ndog\nsun\nmoon\n",
+        "2026-11-28 12:00:01,123 INFO started\n2026-11-28 12:00:02,456 WARN slow\n"
+        "2026-11-28 12:00:03,789 INFO ended\n",
+        "\tThe cat sat.\n\tA dog ran.\n\tThe end.\n",
         "BZh9 is no archive here.\n",
         "PAR1 is a word.\n",
         "[1] A footnote begins this page.\n",
@@ -90,7 +101,7 @@ def test_what_is_no_prose_is_refused_by_name(tmp_path, content, said):
 )
 def test_prose_that_looks_a_little_like_something_else_is_prose(tmp_path, text):
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    assert read(tmp_path / "a.txt") == ["\n".join(text.strip().split("\n"))]
+    assert read(tmp_path / "a.txt") == ["\n".join(line.strip() for line in text.splitlines())]
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])

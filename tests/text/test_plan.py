@@ -207,7 +207,7 @@ def test_shards_are_runs_of_nearly_equal_size(tmp_path):
 def test_refuses_empty_and_single_document_corpora(tmp_path):
     with pytest.raises(InputError, match="holds no text"):
         scan(corpus_of(tmp_path, ["", " \n"]), 0.1).splits()
-    with pytest.raises(InputError, match=r"by blank lines, or give validation_corpus="):
+    with pytest.raises(InputError, match=r"end at blank lines.*sed G FILE.*validation_corpus="):
         scan(corpus_of(tmp_path, ["only\none"] * 3), 0.1).splits()
 
 
