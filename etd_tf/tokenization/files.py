@@ -38,7 +38,7 @@ _NORMALIZATION = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 # Classes of Transformers, without "Tokenizer" and "Fast", whose vocabulary means what ours does.
-_WORDPIECE = (
+WORDPIECE_CLASSES = (
     *("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert", "ConvBert", "LayoutLM"),
     *("Lxmert", "MPNet", "Retribert", "DPRReader", "DPRQuestionEncoder", "DPRContextEncoder"),
 )
@@ -108,7 +108,7 @@ class TokenizerFiles:
         if "tokenizer.json" in self._files:
             return self._from_tokenizer_json()
         if "vocab.txt" in self._files:
-            self._check_class(_WORDPIECE, "vocab.txt")
+            self._check_class(WORDPIECE_CLASSES, "vocab.txt")
             return with_added_tokens(self._from_vocabulary(), self._added_tokens())
         if "vocab.json" in self._files and "merges.txt" in self._files:
             self._check_class(_BYTE_LEVEL, "vocab.json and merges.txt")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from etd_tf.tokenization.files import WORDPIECE_CLASSES
 from etd_tf.tokenization.tokenizer import Tokenizer
 
 _ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -13,7 +14,10 @@ _WORDPIECE = {
     "max_input_chars_per_word": 100,
 }
 _READ_AS_IT_IS = "PreTrainedTokenizerFast"  # the class that builds nothing of its own
-_OF_CLASSES = ("auto_map", "add_prefix_space", "do_lower_case", "strip_accents")
+_OF_CLASSES = (
+    *("auto_map", "add_prefix_space", "do_lower_case", "strip_accents"),
+    "tokenize_chinese_chars",
+)
 
 
 def save_for_transformers(
@@ -34,10 +38,11 @@ def save_for_transformers(
     settings = dict(tokenizer.settings)
     settings.pop("auto_map", None)  # its code does not travel
     plain = not different_options(tokenizer, strip_accents=tokenizer.strip_accents)
-    if plain:  # Transformers goes by these, whatever tokenizer.json says
-        settings.setdefault("tokenizer_class", "BertTokenizer")
+    if plain and _takes_settings(str(settings.setdefault("tokenizer_class", "BertTokenizer"))):
+        # Transformers goes by these, whatever tokenizer.json says.
         settings["do_lower_case"] = tokenizer.lowercase
         settings["strip_accents"] = tokenizer.strip_accents
+        settings["tokenize_chinese_chars"] = splits_chinese(tokenizer)
     else:
         settings = {name: v for name, v in settings.items() if name not in _OF_CLASSES}
         settings["tokenizer_class"] = _READ_AS_IT_IS
@@ -50,6 +55,17 @@ def save_for_transformers(
     settings["model_max_length"] = longest if fits else max_length
     content = json.dumps(settings, indent=2) + "\n"
     (directory / "tokenizer_config.json").write_text(content, encoding="utf-8")
+
+
+def _takes_settings(declared: str) -> bool:
+    """Whether a class makes BERT's tokenizer of its settings; DPR's always lowercase."""
+    kind = declared.removesuffix("Fast").removesuffix("Tokenizer")
+    return kind in WORDPIECE_CLASSES and not kind.startswith("DPR")
+
+
+def splits_chinese(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer with BERT's normaliser makes each Chinese character a word."""
+    return bool(tokenizer.backend.normalizer.handle_chinese_chars)
 
 
 def fits_bert(tokenizer: Tokenizer) -> bool:

@@ -15,6 +15,8 @@ from tokenizers import models, normalizers, pre_tokenizers
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.export import FORMATS, TextEncoder, litert, why_not_encodable
+from etd_tf.tokenization.files import WORDPIECE_CLASSES
+from etd_tf.tokenization.saving import save_for_transformers
 from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import random_parameters, tiny_config
 
@@ -45,13 +47,16 @@ def bert(*, vocabulary: Sequence[str] = PIECES, added: Any = None, **options: An
     return Tokenizer(files)
 
 
-def another(normalizer: Any, splitter: Any, model: Any = None) -> Tokenizer:
+def another(
+    normalizer: Any, splitter: Any, model: Any = None, declared: str = "BertTokenizer"
+) -> Tokenizer:
     """A `tokenizer.json` that says something else than the class beside it."""
     vocabulary = {piece: index for index, piece in enumerate(PIECES)}
     backend = tokenizers.Tokenizer(model or models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     backend.add_special_tokens(SPECIALS)
-    settings = b'{"tokenizer_class": "BertTokenizer", "auto_map": {"AutoTokenizer": ["x.Y", null]}}'
+    code = {"AutoTokenizer": ["x.Y", None]}
+    settings = json.dumps({"tokenizer_class": declared, "auto_map": code}).encode()
     return Tokenizer(
         {"tokenizer.json": backend.to_str().encode(), "tokenizer_config.json": settings}
     )
@@ -70,6 +75,9 @@ PROPERTIES: dict[str, Tokenizer] = {
     "lower case, accents kept": bert(strip_accents=False),
     "cased, accents stripped": bert(do_lower_case=False, strip_accents=True),
     "Chinese not split": bert(tokenize_chinese_chars=False),
+    "Chinese not split, in tokenizer.json": another(
+        normalizers.BertNormalizer(lowercase=False, handle_chinese_chars=False), SPLIT
+    ),
     "added": bert(added={"covid": len(PIECES)}),
     "added after repeats": bert(
         vocabulary=[*PIECES, "", "", "x"], added={"[NEW]": len(PIECES) + 3}
@@ -82,6 +90,7 @@ PROPERTIES: dict[str, Tokenizer] = {
 NOTES = {  # what a format cannot express, by its words; the ids are the same elsewhere
     "keras_hub": {
         "Chinese not split": "does not split Chinese characters",
+        "Chinese not split, in tokenizer.json": "does not split Chinese characters",
         "added": "added tokens covid",
         "added after repeats": r"added tokens \[NEW\]",
     },
@@ -89,6 +98,7 @@ NOTES = {  # what a format cannot express, by its words; the ids are the same el
         "lower case, accents kept": "keeps accents",
         "cased, accents stripped": "strips accents",
         "Chinese not split": "does not split Chinese characters",
+        "Chinese not split, in tokenizer.json": "does not split Chinese characters",
         "added": "added tokens covid",
         "added after repeats": r"added tokens \[NEW\]",
     },
@@ -149,6 +159,22 @@ def test_same_ids_or_a_note(form: str, name: str, tmp_path: Path, monkeypatch: A
         return
     assert "token" not in note.replace("Takes token ids.", "")
     assert read_ids(form, tokenizer, path) == tokenizer.encode_batch(TEXTS)
+
+
+FOREIGN = ("Roberta", "XLMRoberta", "GPT2", "T5", "Llama", "Camembert", "Deberta", "Herbert", "My")
+
+
+@pytest.mark.parametrize("kind", ["Tokenizer", "TokenizerFast"])
+@pytest.mark.parametrize("model", [*WORDPIECE_CLASSES, *FOREIGN, "PreTrained"])
+def test_whatever_class_is_declared(model: str, kind: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    for lowercase in (True, False):
+        tokenizer = another(
+            normalizers.BertNormalizer(lowercase=lowercase), SPLIT, None, model + kind
+        )
+        save_for_transformers(tokenizer, tmp_path, max_length=64, num_segments=2)
+        theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+        assert theirs(TEXTS, add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(TEXTS)
 
 
 def test_the_padding_is_the_tokenizer_s(tmp_path: Path) -> None:
