@@ -16,7 +16,7 @@ class FinetuneOptions(Settings):
 
     With several learning rates, each is first trained on nine tenths of the training
     data and scored on the rest; the one with the best mean is then trained on all of
-    it. The dev set decides nothing, so that its scores can be compared.
+    it. The dev set is used only for the final score, never to choose a learning rate.
 
     Raises:
         InputError: A list is empty or repeats itself, or a value is out of range.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import tempfile
 import warnings
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etd_tf.errors import EtdError
+from etd_tf.errors import EtdError, InputError
 from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.export.saved_model import encoder_function, float32_copy
 from etd_tf.lazy import tf
@@ -43,8 +44,10 @@ class LiteRT(Format):
     mark = _FILE
     folder = "exports/litert"
     code = (
-        "# LiteRT, on phones and small machines\n"
-        'student = tf.lite.Interpreter("{path}").get_signature_runner()'
+        "# LiteRT, on phones and small machines: pip install ai-edge-litert\n"
+        "from ai_edge_litert.interpreter import Interpreter\n"
+        'student = Interpreter("{path}").get_signature_runner()\n'
+        "outputs = student(token_ids=ids, segment_ids=segments, padding_mask=mask)  # int32 arrays"
     )
     limit = 1e-4
 
@@ -116,12 +119,28 @@ def run_litert(content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
     Returns:
         Its outputs by name.
+
+    Raises:
+        InputError: Nothing is installed that runs it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the class will move to another package
-        interpreter = tf.lite.Interpreter(model_content=content)
+        warnings.simplefilter("ignore")  # the class is moving to another package
+        interpreter = _interpreter_class()(model_content=content)
     outputs: dict[str, Array] = interpreter.get_signature_runner("serving_default")(**inputs)
     return outputs
+
+
+def _interpreter_class() -> Any:
+    """The class that runs LiteRT files: TensorFlow's, as long as it has one, or its successor."""
+    if hasattr(tf.lite, "Interpreter"):
+        return tf.lite.Interpreter
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError as error:
+        raise InputError(
+            "A LiteRT file is checked by running it, for which this TensorFlow has no interpreter. "
+            "Install it: pip install ai-edge-litert."
+        ) from error
 
 
 def _difference(content: bytes, checkpoint: "Checkpoint") -> float:

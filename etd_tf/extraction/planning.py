@@ -215,6 +215,8 @@ def _check_heads(teacher: BertConfig, student: BertConfig, head_mode: str) -> No
         if student.head_size != teacher.head_size:
             size = teacher.head_size
             count = max(1, student.hidden_size // size)
+            if count >= teacher.num_heads > student.num_heads:  # the width is for all heads
+                count = student.num_heads
             raise InputError(
                 f"The student's head size is {student.head_size}, the teacher's {size}; "
                 f"head_mode=heads keeps whole heads. Use student.hidden_size={count * size} "

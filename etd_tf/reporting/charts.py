@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from etd_tf.reporting.numbers import count, significant
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 12, 36
+_NARROW = 600  # a wider drawing scrolls on a small screen, where its labels would be too small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,9 @@ def line_chart(
     if not points:
         return f'<figure>{caption}<p class="empty">No values were recorded.</p></figure>'
     frame = _Frame.around(points, width, height)
+    wide = ' class="wide"' if width > _NARROW else ""
     parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(title)}">',
+        f'<svg{wide} viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(title)}">',
         *_grid(frame, x_label),
         *(_band(line, frame) for line in series),
         *(_line(line, frame) for line in series),

@@ -10,6 +10,7 @@ from etd_tf.reporting.report import Curve, ModelFacts, RunReport
 from etd_tf.reporting.sections import cards, document, measured_on, run_again
 from etd_tf.reporting.usage import usage
 
+_NOISY = 1.5  # 95th percentile over median of passes that something else disturbed
 _SPLITS = {"train": "training", "validation": "held-out"}
 
 
@@ -70,7 +71,7 @@ def _sizes(report: RunReport) -> str:
         _size_row("Attention heads", "num_heads", teacher, student),
         _size_row("Feed-forward size", "intermediate_size", teacher, student),
         _size_row("Parameters", "parameters", teacher, student),
-        _size_row("of these in layers", "layer_parameters", teacher, student),
+        _size_row("\u2003of these in layers", "layer_parameters", teacher, student),
         _size_row(f"FLOPs, {report.sequence_length} tokens", "flops", teacher, student),
         _size_row("Weights as float32", "bytes_on_disk", teacher, student),
     ]
@@ -123,6 +124,9 @@ def _latency(report: RunReport) -> str:
         f"Median (95th percentile) of {repeats} forward passes of each encoder, compiled, without "
         "tokenisation and heads, teacher and student in turns."
     )
+    both = [stats for pair in report.latency for stats in (pair.teacher, pair.student)]
+    if any(stats.p95_ms > _NOISY * stats.median_ms for stats in both):
+        note += " A 95th percentile far above its median says that other work ran on the machine."
     return section("Measured latency", table(header, rows) + f'<p class="note">{note}</p>')
 
 

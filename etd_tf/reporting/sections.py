@@ -1,12 +1,15 @@
 """Parts that every report page has: the frame, large numbers, machine, command."""
 
 import html
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from etd_tf.reporting import numbers
 from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.report import Machine
 from etd_tf.reporting.style import STYLE
+
+_WIDTH = 100  # characters of a command that stay on one line
 
 
 def document(title: str, subtitle: str, sections: Iterable[str]) -> str:
@@ -84,10 +87,21 @@ def run_again(command: str, flags: Mapping[str, str]) -> str:
         A `section` element.
     """
     lines = "\n".join(f"--{name}={value}" for name, value in flags.items())
-    body = f"<pre><code>{html.escape(command)}</code></pre>"
+    body = f"<pre><code>{html.escape(_folded(command))}</code></pre>"
     if lines:
         body += (
             f"<details><summary>All flags</summary><pre><code>{html.escape(lines)}</code></pre>"
             "</details>"
         )
     return section("Run it again", body)
+
+
+def _folded(command: str) -> str:
+    """A command of the shell, with a flag a line where it is long."""
+    if len(command) <= _WIDTH:
+        return command
+    try:
+        first, *words = map(shlex.quote, shlex.split(command))
+    except ValueError:  # no words, or no command of the shell
+        return command
+    return first + "".join((" \\\n  " if word.startswith("--") else " ") + word for word in words)

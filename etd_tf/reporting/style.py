@@ -34,7 +34,12 @@ th:first-child, td:first-child { text-align: left; white-space: normal; min-widt
 .text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
-.scroll { overflow-x: auto; }
+.scroll, figure { overflow-x: auto; }
+.scroll { background: linear-gradient(90deg, var(--panel) 30%, transparent) left / 30px 100%
+  local no-repeat, linear-gradient(270deg, var(--panel) 30%, transparent) right / 30px 100% local
+  no-repeat, linear-gradient(90deg, var(--line), transparent) left / 12px 100% scroll no-repeat,
+  linear-gradient(270deg, var(--line), transparent) right / 12px 100% scroll no-repeat; }
+.wide { min-width: 640px; }
 .grid2 { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr));
   gap: 18px; margin-top: 14px; }
 figure { margin: 0; }

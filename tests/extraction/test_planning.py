@@ -173,6 +173,7 @@ _REFUSALS = [
     ({"num_heads": 1}, {}, "num_heads=3 with a width"),
     ({"hidden_size": 9}, {"head_mode": "heads"}, "student.hidden_size=5 and student.num_heads=1"),
     ({"hidden_size": 4, "num_heads": 1}, {"head_mode": "heads"}, "hidden_size=5"),
+    ({"num_heads": 1}, {"head_mode": "heads"}, "student.hidden_size=5 and student.num_heads=1"),
     ({}, {"head_mode": "dims"}, "Use neurons or heads"),
     ({"vocab_size": 98}, {}, "keeps the teacher's vocab_size=99"),
     ({"max_positions": 22}, {}, "keeps the teacher's max_positions=23"),

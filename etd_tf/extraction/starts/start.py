@@ -68,9 +68,9 @@ class ExtractionOptions(Settings):
     scores: Path | None = setting(None, "Scores saved by an earlier run (scores.npz) to reuse.")
     compensate: bool = setting(
         False,
-        "Keep what cut units carried, by other bases for heads and by folding units into the "
-        "kept ones that predict them, where that brings the student closer to the teacher on "
-        "held-out text. Goes beyond the published method.",
+        "Adjust the kept weights to make up for the removed units, where that brings the student "
+        "closer to the teacher on held-out text. Recommended when the student is narrower than the "
+        "teacher. Goes beyond the published method.",
     )
 
     def __post_init__(self) -> None:
