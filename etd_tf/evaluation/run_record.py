@@ -94,7 +94,7 @@ class RunRecord:
             raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
         known = _read_outputs(directory / RESULTS_FILE)
         workspace = Workspace(
-            Layout("etd_evaluate", RESULTS_FILE, known, keeps_record=True),
+            Layout("etd_evaluate", RESULTS_FILE, known, record="settings"),
             directory,
             json.loads(json.dumps(settings)),  # as they will be read back
             overwrite,

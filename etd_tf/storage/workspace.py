@@ -45,8 +45,10 @@ class Layout:
         folders: Folders of the directory in which files are written atomically.
         free: Settings that may differ when an unfinished run goes on.
         earlier: Names that only runs of earlier versions made, which cannot be continued.
-        keeps_record: The job writes the mark itself, as a JSON record of what is done with
-            `settings` and `finished` in it, and other files may be beside what it makes.
+        record: Of a job that writes the mark itself, as a JSON record of what is done: the
+            entry that holds the settings. The run is finished when `finished` is there and
+            the record is not; without such a file when the record's entry `finished` is
+            true, and then other files may be beside what the job makes.
     """
 
     job: str
@@ -56,12 +58,12 @@ class Layout:
     folders: tuple[str, ...] = ()
     free: frozenset[str] = frozenset()
     earlier: tuple[str, ...] = ()
-    keeps_record: bool = False
+    record: str = ""
 
     @property
     def ends(self) -> bool:
         """Whether a run can be finished."""
-        return self.keeps_record or bool(self.finished)
+        return bool(self.record or self.finished)
 
     @property
     def head(self) -> str:
@@ -110,7 +112,7 @@ class Workspace:
 
     def _refuse_foreign(self, found: Sequence[str]) -> None:
         layout = self.layout
-        if layout.keeps_record:
+        if layout.record and not layout.finished:
             return
         if not set(found).isdisjoint(layout.earlier):
             if self.overwrite:
@@ -146,10 +148,21 @@ class Workspace:
             )
 
     def continues(self) -> bool:
-        """Whether the directory holds an unfinished run with the same settings."""
-        if not self._is_ours(visible_names(self.path)) or self._is_finished():
+        """Whether the directory holds an unfinished run with the same settings.
+
+        Raises:
+            InputError: Its settings cannot be read, and `overwrite` is false.
+        """
+        if not self._is_ours(visible_names(self.path)):
             return False
-        return not changes(self._stored_settings(), self.settings, self.layout.free)
+        try:
+            if self._is_finished():
+                return False
+            return not changes(self._stored_settings(), self.settings, self.layout.free)
+        except InputError:  # damaged
+            if not self.overwrite:
+                raise
+            return False
 
     @contextlib.contextmanager
     def open(self) -> Iterator["Workspace"]:
@@ -216,7 +229,7 @@ class Workspace:
     def _is_ours(self, found: Sequence[str]) -> bool:
         mark, layout = self.path / self.layout.mark, self.layout
         if mark.suffix != ".txt":
-            return mark.exists()
+            return mark.exists() or (bool(layout.record) and layout.finished in found)
         try:
             with open(mark, encoding="utf-8", errors="replace") as file:
                 first = file.readline()
@@ -228,15 +241,16 @@ class Workspace:
         )
 
     def _is_finished(self) -> bool:
-        if self.layout.keeps_record:
-            return read_json_object(self.path / self.layout.mark).get("finished") is True
-        return bool(self.layout.finished) and (self.path / self.layout.finished).exists()
+        layout, mark = self.layout, self.path / self.layout.mark
+        if layout.record and mark.exists():
+            return read_json_object(mark).get("finished") is True
+        return bool(layout.finished) and (self.path / layout.finished).exists()
 
     def _stored_settings(self) -> dict[str, Any]:
         mark = self.path / self.layout.mark
         if mark.suffix != ".txt":
             values = read_json_object(mark)
-            settings = values.get("settings") if self.layout.keeps_record else values
+            settings = values.get(self.layout.record) if self.layout.record else values
             return settings if isinstance(settings, dict) else {}
         lines = mark.read_text(encoding="utf-8", errors="replace").splitlines()
         pairs = (line.removeprefix("--").partition("=") for line in lines if line[:2] == "--")
@@ -296,14 +310,22 @@ def changes(
 
     Args:
         stored: Settings by name, as they were.
-        settings: Settings by name, as they are; one that is left out is empty.
+        settings: Settings by name, as they are; one that is left out is empty, and a
+            mapping among them counts by its own names.
         free: Settings that may differ.
 
     Returns:
         The differences; empty where there are none.
     """
+    stored, settings = _spread(stored, free), _spread(settings, free)
     return "; ".join(
         f"{name} was {stored.get(name, '')!r} and is now {settings.get(name, '')!r}"
-        for name in sorted({*stored, *settings} - free)
+        for name in sorted({*stored, *settings})
         if stored.get(name, "") != settings.get(name, "")
     )
+
+
+def _spread(settings: Mapping[str, Any], free: frozenset[str]) -> dict[str, Any]:
+    kept = [(name, value) for name, value in settings.items() if name not in free]
+    inner = [item for _, value in kept if isinstance(value, Mapping) for item in value.items()]
+    return dict([item for item in kept if not isinstance(item[1], Mapping)] + inner)

@@ -11,8 +11,8 @@ from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.storage.atomic import remove_leftovers, write_atomically
-from etd_tf.storage.holding import visible_names
-from etd_tf.storage.workspace import changes
+from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import (
     MANIFEST,
     PARTIAL_MANIFEST,
@@ -24,13 +24,13 @@ from etd_tf.text.shard_writer import ShardSummary
 
 _OURS = (
     MANIFEST,  # first: without it the rest counts as unfinished
-    PARTIAL_MANIFEST,
     *(
         f"{split}-*-of-*.{kind}"
         for split in (TRAIN, VALIDATION)
         for kind in ("tfrecord", "npy", "summary.json")
     ),
 )
+_READ = frozenset({"corpus", "validation_corpus"})  # of an identity: known once text is read
 _SUMMARIES, _ATTEMPTS = "*-of-*.summary.json", ".*-of-*.attempt-*"
 
 
@@ -59,6 +59,7 @@ class PreparationState:
         self.directory = directory
         self.finished: dict[str, ShardSummary] = {}
         self._identity: dict[str, Any] = {}
+        self._workspace: Workspace  # made by `check`
         self._path = directory / PARTIAL_MANIFEST
 
     def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -69,46 +70,30 @@ class PreparationState:
             overwrite: Accept another preparation, or finished records.
 
         Raises:
-            InputError: The directory holds something else and `overwrite` is false.
+            InputError: As for `Workspace.check`.
         """
         self._identity, self.finished = dict(identity), {}
-        if self.directory.exists() and not self.directory.is_dir():
-            raise InputError(f"{self.directory} is a file. Choose another output directory.")
-        if not visible_names(self.directory):
-            return
-        earlier = self._read()
-        if not earlier:
-            if not overwrite:
-                raise self._occupied("exists already")
-        elif changed := self._changed(earlier["identity"]):
-            if not overwrite:
-                raise self._occupied(
-                    f"holds an unfinished preparation with other settings: {changed}"
-                )
-        else:
-            found = [*earlier["finished"], *self._left_by_workers()]
+        layout = Layout(
+            job="etd_prepare",
+            mark=PARTIAL_MANIFEST,
+            names=tuple(path.name for kind in _OURS for path in self.directory.glob(kind)),
+            finished=MANIFEST,
+            free=_READ - identity.keys(),
+            record="identity",
+        )
+        self._workspace = Workspace(layout, self.directory, identity, overwrite)
+        self._workspace.check()
+        if self._workspace.continues():  # also with `overwrite`
+            found = [*self._recorded(), *self._left_by_workers()]
             self.finished = {s.name: s for s in found if self._is_whole(s)}
 
-    def _occupied(self, found: str) -> InputError:
-        return InputError(
-            f"{self.directory} {found}. Choose another directory or pass overwrite=True."
-        )
-
     def begin(self) -> None:
-        """Makes the directory, without files of another preparation.
-
-        Raises:
-            InputError: The directory cannot be written.
-        """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if not self.finished:
-                for path in [p for pattern in _OURS for p in self.directory.glob(pattern)]:
-                    path.unlink()
-            remove_leftovers(self.directory)
-            self._write()
-        except OSError as error:
-            raise InputError(f"Cannot write to {self.directory}: {error.strerror}.") from error
+        """Makes the directory, without files of another preparation."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.finished:
+            self._workspace.clear()
+        remove_leftovers(self.directory)
+        self._write()
 
     def add(self, *summaries: ShardSummary) -> None:
         """Records finished files."""
@@ -144,13 +129,10 @@ class PreparationState:
             shutil.rmtree(path, ignore_errors=True)
         self._path.unlink()
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            state = json.loads(self._path.read_text("utf-8"))
-            finished = [ShardSummary(**values) for values in state["finished"]]
-            return {"identity": dict(state["identity"]), "finished": finished}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None  # no preparation of ours that could go on
+    def _recorded(self) -> list[ShardSummary]:
+        with contextlib.suppress(InputError, KeyError, TypeError):
+            return [ShardSummary(**values) for values in read_json_object(self._path)["finished"]]
+        return []
 
     def _write(self) -> None:
         state = {
@@ -170,15 +152,3 @@ class PreparationState:
             )
         except OSError:  # a name that no file can have
             return False
-
-    def _changed(self, earlier: Mapping[str, Any]) -> str:
-        """Says in what an earlier identity differs from what is known of this one."""
-        old, new = _flat(earlier), _flat(self._identity)
-        return changes({name: old.get(name, "") for name in new}, new)
-
-
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of an identity by name, with the options among them and short hashes."""
-    options = identity.get("options")
-    values = {**identity, **(options if isinstance(options, dict) else {}), "options": ""}
-    return {name: v[:12] if isinstance(v, str) else v for name, v in values.items()}

@@ -141,7 +141,8 @@ def folder(tmp_path, monkeypatch):
     save_checkpoint(tiny_checkpoint(max_positions=160), "BERT_DIR")
     Path("wiki").mkdir()
     write_text(Path("wiki/a.txt"), documents=160)
-    Path("sentences.txt").write_text("the cat sat\na dog ran\n", encoding="utf-8")
+    texts = Path("wiki/a.txt").read_text("utf-8").split("\n\n")[:20]
+    Path("sentences.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     for name, size in (("teacher", 15), ("student", 9)):
         np.save(f"{name}.npy", np.random.default_rng(size).normal(size=(20, size)))
     write_sst2(Path("GLUE"))

@@ -353,5 +353,27 @@ def test_differences_are_said_by_name():
     assert changes({"a": 1, "b": 2}, {"b": 3}, frozenset("a")) == "b was 2 and is now 3"
 
 
+def test_a_mapping_among_settings_counts_by_its_own_names():
+    old = {"options": {"seed": 0, "packing": True}, "corpus": "a"}
+    new = {"options": {"seed": 1, "packing": True}, "corpus": "b"}
+    assert changes(old, new, frozenset({"corpus"})) == "seed was 0 and is now 1"
+    assert changes(old, new, frozenset({"corpus", "options"})) == ""
+
+
+def test_a_record_of_work_that_ends_with_a_file(tmp_path):
+    layout = Layout("etd_toy", "partial.json", ("whole.json",), "whole.json", record="identity")
+    workspace = Workspace(layout, tmp_path, {"size": 1})
+    (tmp_path / "partial.json").write_text('{"identity": {"size": 1}}')
+    assert workspace.continues()
+    (tmp_path / "whole.json").write_text("{}")  # it ended before the record was removed
+    assert workspace.continues()
+    (tmp_path / "partial.json").unlink()
+    with pytest.raises(InputError, match="holds a finished run"):
+        workspace.check()
+    (tmp_path / "whole.json").rename(tmp_path / "mine.txt")
+    with pytest.raises(InputError, match="no run of etd_toy made"):
+        workspace.check()
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

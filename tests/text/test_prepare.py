@@ -206,7 +206,7 @@ def test_a_journal_with_impossible_names_counts_for_nothing(tmp_path, corpus, mo
 def test_finished_records_are_kept_unless_overwritten(tmp_path, corpus):
     prepare(corpus, tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(InputError, match=r"exists already.*pass overwrite=True"):
+    with pytest.raises(InputError, match=r"holds a finished run.*pass overwrite=True"):
         prepare(corpus, tmp_path / "out", RecordOptions(sequence_length=9))
     assert contents(tmp_path / "out") == before
     (tmp_path / "out" / "notes.txt").write_text("mine", "utf-8")
