@@ -78,23 +78,22 @@ def finetune(
     }
     outputs = (MODEL_DIR, PREDICTIONS_DIR, *((SAVED_MODEL_DIR,) if options.saved_model else ()))
     record = RunRecord.open(output_dir, settings, overwrite=overwrite, outputs=outputs)
-    trainings = _Trainings(checkpoint, experiment, options, record)
-    rate = trainings.choose_learning_rate()
-    for seed in options.seeds:
-        trainings.final(rate, seed)
-    result = FinetuneResult(
-        rate,
-        tuple(record.cells),
-        summarize([cell.scores for cell in record.cells if cell.phase == FINAL]),
-        experiment.baseline(),
-    )
+    result = Trainings(checkpoint, experiment, options, record).run()
     baseline = baseline_values(result.baseline)
-    record.finish({"learning_rate": rate, "summary": result.summary, "baseline": baseline})
+    found = {"learning_rate": result.learning_rate, "summary": result.summary}
+    record.finish({**found, "baseline": baseline})
     return result
 
 
-class _Trainings:
-    """Runs the trainings that a record does not have yet, with one compiled model."""
+class Trainings:
+    """Runs the trainings that a record does not have yet, with one compiled model.
+
+    Args:
+        checkpoint: The pre-trained encoder.
+        experiment: The task.
+        options: Settings.
+        record: What is done; gets what is new.
+    """
 
     def __init__(
         self,
@@ -106,6 +105,16 @@ class _Trainings:
         self._checkpoint, self._experiment = checkpoint, experiment
         self._options, self._record = options, record
         self._tuner: FineTuner | None = None
+        self._model: TaskModel | None = None
+
+    def run(self) -> FinetuneResult:
+        """Chooses the learning rate, trains with every seed and averages."""
+        rate = self.choose_learning_rate()
+        for seed in self._options.seeds:
+            self.final(rate, seed)
+        cells = tuple(self._record.cells)
+        summary = summarize([cell.scores for cell in cells if cell.phase == FINAL])
+        return FinetuneResult(rate, cells, summary, self._experiment.baseline())
 
     def choose_learning_rate(self) -> float:
         """Picks the rate with the best mean score on held-out training examples."""
@@ -136,7 +145,7 @@ class _Trainings:
 
     def _selection(self, rate: float, seed: int, train: IntArray, held_out: IntArray) -> None:
         started = time.monotonic()
-        data = self._experiment.training_set().take(train)
+        data = self._training_set().take(train)
         loss, scores = None, {}
         try:
             loss = self._train(data, rate, seed, "Choosing, ")
@@ -151,7 +160,7 @@ class _Trainings:
         if self._record.find(FINAL, rate, seed) is not None:
             return
         started = time.monotonic()
-        loss = self._train(self._experiment.training_set(), rate, seed, "")
+        loss = self._train(self._training_set(), rate, seed, "")
         model = self._tuner_model()
         scores = self._experiment.evaluate(model)
         record, experiment = self._record, self._experiment
@@ -162,26 +171,37 @@ class _Trainings:
                 experiment.export_saved_model(model, record.output(SAVED_MODEL_DIR), overwrite=True)
         record.add(Cell(FINAL, rate, seed, loss, time.monotonic() - started, scores))
 
+    def _training_set(self) -> TrainingSet:
+        return self._experiment.training_set()
+
     def _train(self, data: TrainingSet, rate: float, seed: int, prefix: str) -> float:
-        options = self._options
-        if self._tuner is None:
-            dtype = None if options.precision == "float32" else options.precision
-            self._tuner = FineTuner(
-                self._experiment.make_model(self._checkpoint, dtype),
-                self._experiment.head.training_loss,
-                weight_decay=options.weight_decay,
-            )
         model = self._tuner_model()
+        if self._tuner is None:
+            self._tuner = FineTuner(
+                model, self._experiment.head.training_loss, weight_decay=self._options.weight_decay
+            )
         model.set_parameters(initial_parameters(self._checkpoint, model, seed))
-        schedule = Schedule(rate, seed, options.epochs, options.batch_size, options.warmup_ratio)
-        done = len(self._record.cells)
-        what = f"{prefix}training {done + 1} of {options.num_trainings}: rate {rate:g}, seed {seed}"
-        return self._tuner.fit(data, schedule, description=what[0].upper() + what[1:])
+        what = self._describe(rate, seed, prefix)
+        return self._tuner.fit(data, self._schedule(rate, seed), description=what)
+
+    def _describe(self, rate: float, seed: int, prefix: str) -> str:
+        done, all_ = len(self._record.cells), self._num_trainings()
+        what = f"{prefix}training {done + 1} of {all_}: rate {rate:g}, seed {seed}"
+        return what[0].upper() + what[1:]
+
+    def _num_trainings(self) -> int:
+        return self._options.num_trainings
+
+    def _schedule(self, rate: float, seed: int) -> Schedule:
+        options = self._options
+        return Schedule(rate, seed, options.epochs, options.batch_size, options.warmup_ratio)
 
     def _tuner_model(self) -> TaskModel:
-        if self._tuner is None:
-            raise RuntimeError("The model is built by the first training.")
-        return self._tuner.model
+        """The model, built once."""
+        if self._model is None:
+            dtype = None if self._options.precision == "float32" else self._options.precision
+            self._model = self._experiment.make_model(self._checkpoint, dtype)
+        return self._model
 
 
 def summarize(scores: Sequence[dict[str, Scores]]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -69,6 +69,7 @@ class RunRecord:
         *,
         overwrite: bool,
         outputs: Sequence[str] = (),
+        command: str = "etd_evaluate",
     ) -> "RunRecord":
         """Opens a directory for a run, continuing what an interrupted one left.
 
@@ -77,6 +78,7 @@ class RunRecord:
             settings: What defines the run; an earlier one must have the same.
             overwrite: Forget a finished or another run, once there is something new.
             outputs: Those of `OUTPUTS` that the run will write.
+            command: What makes the run, for messages.
 
         Returns:
             The record.
@@ -94,7 +96,7 @@ class RunRecord:
             raise InputError(f"Cannot write to {directory}: {error.strerror}.") from error
         known = _read_outputs(directory / RESULTS_FILE)
         workspace = Workspace(
-            Layout("etd_evaluate", RESULTS_FILE, known, record="settings"),
+            Layout(command, RESULTS_FILE, known, record="settings"),
             directory,
             json.loads(json.dumps(settings)),  # as they will be read back
             overwrite,

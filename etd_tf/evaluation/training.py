@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,7 +33,7 @@ class TrainingSet:
 
     Attributes:
         sequences: n sequences.
-        labels: Arrays `[n]` by name.
+        labels: Arrays `[n]` or `[n, ...]` by name.
     """
 
     sequences: Sequences
@@ -45,6 +46,17 @@ class TrainingSet:
         """Returns the examples at the given positions, in that order."""
         return TrainingSet(
             self.sequences.take(rows), {name: value[rows] for name, value in self.labels.items()}
+        )
+
+    def reading(self, names: Collection[str]) -> "TrainingSet":
+        """Returns the same examples with some of the labels."""
+        return TrainingSet(self.sequences, {name: self.labels[name] for name in names})
+
+    def joined(self, other: "TrainingSet") -> "TrainingSet":
+        """Returns these examples and, behind them, others with the same kinds of labels."""
+        return TrainingSet(
+            self.sequences.joined(other.sequences),
+            {name: np.concatenate([self.labels[name], other.labels[name]]) for name in self.labels},
         )
 
     def batch(self, rows: IntArray) -> dict[str, Array]:
@@ -112,6 +124,7 @@ class FineTuner:
         loss: The training loss.
         weight_decay: Decoupled decay of everything but biases and LayerNorm weights.
         clip_norm: Largest global gradient norm.
+        variables: What is trained; None for all of the model. The loss depends on each.
     """
 
     def __init__(
@@ -121,11 +134,12 @@ class FineTuner:
         *,
         weight_decay: float = 0.01,
         clip_norm: float = 1.0,
+        variables: Sequence[Any] | None = None,
     ) -> None:
         self.model = model
         self._loss = loss
         self._clip_norm = clip_norm
-        self._variables = list(model.trainable_variables)
+        self._variables = list(model.trainable_variables if variables is None else variables)
         self._optimizer = make_optimizer(0.0, weight_decay=weight_decay, variables=self._variables)
         self._steps: dict[str, Step] = {}
 

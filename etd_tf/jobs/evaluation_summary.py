@@ -38,7 +38,7 @@ def _zero_shot(task: ScoredTask, scores: dict[str, Scores]) -> str:
         for model, found in scores.items()
     ]
     header = (f"{task.label} {task.split}", *(metric.capitalize() for metric in task.metrics))
-    return _table(header, rows) + "".join(f"{remark}\n" for remark in task.remarks(scores))
+    return format_table(header, rows) + "".join(f"{remark}\n" for remark in task.remarks(scores))
 
 
 def _finetuned(task: str, result: FinetuneResult) -> str:
@@ -50,7 +50,7 @@ def _finetuned(task: str, result: FinetuneResult) -> str:
             seeds = " ".join(f"{v:.4f}" for v in value["values"])
             floor = _baseline(result.baseline, split, metric)
             rows.append((split, metric, f"{value['mean']:.4f}", spread, floor, seeds))
-    text = _table((task, "metric", "mean", "std", "baseline", "by seed"), rows)
+    text = format_table((task, "metric", "mean", "std", "baseline", "by seed"), rows)
     means = {
         split: {metric: value["mean"] for metric, value in metrics.items()}
         for split, metrics in result.summary.items()
@@ -70,7 +70,7 @@ def _finetuned(task: str, result: FinetuneResult) -> str:
         )
         for cell in selection
     ]
-    return text + "\n" + _table(("learning rate", "seed", "held-out part of train"), chosen)
+    return text + "\n" + format_table(("learning rate", "seed", "held-out part of train"), chosen)
 
 
 def _baseline(baselines: Baselines, split: str, metric: str) -> str:
@@ -88,7 +88,7 @@ def _scores(task: str, scores: dict[str, Scores], baselines: Baselines) -> str:
         for split, metrics in scores.items()
         for metric, value in metrics.items()
     ]
-    return _table((task, "metric", "value", "baseline"), rows) + _failures(scores, baselines)
+    return format_table((task, "metric", "value", "baseline"), rows) + _failures(scores, baselines)
 
 
 def _costs(costs: dict[str, ModelCost]) -> str:
@@ -116,11 +116,19 @@ def _costs(costs: dict[str, ModelCost]) -> str:
         )
         for name, cost in costs.items()
     ]
-    return _table(header, rows)
+    return format_table(header, rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, two spaces apart."""
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Formats cells as columns of equal width, two spaces apart.
+
+    Args:
+        header: Names of the columns.
+        rows: As many cells each.
+
+    Returns:
+        Text of several lines.
+    """
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(

@@ -9,6 +9,7 @@ from typing import Any
 from etd_tf import tasks
 from etd_tf.errors import InputError
 from etd_tf.evaluation.options import OUTPUTS, FinetuneOptions
+from etd_tf.evaluation.stages import TransferOptions
 from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.modeling.config import BertConfig
@@ -290,3 +291,64 @@ class EvaluationOptions(Settings):
             for name in self.changed()
             if name in tuned
         }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferJobOptions(Settings):
+    """Settings of distilling a fine-tuned model on its task.
+
+    Raises:
+        InputError: The task is none of texts with labels, has no data, or `overwrite` would
+            delete what the job reads.
+    """
+
+    title = "Task"
+
+    teacher: str = setting(
+        MISSING,
+        "The fine-tuned model: the directory model/ of an etd_evaluate run, or one saved by "
+        "Transformers.",
+        required=True,
+        group="Models",
+    )
+    student: str = setting(
+        MISSING,
+        "The student to start from: a directory made by etd_extract or etd_distill, best out of "
+        "the fine-tuned teacher, or any other model.",
+        required=True,
+        group="Models",
+    )
+    task: str = setting(
+        MISSING,
+        "What the teacher was fine-tuned for.",
+        choices=lambda: [n for n, one in tasks.TASKS.items() if isinstance(one, tasks.TextTask)],
+        required=True,
+    )
+    task_options: Mapping[str, Any] = options_of(
+        lambda: {n: one for n, one in tasks.TASKS.items() if isinstance(one, tasks.TextTask)},
+        chosen="task",
+    )
+    unlabelled: str | None = setting(
+        None,
+        "Further texts for states and logits, one a line; of a pair both, with a tab between.",
+    )
+    transfer: TransferOptions = part(TransferOptions)
+    output_dir: Path = setting(
+        MISSING, "Gets results.json, the first seed's model and its predictions.", required=True
+    )
+    overwrite: bool = setting(False, "Replace a finished run in output_dir.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.find_task().check_source()
+        if self.overwrite:
+            models: Inputs = {"teacher": [self.teacher], "student": [self.student]}
+            for name in OUTPUTS:
+                check_spares_inputs(self.output_dir / name, models)
+
+    def find_task(self) -> tasks.TextTask:
+        """The task with its options."""
+        task = tasks.get(self.task, **self.task_options)
+        if not isinstance(task, tasks.TextTask):
+            raise InputError(f"task={self.task} is none of texts with a class or a score.")
+        return task

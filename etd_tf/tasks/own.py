@@ -132,8 +132,8 @@ class OwnTask(TextTask):
                 f"task={self.name} needs train=FILE to fine-tune a model. To score one that is "
                 "fine-tuned already, pass finetune=False."
             )
-        known = tuple(label_names or ()) if not self.train else ()
-        task = dataclasses.replace(self, label_names=known)
+        known = tuple(label_names or ())
+        task = self if self.train else dataclasses.replace(self, label_names=known)
         made: Experiment = text_experiment.TextExperiment(task, checkpoint, label_names)
         return made
 

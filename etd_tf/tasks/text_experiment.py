@@ -139,6 +139,11 @@ class TextExperiment(Experiment):
         predictions = self.predict(model, sequences, what)
         return compute_metrics(self.task.metrics, predictions, labels)
 
+    @property
+    def class_order(self) -> list[int]:
+        """For each class of the task its position among the model's logits."""
+        return list(self._class_order)
+
     def predict(self, model: keras.Model, sequences: Sequences, description: str) -> Array:
         """Predicts class numbers in the task's order, or scores, `[n]`."""
         logits = np.stack(self.run(model, sequences, description))

@@ -42,6 +42,15 @@ class Sequences:
             segment_ids=tuple(self.segment_ids[row] for row in rows),
         )
 
+    def joined(self, other: "Sequences") -> "Sequences":
+        """Returns these sequences with others of the same kind behind them."""
+        return dataclasses.replace(
+            self,
+            token_ids=self.token_ids + other.token_ids,
+            segment_ids=self.segment_ids + other.segment_ids,
+            max_length=max(self.max_length, other.max_length),
+        )
+
     def batch(self, rows: IntArray) -> dict[str, Array]:
         """Pads some sequences to the longest of them, rounded up to a multiple of 8.
 

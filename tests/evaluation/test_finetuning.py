@@ -138,7 +138,7 @@ def test_diverging_rates_lose_and_are_recorded(checkpoint, experiment, monkeypat
 
 def test_other_models_do_not_continue_a_run(checkpoint, experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        finetuning._Trainings, "final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        finetuning.Trainings, "final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     options = dataclasses.replace(OPTIONS, learning_rates=(1e-3, 2e-3), epochs=1)
     with pytest.raises(KeyboardInterrupt):

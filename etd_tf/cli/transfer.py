@@ -1,0 +1,41 @@
+"""`bin/etd_transfer`: a small copy of a fine-tuned model."""
+
+import dataclasses
+import sys
+
+from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.flags import FlagSet, model_source
+from etd_tf.jobs.options import TransferJobOptions
+
+SUMMARY = """distils a fine-tuned model into a small one on the texts of its task.
+
+Example:
+  etd_evaluate --model=bert_dir --task=classify --train=reviews.csv --output_dir=big
+  etd_extract --teacher=big/model --student_layers=3 --extraction=rand --output_dir=cut
+  etd_transfer --teacher=big/model --student=cut --task=classify --train=reviews.csv \\
+    --output_dir=small
+
+The student imitates the teacher's states, then its logits, then the labels. Which stage is the last
+is chosen on a held-out tenth of train, never on dev. Run the same command again to continue an
+interrupted run."""
+
+
+def run(flag_set: FlagSet) -> None:
+    """Runs the stages that the flags describe and prints both models' scores."""
+    options = flag_set.read(TransferJobOptions)
+    options = dataclasses.replace(options, student=model_source(options.student))
+    from etd_tf.jobs.transfer import describe_transfer, run_transfer
+
+    sys.stdout.write(describe_transfer(options.find_task(), run_transfer(options)))
+
+
+COMMAND = Command("etd_transfer", SUMMARY, (TransferJobOptions,), run)
+
+
+def main() -> None:
+    """Entry point of `etd_transfer`."""
+    sys.exit(run_command(COMMAND))
+
+
+if __name__ == "__main__":
+    main()
