@@ -8,7 +8,7 @@ from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
 from etd_tf.jobs.options import EvaluationOptions
 from etd_tf.settings import setting
-from etd_tf.tasks import TASKS, ScoredTask, TrainedTask
+from etd_tf.tasks import TASKS, TrainedTask
 
 SUMMARY = """measures what a model is worth.
 
@@ -29,7 +29,9 @@ class EvaluateFlags(EvaluationOptions):
     """An evaluation, with the flag for the model to compare with."""
 
     teacher: str | None = setting(
-        None, "Tasks without training and the benchmark: a model to compare with.", group="Model"
+        None,
+        "A model to compare with; of a task with training one that is fine-tuned for it already.",
+        group="Model",
     )
 
 
@@ -42,12 +44,11 @@ def read_options(flag_set: FlagSet) -> EvaluateFlags:
     values = flag_set.values
     if not values.model:
         raise InputError("--model is missing. Pass --model=DIR, the model to evaluate.")
+    models = tuple(map(model_source, values.model))
     if values.teacher and isinstance(TASKS.get(values.task), TrainedTask):
-        scored = [name for name, one in TASKS.items() if isinstance(one, ScoredTask)]
-        flag_set.tell_idle("teacher", f"it is for task={', '.join(scored)} and benchmark=True")
+        return flag_set.read(EvaluateFlags, models=models, finetuned_teacher=values.teacher)
     teacher = [values.teacher] if values.teacher else []
-    models = (*teacher, *map(model_source, values.model))
-    return flag_set.read(EvaluateFlags, models=models)
+    return flag_set.read(EvaluateFlags, models=(*teacher, *models))
 
 
 def run(flag_set: FlagSet) -> None:

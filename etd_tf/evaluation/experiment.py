@@ -1,6 +1,7 @@
 """What fine-tuning needs to know about a task, whichever it is."""
 
 import abc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,27 @@ from etd_tf.types import Array, IntArray
 
 Scores = dict[str, float]
 """Metric values by name."""
+
+SplitScores = Mapping[str, Scores]
+"""Metric values by split and name."""
+
+
+def shares_kept(student: SplitScores, teacher: SplitScores, metric: str) -> dict[str, float | None]:
+    """A student's share of its teacher's score.
+
+    Args:
+        student: Its scores.
+        teacher: The teacher's, of the same splits.
+        metric: The metric that ranks models.
+
+    Returns:
+        The share by split; None where the teacher's score is not above 0.
+    """
+    return {
+        split: scores[metric] / teacher[split][metric] if teacher[split][metric] > 0 else None
+        for split, scores in student.items()
+    }
+
 
 HELD_OUT_SHARE = 0.1
 _HELD_OUT_SEED = 20_190_101  # the same split in every run, whatever its seeds

@@ -14,7 +14,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import DivergenceError
 from etd_tf.evaluation.baseline import Baselines, baseline_values
 from etd_tf.evaluation.classifiers import TaskModel, initial_parameters
-from etd_tf.evaluation.experiment import Experiment, Scores
+from etd_tf.evaluation.experiment import Experiment, Scores, SplitScores, shares_kept
 from etd_tf.evaluation.options import (
     MODEL_DIR,
     PREDICTIONS_DIR,
@@ -43,6 +43,13 @@ class FinetuneResult:
     summary: dict[str, dict[str, dict[str, Any]]]
     baseline: Baselines = dataclasses.field(default_factory=dict)
 
+    def means(self) -> dict[str, Scores]:
+        """Mean scores by split and metric."""
+        return {
+            split: {metric: value["mean"] for metric, value in metrics.items()}
+            for split, metrics in self.summary.items()
+        }
+
 
 def finetune(
     checkpoint: Checkpoint,
@@ -51,6 +58,7 @@ def finetune(
     *,
     output_dir: str | Path | None = None,
     overwrite: bool = False,
+    teacher: SplitScores | None = None,
 ) -> FinetuneResult:
     """Fine-tunes a model on a task and scores it.
 
@@ -61,6 +69,7 @@ def finetune(
         output_dir: Gets `results.json`, and of the first seed `model/` (a Hugging Face
             directory), `predictions/` and `saved_model/`. An interrupted run continues.
         overwrite: Start anew where `output_dir` holds a finished or another run.
+        teacher: A teacher's scores, to be kept beside the model's.
 
     Returns:
         The result.
@@ -81,6 +90,9 @@ def finetune(
     result = Trainings(checkpoint, experiment, options, record).run()
     baseline = baseline_values(result.baseline)
     found = {"learning_rate": result.learning_rate, "summary": result.summary}
+    if teacher is not None:
+        kept = shares_kept(result.means(), teacher, experiment.metric)
+        found |= {"teacher": teacher, "kept": kept}
     record.finish({**found, "baseline": baseline})
     return result
 

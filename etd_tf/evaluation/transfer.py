@@ -398,8 +398,3 @@ def opened_blocks(model: TaskModel, unfreezing: str) -> list[list[Any]]:
         names = [f"layers.{layer}." for layer in layers]
         steps += [opened("head.", "pooler.", *names[: n + 1]) for n in range(len(names))]
     return [*steps, everything]
-
-
-def share_kept(student: Scores, teacher: Scores, metric: str) -> float | None:
-    """A student's share of its teacher's score; None where that is not above 0."""
-    return student[metric] / teacher[metric] if teacher[metric] > 0 else None

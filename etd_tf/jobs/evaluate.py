@@ -9,7 +9,7 @@ from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.baseline import Baselines, baseline_values
 from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
-from etd_tf.evaluation.experiment import Scores
+from etd_tf.evaluation.experiment import Experiment, Scores, shares_kept
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneResult, finetune
 from etd_tf.evaluation.options import PREDICTIONS_DIR
@@ -32,6 +32,7 @@ class EvaluationResult:
         finetuned: Fine-tuning and its scores.
         scores: By split and metric, of a model that was fine-tuned before.
         baseline: What answers that do not look at the example reach, of the task.
+        teacher: Scores by split and metric of the fine-tuned teacher.
         costs: Size and speed by model.
     """
 
@@ -40,6 +41,7 @@ class EvaluationResult:
     finetuned: FinetuneResult | None = None
     scores: dict[str, Scores] | None = None
     baseline: Baselines = dataclasses.field(default_factory=dict)
+    teacher: dict[str, Scores] | None = None
     costs: dict[str, ModelCost] | None = None
 
 
@@ -79,10 +81,13 @@ def _evaluate(options: EvaluationOptions) -> EvaluationResult:
     task = options.find_task()
     result = EvaluationResult(task)
     checkpoints: dict[str, Checkpoint] = {}
+    if isinstance(task, TrainedTask) and options.finetuned_teacher:
+        scores = _load(options.finetuned_teacher, task).scores()
+        result = dataclasses.replace(result, teacher=scores)
     if isinstance(task, TrainedTask) and options.finetune is None:
-        model = load_finetuned(options.models[0])
-        checkpoints = {options.models[0]: model.checkpoint}
-        result = _score(options, task, model)
+        ready = _load(options.models[0], task)
+        checkpoints = {options.models[0]: ready.model.checkpoint}
+        result = _score(options, task, ready, result)
     else:
         checkpoints = {name: load_checkpoint(name) for name in options.models}
         if isinstance(task, ScoredTask):
@@ -95,6 +100,7 @@ def _evaluate(options: EvaluationOptions) -> EvaluationResult:
                 options.finetune,
                 output_dir=options.output_dir,
                 overwrite=options.overwrite,
+                teacher=result.teacher,
             )
             result = dataclasses.replace(result, finetuned=finetuned)
     if options.benchmark:
@@ -117,19 +123,38 @@ def _zero_shot(
     return scores
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """A model that is fine-tuned for a task, with the task's data in its tokens."""
+
+    model: FinetunedModel
+    experiment: Experiment
+
+    def scores(self) -> dict[str, Scores]:
+        return self.experiment.evaluate(self.model.model)
+
+
+def _load(source: str, task: TrainedTask) -> _Ready:
+    model = load_finetuned(source)
+    model.check_head(task.head, task.name)
+    return _Ready(model, task.experiment(model.checkpoint, model.label_names))
+
+
 def _score(
-    options: EvaluationOptions, task: TrainedTask, model: FinetunedModel
+    options: EvaluationOptions, task: TrainedTask, ready: _Ready, result: EvaluationResult
 ) -> EvaluationResult:
     """Scores a fine-tuned model and writes its predictions."""
-    model.check_head(task.head, task.name)
-    experiment = task.experiment(model.checkpoint, model.label_names)
     record = _open_record(options, task, PREDICTIONS_DIR)
-    scores = experiment.evaluate(model.model)
+    scores = ready.scores()
     if options.output_dir is not None:
-        experiment.write_predictions(model.model, record.output(PREDICTIONS_DIR))
-    baseline = experiment.baseline()
-    record.finish({"scores": scores, "baseline": baseline_values(baseline)})
-    return EvaluationResult(task, scores=scores, baseline=baseline)
+        ready.experiment.write_predictions(ready.model.model, record.output(PREDICTIONS_DIR))
+    baseline = ready.experiment.baseline()
+    outcome: dict[str, Any] = {"scores": scores, "baseline": baseline_values(baseline)}
+    if result.teacher is not None:
+        kept = shares_kept(scores, result.teacher, task.metric)
+        outcome |= {"teacher": result.teacher, "kept": kept}
+    record.finish(outcome)
+    return dataclasses.replace(result, scores=scores, baseline=baseline)
 
 
 def _open_record(options: EvaluationOptions, task: Task, *outputs: str) -> RunRecord:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from etd_tf.evaluation.baseline import Baselines, describe_failures
 from etd_tf.evaluation.benchmark import ModelCost
-from etd_tf.evaluation.experiment import Scores
+from etd_tf.evaluation.experiment import Scores, SplitScores, shares_kept
 from etd_tf.evaluation.finetuning import FinetuneResult
 from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION
 from etd_tf.jobs.evaluate import EvaluationResult
@@ -27,6 +27,9 @@ def describe_evaluation(result: EvaluationResult) -> str:
         blocks.append(_finetuned(task.name, result.finetuned))
     if task is not None and result.scores is not None:
         blocks.append(_scores(task.name, result.scores, result.baseline))
+    found = result.scores or (result.finetuned.means() if result.finetuned else None)
+    if task is not None and found is not None and result.teacher is not None:
+        blocks.append(_kept(task.metric, found, result.teacher))
     if result.costs is not None:
         blocks.append(_costs(result.costs))
     return "\n".join(blocks)
@@ -89,6 +92,20 @@ def _scores(task: str, scores: dict[str, Scores], baselines: Baselines) -> str:
         for metric, value in metrics.items()
     ]
     return format_table((task, "metric", "value", "baseline"), rows) + _failures(scores, baselines)
+
+
+def _kept(metric: str, scores: SplitScores, teacher: SplitScores) -> str:
+    """Score of model and teacher, and the share that is kept."""
+    rows = [
+        (
+            split,
+            f"{scores[split][metric]:.4f}",
+            f"{teacher[split][metric]:.4f}",
+            "" if share is None else f"{share:.1%}",
+        )
+        for split, share in shares_kept(scores, teacher, metric).items()
+    ]
+    return format_table((metric, "model", "teacher", "kept"), rows)
 
 
 def _costs(costs: dict[str, ModelCost]) -> str:

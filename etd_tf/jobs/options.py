@@ -224,6 +224,11 @@ class EvaluationOptions(Settings):
         some=True,
         distinct=True,
     )
+    finetuned_teacher: str | None = setting(
+        None,
+        "Of tasks with training: a model that is fine-tuned for it, to compare with.",
+        flag="",
+    )
     task: str = setting(
         "", "What is measured; AX comes with glue/mnli.", choices=lambda: tasks.TASKS
     )

@@ -16,7 +16,7 @@ from etd_tf import tasks
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.encoding import encode_texts
-from etd_tf.evaluation.experiment import Experiment
+from etd_tf.evaluation.experiment import Experiment, shares_kept
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.options import MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR
 from etd_tf.evaluation.run_record import RunRecord
@@ -25,7 +25,6 @@ from etd_tf.evaluation.transfer import (
     TeacherOutputs,
     TransferData,
     TransferResult,
-    share_kept,
     teacher_outputs,
     transfer,
 )
@@ -100,11 +99,8 @@ class _Transfer:
         )
         result, stage = transfer(self._student, view, self._data, options.transfer, record)
         teacher = self._teacher_view.evaluate(self._teacher.model)
-        means = {
-            split: {name: value["mean"] for name, value in metrics.items()}
-            for split, metrics in result.summary.items()
-        }
-        kept = {split: share_kept(means[split], teacher[split], view.metric) for split in means}
+        means = result.means()
+        kept = shares_kept(means, teacher, view.metric)
         found = {"learning_rate": result.learning_rate, "stage": stage, "summary": result.summary}
         record.finish({**found, "teacher": teacher, "kept": kept})
         return TransferResult(result, stage, teacher, kept)

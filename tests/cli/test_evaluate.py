@@ -51,6 +51,12 @@ def test_teacher_comes_first_and_run_directories_name_their_student(tmp_path):
     assert options.models == ("t", str(tmp_path / "student"), "other")
 
 
+def test_the_teacher_of_a_task_with_training_is_fine_tuned_already():
+    options = parse("--model=m", "--task=glue/sst2", "--glue_dir=d", "--teacher=t")
+    assert options.models == ("m",)
+    assert options.finetuned_teacher == "t"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -73,10 +79,6 @@ def test_teacher_comes_first_and_run_directories_name_their_student(tmp_path):
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--nofinetune", "--seeds=1"],
             "--seeds has no effect here: it goes with --finetune",
-        ),
-        (
-            ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--teacher=t"],
-            "--teacher has no effect here: it is for --task=sts-probe",
         ),
         (
             ["--model=m", "--task=squad/v1.1", "--squad_dir=d", "--null_threshold=1"],

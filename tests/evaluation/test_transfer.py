@@ -12,6 +12,7 @@ from etd_tf.cli import evaluate, transfer
 from etd_tf.cli.app import run_command
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier
+from etd_tf.evaluation.experiment import shares_kept
 from etd_tf.evaluation.finetuned import load_finetuned
 from etd_tf.evaluation.stages import LABELS, LOGITS, STATES, TransferOptions
 from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
@@ -20,7 +21,6 @@ from etd_tf.evaluation.transfer import (
     least_squares,
     logit_loss,
     opened_blocks,
-    share_kept,
     state_loss,
     teacher_outputs,
 )
@@ -281,8 +281,9 @@ def test_a_teacher_is_fine_tuned(job, tmp_path, capsys):
 
 
 def test_the_share_kept():
-    assert share_kept({"f1": 0.4}, {"f1": 0.8}, "f1") == 0.5
-    assert share_kept({"f1": 0.4}, {"f1": 0.0}, "f1") is None
+    student = {"dev": {"f1": 0.4}, "test": {"f1": 0.4}}
+    teacher = {"dev": {"f1": 0.8}, "test": {"f1": 0.0}}
+    assert shares_kept(student, teacher, "f1") == {"dev": 0.5, "test": None}
     assert TransferOptions().ends() == (LOGITS, LABELS)
     with pytest.raises(InputError):
         TransferOptions(stages=(STATES,))

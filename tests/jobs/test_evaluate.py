@@ -55,6 +55,24 @@ def test_finetune_then_score_the_result(folder, tmp_path):
         values = json.loads((tmp_path / out / "results.json").read_text())
         assert values["baseline"] == {"dev": {"accuracy": 0.5}}
         assert "baseline" in describe_evaluation(scored)
+    # A model that is fine-tuned already is compared as the teacher: with itself, and trained anew.
+    itself = dataclasses.replace(
+        options,
+        models=(str(tmp_path / "out" / "model"),),
+        finetune=None,
+        finetuned_teacher=str(tmp_path / "out" / "model"),
+        output_dir=tmp_path / "itself",
+    )
+    assert "100.0%" in describe_evaluation(run_evaluation(itself))
+    assert json.loads((tmp_path / "itself/results.json").read_text())["kept"] == {"dev": 1.0}
+    anew = dataclasses.replace(
+        options, finetuned_teacher=itself.finetuned_teacher, output_dir=tmp_path / "anew"
+    )
+    compared = run_evaluation(anew)
+    values = json.loads((tmp_path / "anew/results.json").read_text())
+    assert values["teacher"] == again.scores == compared.teacher
+    mean = result.finetuned.summary["dev"]["accuracy"]["mean"]
+    assert values["kept"] == {"dev": mean / again.scores["dev"]["accuracy"]}
     first = result.finetuned.summary["dev"]["accuracy"]["values"][0]
     assert again.scores == {"dev": {"accuracy": first}}
     assert f"{first:.4f}" in describe_evaluation(again)
