@@ -4,7 +4,7 @@ Names are loaded on first use, so that importing the package, and asking a comma
 its help, starts neither Keras nor TensorFlow.
 """
 
-from etd_tf.lazy import lazy_names
+from etd_tf.lazy import find_keras, lazy_names
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ _HOMES = {
 
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
 __getattr__ = lazy_names(__name__, _HOMES)
+find_keras()
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,10 @@
 """Public names that are loaded on first use, so that a package costs nothing to import."""
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -45,6 +48,29 @@ class LazyModule:
         return value
 
 
+def find_keras() -> None:
+    """Lets TensorFlow find Keras where `TF_USE_LEGACY_KERAS` asks for one that is not installed.
+
+    Other libraries advise to set it. TensorFlow, and what is built on it, then finds no Keras.
+    """
+    variable = "TF_USE_LEGACY_KERAS"
+    if os.environ.get(variable) and importlib.util.find_spec("tf_keras") is None:
+        del os.environ[variable]
+
+
 keras: Any = LazyModule("keras")
 ops: Any = LazyModule("keras.ops")
 tf: Any = LazyModule("tensorflow")
+
+
+@contextlib.contextmanager
+def float32_keras() -> Iterator[None]:
+    """Makes float32 what Keras makes without a dtype, whatever its global settings are."""
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)

@@ -86,7 +86,7 @@ class Checkpoint:
             and a masked-LM head follows from the names present. They are not copied.
         tokenizer: The tokenizer, if any.
         source: Where it came from, for messages and reports.
-        dtype: Keras dtype policy of the models; None means Keras' default.
+        dtype: Keras dtype policy of the models; None means float32, whatever Keras' global one.
         task_head: The head of a fine-tuned model, if any. It belongs to the file, not to the
             encoder: `parameters`, `num_parameters` and `fingerprint` leave it out.
         pooling: How a sentence encoder makes one vector of a text; None where no file says so.
@@ -95,7 +95,7 @@ class Checkpoint:
         config: As given, with the tokenizer's `pad_token_id`.
         tokenizer: As given.
         source: As given.
-        dtype: As given.
+        dtype: The policy.
         task_head: As given.
         pooling: As given.
 
@@ -119,7 +119,8 @@ class Checkpoint:
                 f"Checkpoint takes a BertConfig and arrays, received {type(config).__name__}. "
                 "Make one of a Keras encoder by Checkpoint.from_encoder(encoder)."
             )
-        self.config, self.tokenizer, self.source, self.dtype = config, tokenizer, source, dtype
+        self.config, self.tokenizer, self.source = config, tokenizer, source
+        self.dtype: Any = dtype or "float32"
         self.task_head, self.pooling = task_head, pooling
         self._arrays = {name: _frozen(value) for name, value in parameters.items()}
         self._models: tuple[BertEncoder, MaskedLMHead | None] | None = None

@@ -16,6 +16,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.checkpoints.gathering import gather, reshape_all
 from etd_tf.checkpoints.names import KERAS_HUB, expand
 from etd_tf.errors import InputError
+from etd_tf.lazy import float32_keras
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.pooling import Pooling
 from etd_tf.storage.json_files import read_json_object
@@ -186,10 +187,11 @@ def build(config: BertConfig, *, with_head: bool) -> Model:
     import keras_hub
 
     sizes = {theirs: getattr(config, ours) for ours, theirs in _SIZE_NAMES.items()}
-    backbone = keras_hub.models.BertBackbone(**sizes, dtype="float32")
     task = None
-    if with_head:
-        task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
+    with float32_keras():
+        backbone = keras_hub.models.BertBackbone(**sizes, dtype="float32")
+        if with_head:
+            task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
     return Model(backbone, task)
 
 
@@ -219,7 +221,8 @@ def write_keras_hub(checkpoint: Checkpoint, directory: Path) -> Model:
         if row.theirs in variables:
             variable = variables[row.theirs]
             variable.assign(weights[row.canonical].reshape(variable.shape))
-    _save(model, config, checkpoint.tokenizer, directory)
+    with float32_keras():
+        _save(model, config, checkpoint.tokenizer, directory)
     return model
 
 

@@ -72,7 +72,7 @@ def load_checkpoint(
         source: A directory, a run directory (its student is loaded), the path of a Google
             checkpoint without `.index`, `package:NAME/SUBDIR`, `hf://OWNER/NAME`,
             `kaggle://HANDLE` or a KerasHub preset name.
-        dtype: Keras dtype policy of the model; weights are read as float32.
+        dtype: Keras dtype policy of the model, by default float32, as which weights are read.
         hidden_act: Activation to use instead of the recorded one: `"gelu"` (exact),
             `"gelu_new"` (tanh form) or `"relu"`. Google's files do not tell the first two
             apart.

@@ -106,8 +106,13 @@ def _system_error(error: Exception) -> tuple[str, int] | None:
 
 
 def _import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up lines, which no Python setting silences."""
+    """Imports TensorFlow without its start-up lines, which no Python setting silences.
+
+    Nor does what the user has set for other programs that use Keras change a command: there is
+    no `keras.json` in the null device.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

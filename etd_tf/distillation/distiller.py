@@ -13,6 +13,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.distillation.dependence import find_dependent
 from etd_tf.distillation.features import compute_features, count_examples, input_names
 from etd_tf.errors import InputError
+from etd_tf.lazy import float32_keras
 from etd_tf.losses.base import Features, Loss, ModelSpec, check_mlm_head
 from etd_tf.losses.minilm import MiniLM
 from etd_tf.losses.mlm import masked_lm_loss
@@ -93,7 +94,9 @@ class Distiller(CheckedModel):
             for name, layer in loss.projections(teacher.config, student.config, matrix).items()
         }
         self._term_names = _unique_term_names(losses)
-        self._trackers = [keras.metrics.Mean(name=name) for name in self._log_names()]
+        self._trackers = [
+            keras.metrics.Mean(name=name, dtype="float32") for name in self._log_names()
+        ]
         self._used: frozenset[int] | None = None
         self.built = True
 
@@ -252,7 +255,8 @@ class Distiller(CheckedModel):
                 "masked-LM loss is turned on by student_loss_weight."
             )
         self._used = None  # layers may have been frozen or freed since
-        super().compile(optimizer=optimizer, loss=None, **options)
+        with float32_keras():  # that of the mean loss
+            super().compile(optimizer=optimizer, loss=None, **options)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Runs one optimizer step on one replica's batch; Keras calls it."""

@@ -34,7 +34,7 @@ class TaskModel(CheckedModel):
         dtype: Any,
         name: str,
     ) -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         if not isinstance(config, BertConfig):
             config = BertConfig(**config)
         self.config = config

@@ -186,7 +186,8 @@ class TinyBERT(Loss):
         if self.term_weights.keys() <= {"attention_loss"}:
             return {}
         shape = (student.hidden_size, teacher.hidden_size)
-        kernel = keras.initializers.GlorotUniform()(shape) if selection is None else selection
+        start = keras.initializers.GlorotUniform()
+        kernel = start(shape, dtype="float32") if selection is None else selection
         if tuple(kernel.shape) != shape:
             raise InputError(
                 f"The selection matrix has shape {tuple(kernel.shape)}; a student of width "

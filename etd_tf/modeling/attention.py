@@ -59,7 +59,7 @@ class SelfAttention(keras.layers.Layer):
     """
 
     def __init__(self, config: BertConfig, *, dtype: Any = None, name: str = "attention") -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         self.config = config
         hidden, policy = config.hidden_size, self.dtype_policy
         self.query = Dense(hidden, hidden, dtype=policy, name="query")

@@ -112,7 +112,7 @@ class EncoderLayer(keras.layers.Layer):
     """
 
     def __init__(self, config: BertConfig, *, dtype: Any = None, name: str) -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         self.config = config
         self.portable = False
         hidden, inner, policy = config.hidden_size, config.intermediate_size, self.dtype_policy
@@ -187,7 +187,7 @@ class BertEncoder(CheckedModel):
         dtype: Any = None,
         name: str = "bert_encoder",
     ) -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         if not isinstance(config, BertConfig):
             config = BertConfig(**config)
         self.config = config

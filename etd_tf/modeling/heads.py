@@ -24,7 +24,7 @@ class MaskedLMHead(keras.layers.Layer):
     """
 
     def __init__(self, config: Any, *, dtype: Any = None, name: str = "mlm_head") -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         if not isinstance(config, BertConfig):
             config = BertConfig(**config)
         self.config = config

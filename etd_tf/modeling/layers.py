@@ -2,7 +2,8 @@
 
 Variables stay in the layer's variable dtype (float32 under the mixed policies); each
 layer casts explicitly, so that LayerNorm always runs in float32 and matrix products
-run in the compute dtype.
+run in the compute dtype. Without a dtype a layer is float32, whatever Keras' global
+policy and float type are: what the process around it has set changes no weight.
 
 Shape legend: B batch, T tokens, H hidden, I and O a kernel's input and output width.
 """
@@ -175,7 +176,7 @@ class Dense(keras.layers.Layer):
     """
 
     def __init__(self, input_size: int, output_size: int, *, dtype: Any = None, name: str) -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         self.kernel = self.add_weight(
             shape=(input_size, output_size), initializer=kernel_initializer(), name="kernel"
         )
@@ -201,7 +202,7 @@ class LayerNorm(keras.layers.Layer):
     """
 
     def __init__(self, size: int, epsilon: float, *, dtype: Any = None, name: str) -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         self.epsilon = epsilon
         self.gamma = self.add_weight(shape=(size,), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(size,), initializer="zeros", name="beta")
@@ -230,7 +231,7 @@ class Embeddings(keras.layers.Layer):
     """
 
     def __init__(self, config: BertConfig, *, dtype: Any = None, name: str = "embeddings") -> None:
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         self.config = config
         rows = {
             "token": config.vocab_size,

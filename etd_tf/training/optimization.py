@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from etd_tf.lazy import float32_keras
 from etd_tf.training.adamw import FusedAdamW
 from etd_tf.types import Tensor
 
@@ -62,9 +63,14 @@ def make_optimizer(
     Returns:
         The optimizer.
     """
-    adamw = FusedAdamW(
-        learning_rate=schedule, weight_decay=weight_decay, beta_1=0.9, beta_2=0.999, epsilon=1e-6
-    )
+    with float32_keras():  # that of a constant learning rate
+        adamw = FusedAdamW(
+            learning_rate=schedule,
+            weight_decay=weight_decay,
+            beta_1=0.9,
+            beta_2=0.999,
+            epsilon=1e-6,
+        )
     # Must precede build(): the exclusion list is fixed there.
     adamw.exclude_from_weight_decay(var_names=list(NO_DECAY))
     optimizer = keras.optimizers.LossScaleOptimizer(adamw) if loss_scaling else adamw
