@@ -11,8 +11,10 @@ Example:
         log_every: int = setting(10, "Steps between log lines.", least=1, free=True)
 """
 
+import csv
 import dataclasses
 import functools
+import io
 import math
 import types
 import typing
@@ -290,6 +292,46 @@ def free_flags(cls: type, *, all_are: bool = False) -> frozenset[str]:
             flags = free_flags(one.of, all_are=one.said.free or all_are) - {*one.said.without}
             found |= {f"{one.said.prefix}{flag}" for flag in flags}
     return frozenset(found)
+
+
+def flags_of(made: "Settings", prefix: str = "") -> dict[str, str]:
+    """Writes settings as the flags that make them; what has no flag is left out.
+
+    Args:
+        made: The settings; of chosen objects, those with one flag have one value.
+        prefix: Begins the names of the flags.
+
+    Returns:
+        Texts by flag, in the form that a flagfile takes; those of None are left out.
+    """
+    values: dict[str, Any] = {}
+    found: dict[str, str] = {}
+    for one in members_of(type(made)):
+        value = getattr(made, one.name)
+        if isinstance(one, NamedPart):
+            inner = prefix + one.said.prefix
+            texts = {} if value is None else flags_of(value, inner)
+            left_out = {inner + name for name in one.said.without}
+            found |= {name: text for name, text in texts.items() if name not in left_out}
+            values |= {one.name: value is not None} if one.said.switch else {}
+        elif isinstance(one, NamedOptions) and one.said.chosen:
+            chosen = getattr(made, one.said.chosen)
+            given = {chosen: value} if isinstance(chosen, str) else value
+            for name, options in given.items():
+                known = one.said.settings()[name]
+                values |= {o.flag: options[o.name] for o in known if o.name in options}
+        elif isinstance(one, NamedSetting) and one.flag:
+            values[one.flag] = value
+    texts = {f"{prefix}{k}": _flag_text(v) for k, v in values.items() if v is not None}
+    return {**found, **texts}
+
+
+def _flag_text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        line = io.StringIO()  # commas inside of items are quoted
+        csv.writer(line, lineterminator="").writerow(value)
+        return line.getvalue()
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Settings:

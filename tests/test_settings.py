@@ -26,6 +26,7 @@ from etd_tf.settings import (
     NamedPart,
     Settings,
     flag_texts,
+    flags_of,
     free_flags,
     members_of,
     options_of,
@@ -35,6 +36,37 @@ from etd_tf.settings import (
 )
 from etd_tf.text.options import RecordOptions
 from etd_tf.training.options import TrainerOptions
+
+
+def test_settings_become_the_flags_that_make_them():
+    flags = [
+        *("--teacher=t", "--output_dir=/o", "--corpus=a b.txt,c.txt", "--student_layers=2"),
+        *("--loss=minilmv2", "--relation_heads=3", "--layer_selection=1,3", "--compensate"),
+        *("--importance_examples=7", "--dropout=0.25", "--export=", "--seed=5"),
+    ]
+
+    def read(arguments):
+        flag_set = FlagSet(*distill.COMMAND.settings)
+        flag_set.values(["etd_distill", *arguments])
+        return flag_set, distill.read_options(flag_set)
+
+    flag_set, options = read(flags)
+    found = flags_of(options)
+    assert found["corpus"] == "a b.txt,c.txt"
+    assert found["layer_selection"] == "1,3"
+    assert (found["relation_heads"], found["compensate"], found["export"]) == ("3", "true", "")
+    assert "teacher_layers" not in found  # of another loss
+    texts = flag_set.texts()
+    assert {name: text for name, text in found.items() if texts.get(name) != text} == {
+        "overwrite": "false"
+    }
+    _, again = read([f"--{name}={text}" for name, text in found.items()])
+    assert dataclasses.replace(again, settings={}) == dataclasses.replace(options, settings={})
+    assert flags_of(Work(first="1", depth=Depth(layers=3), options={"layers": 4, "on": True})) == {
+        **{"first": "1", "kind": "b", "deep": "4", "on": "true", "depth": "true"},
+        **{"x_deep": "3", "x_seeds": "0", "x_kind": "a"},
+    }
+
 
 COMMANDS = (compare, distill, evaluate, export, extract, prepare)
 

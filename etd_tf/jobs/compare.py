@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from etd_tf.errors import DivergenceError
 from etd_tf.extraction.starts import STARTS
-from etd_tf.jobs.compare_arm import load_run, run_arms
+from etd_tf.jobs.compare_arm import run_arms
 from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
+from etd_tf.jobs.compare_runs import is_finished, load_run
 from etd_tf.jobs.compare_study import Study, workspace_of
 from etd_tf.jobs.compare_tasks import fingerprint_tasks
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
@@ -66,19 +67,19 @@ class _Runs:
     def finish(self) -> Comparison:
         """Makes what is missing; returns everything."""
         study = self._study
-        known = {spec: load_run(study, spec) for spec in self._specs}
-        self._runs = {spec: run for spec, run in known.items() if run is not None}
+        folders = {spec: study.folder / spec.folder for spec in self._specs}
+        self._runs = {spec: load_run(at) for spec, at in folders.items() if is_finished(at)}
         steps = study.options.base.trainer.steps
         missing = [spec for spec in self._specs if spec not in self._runs]
         for spec in list(self._runs):
             self._score(spec)
         comparison = self._report()
         done = steps * len(self._runs)
-        with track("Comparing arms", steps * len(known), "steps", done=done) as tracker:
+        with track("Comparing arms", steps * len(folders), "steps", done=done) as tracker:
             for group in study.options.groups(missing):
                 self._make(group)
                 comparison = self._report()
-                note = f"{len(self._runs)} of {len(known)} runs done, last {group[-1].name}"
+                note = f"{len(self._runs)} of {len(folders)} runs done, last {group[-1].name}"
                 tracker.advance(steps * len(group), note)
         return comparison
 

@@ -1,66 +1,53 @@
-"""The runs of a comparison: initialised, distilled, its curve and its students kept."""
+"""The runs of a comparison: runs of etd_distill that share teacher, scores and batches."""
 
+import contextlib
+import dataclasses
 import functools
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from etd_tf.checkpoints import save_checkpoint
 from etd_tf.distillation import Trainer, fit_together
-from etd_tf.errors import DivergenceError, InputError, input_errors
-from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
+from etd_tf.errors import DivergenceError, input_errors
+from etd_tf.extraction.starts import InitialStudent
+from etd_tf.jobs.compare_runs import load_run
 from etd_tf.jobs.compare_study import Study
 from etd_tf.jobs.compare_types import RunSpec
-from etd_tf.jobs.costs import start_flops, training_flops
-from etd_tf.jobs.distill import finished_student, make_trainer
+from etd_tf.jobs.distill import begin_run, finished_student, make_trainer, workspace_of
+from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import TrainingText
-from etd_tf.reporting.comparison_runs import ArmRun, as_number
-from etd_tf.storage.atomic import write_atomically
-from etd_tf.storage.json_files import read_json_object
+from etd_tf.jobs.outputs import STUDENT, measure_latencies, write_outputs
+from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.storage.workspace import Workspace
 from etd_tf.training import TrainResult
-from etd_tf.training.metrics_log import read_metrics
-
-RESULT_FILE = "arm.json"
-"""The last file that a run's training writes; its presence marks a finished one."""
-
-_METRICS, _CHECKPOINTS, _STUDENTS = "metrics.jsonl", "checkpoints", "students"
 
 
-def student_folder(run_dir: Path, step: int) -> Path:
-    """Where the student after a step is kept, if it is one of those that are."""
-    return run_dir / _STUDENTS / f"step-{step:08d}"
+@dataclasses.dataclass(frozen=True)
+class _Arm:
+    """A run that was begun: its settings, its directory and its student before the first step."""
+
+    spec: RunSpec
+    options: DistillOptions
+    run: Workspace
+    initial: InitialStudent
 
 
-def load_run(study: Study, spec: RunSpec) -> ArmRun | None:
-    """Reads a finished run.
+def student_folder(run_dir: Path, step: int, last: int) -> Path:
+    """Where the student after a step is kept, if it is one of those that are.
 
     Args:
-        study: The comparison.
-        spec: The run.
+        run_dir: The run directory.
+        step: The step.
+        last: The run's last step.
 
     Returns:
-        The run without downstream scores; None where it is not finished.
-
-    Raises:
-        InputError: Its result file is damaged.
+        The directory.
     """
-    path = study.folder / spec.folder / RESULT_FILE
-    if not path.exists():
-        return None
-    values = read_json_object(path)
-    try:
-        curve = tuple((int(step), as_number(loss)) for step, loss in values["curve"])
-        fields = {name: int(values[name]) for name in ("steps", "step_flops", "scoring_flops")}
-        if not curve:
-            raise ValueError("no curve")
-        seconds = float(values["seconds"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{path} is damaged ({error!r}). Remove {path.parent} to run it again."
-        ) from error
-    return _arm_run(spec, curve=curve, seconds=seconds, **fields)
+    finished = run_dir / STUDENT
+    if step == last and finished.is_dir():  # earlier versions kept it with the others
+        return finished
+    return run_dir / "students" / f"step-{step:08d}"
 
 
 def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | DivergenceError]:
@@ -76,98 +63,58 @@ def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | Divergence
     Raises:
         Interrupted: A signal ended the training; the same call continues it.
     """
-    options = [study.options.distill_options(spec, study.folder) for spec in specs]
-    for one in options:
-        one.output_dir.mkdir(parents=True, exist_ok=True)
-    initials = [_begin(study, spec) for spec in specs]
-    masking_rate = options[0].resolve_masking(study.records)
-    text = TrainingText(study.records, study.teacher, masking_rate, options[0].trainer)
-    trainers = [
-        make_trainer(one, study.teacher, initial, text, study.strategy)
-        for one, initial in zip(options, initials, strict=True)
-    ]
-    with input_errors():
-        results = fit_together(
-            trainers,
-            text.batches,
-            text.held_out(study.options.held_out_sequences),
-            on_evaluate=[
-                functools.partial(_keep, study, *pair) for pair in zip(specs, trainers, strict=True)
-            ],
-        )
-    return [
-        result if isinstance(result, DivergenceError) else _finish(study, spec, initial, result)
-        for spec, initial, result in zip(specs, initials, results, strict=True)
-    ]
+    with contextlib.ExitStack() as held:
+        arms = [_begin(study, spec, held) for spec in specs]
+        options = arms[0].options
+        masking_rate = options.resolve_masking(study.records)
+        text = TrainingText(study.records, study.teacher, masking_rate, options.trainer)
+        trainers = [
+            make_trainer(arm.options, study.teacher, arm.initial, text, study.strategy)
+            for arm in arms
+        ]
+        with input_errors():
+            results = fit_together(
+                trainers,
+                text.batches,
+                text.held_out(options.held_out_sequences),
+                on_evaluate=[
+                    functools.partial(_keep, study, *pair)
+                    for pair in zip(specs, trainers, strict=True)
+                ],
+            )
+        return [
+            result if isinstance(result, DivergenceError) else _finish(study, arm, trainer, result)
+            for arm, trainer, result in zip(arms, trainers, results, strict=True)
+        ]
 
 
-def _begin(study: Study, spec: RunSpec) -> InitialStudent:
-    work = study.work(spec)
-    return work.options.start.make(work)
+def _begin(study: Study, spec: RunSpec, held: contextlib.ExitStack) -> _Arm:
+    options = study.options.distill_options(spec, study.folder)
+    run = held.enter_context(workspace_of(options).open())
+    work = begin_run(options, run, study.teacher, study.configs[spec], study.records)
+    work = study.share_scores(work)
+    return _Arm(spec, options, run, work.options.start.make(work))
 
 
-def _finish(study: Study, spec: RunSpec, initial: InitialStudent, training: TrainResult) -> ArmRun:
-    """Writes a run's result and removes what only its continuation would need."""
-    run_dir = study.folder / spec.folder
-    run = _arm_run(
-        spec,
-        steps=training.steps,
-        step_flops=_step_flops(study, spec),
-        scoring_flops=_start_flops(study, spec, initial),
-        curve=_read_curve(run_dir),
-        seconds=training.seconds + sum(initial.seconds.values()),
-    )
-    values = {name: getattr(run, name) for name in _SAVED}
-    write_atomically(run_dir / RESULT_FILE, json.dumps(values, indent=2) + "\n")
-    for folder in (_CHECKPOINTS, *study.options.extraction(spec.arm).start.keeps):
-        shutil.rmtree(run_dir / folder, ignore_errors=True)
-    return run
-
-
-_SAVED = (
-    *("loss", "student", "arm", "seed", "steps"),
-    *("step_flops", "scoring_flops", "curve", "seconds"),
-)
+def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) -> ArmRun:
+    """Writes what a run leaves behind and removes what only its continuation would need."""
+    config, folder = study.configs[arm.spec], arm.run.path
+    student = finished_student(trainer.distiller.student, config, arm.options.teacher)
+    if config not in study.latencies:
+        length = study.records.sequence_length
+        study.latencies[config] = measure_latencies(study.teacher, student, length)
+    result = DistillResult(folder, study.teacher, student, arm.initial, study.records, training)
+    write_outputs(arm.options, result, study.latencies[config])
+    for name in ("checkpoints", *arm.options.extraction.start.keeps):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return load_run(folder)
 
 
 def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
-    options = study.options
-    if step in map(options.step_of, options.snapshots):
+    options, last = study.options, study.options.base.trainer.steps
+    if step < last and step in map(options.step_of, options.snapshots):
         student = finished_student(
             trainer.distiller.student, study.configs[spec], options.base.teacher
         )
-        folder = student_folder(study.folder / spec.folder, step)
+        folder = student_folder(study.folder / spec.folder, step, last)
         save_checkpoint(student, folder, overwrite=True)
-
-
-def _step_flops(study: Study, spec: RunSpec) -> int:
-    return training_flops(
-        study.teacher.config,
-        study.configs[spec],
-        sequences=study.options.base.trainer.batch_size,
-        sequence_length=study.records.sequence_length,
-    )
-
-
-def _start_flops(study: Study, spec: RunSpec, initial: InitialStudent) -> int:
-    options = study.options.distill_options(spec, study.folder)
-    size = sample_size(study.records, options.extraction)
-    flops = start_flops(
-        *(options, study.teacher, study.configs[spec]),
-        amount=Amount(size, study.records.sequence_length),
-        scores=initial.scores,
-    )
-    return sum(flops.values())
-
-
-def _read_curve(run_dir: Path) -> tuple[tuple[int, float], ...]:
-    lines = read_metrics(run_dir / _METRICS)
-    return tuple(
-        (line["step"], as_number(line.get("loss")))
-        for line in lines
-        if line.get("split") == "validation"
-    )
-
-
-def _arm_run(spec: RunSpec, **fields: Any) -> ArmRun:
-    return ArmRun(loss=spec.loss, student=str(spec.size), arm=spec.arm, seed=spec.seed, **fields)

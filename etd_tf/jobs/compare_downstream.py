@@ -64,10 +64,10 @@ def teacher_scores(study: Study) -> dict[str, float]:
 
 
 def _score(study: Study, spec: RunSpec, task: str, step: int) -> float:
-    run_dir = study.folder / spec.folder
+    run_dir, last = study.folder / spec.folder, study.options.base.trainer.steps
     return _known_score(
         *(study, run_dir / SCORES_FILE, task, str(step)),
-        lambda: _measure(study, task, load_checkpoint(student_folder(run_dir, step))),
+        lambda: _measure(study, task, load_checkpoint(student_folder(run_dir, step, last))),
     )
 
 

@@ -1,6 +1,6 @@
 """What a comparison will cost, before it starts."""
 
-from etd_tf.jobs.compare_arm import RESULT_FILE
+from etd_tf.jobs.compare_runs import is_finished
 from etd_tf.jobs.compare_study import check_comparison, workspace_of
 from etd_tf.jobs.compare_tasks import fingerprint_tasks
 from etd_tf.jobs.compare_types import CompareOptions
@@ -27,7 +27,7 @@ def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
     missing = {
         spec: config
         for spec, config in configs.items()
-        if not (workspace.path / spec.folder / RESULT_FILE).exists()
+        if not is_finished(workspace.path / spec.folder)
     }
     return forecast_runs(options, teacher, missing, finished=len(configs) - len(missing))
 

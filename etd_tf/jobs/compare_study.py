@@ -9,22 +9,26 @@ import tensorflow as tf
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
+from etd_tf.evaluation.latency import LatencyComparison
 from etd_tf.extraction.starts import Work
 from etd_tf.extraction.starts.impt import SCORES_FILE
+from etd_tf.jobs.compare_runs import is_finished
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.distill import LAYOUT as RUN_LAYOUT
 from etd_tf.jobs.distill import check_models
+from etd_tf.jobs.distill import workspace_of as run_workspace
+from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
 from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
+from etd_tf.storage.holding import visible_names
 from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import VALIDATION, RecordSet
 from etd_tf.training.strategy import make_strategy
 
 _SCORES = "scores"
-SCORING_SEED = 0
-"""Seed of scoring, which all runs share."""
+_SCORING_SEED = 0  # all runs share the scores
 
 LAYOUT = Layout(
     job="etd_compare",
@@ -51,6 +55,7 @@ class Study:
         records: The text.
         strategy: Where the runs train.
         task_data: Fingerprint of each downstream task's data.
+        latencies: Times by the student's configuration, once they are measured.
     """
 
     options: CompareOptions
@@ -60,6 +65,9 @@ class Study:
     records: RecordSet
     strategy: tf.distribute.Strategy
     task_data: Mapping[str, str]
+    latencies: dict[BertConfig, tuple[LatencyComparison, ...]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @classmethod
     def prepare(
@@ -95,34 +103,28 @@ class Study:
         """What the names in the flags stood for when the runs were made, as JSON values."""
         return identity_of(self.teacher, self.records)
 
-    def work(self, spec: RunSpec) -> Work:
-        """What the start of a run works with; scores are shared by all runs of one metric.
+    def share_scores(self, work: Work) -> Work:
+        """Puts scores into a run's directory, if its start needs some; a metric scores once.
 
         Args:
-            spec: The run.
+            work: What the start of the run works with.
 
         Returns:
-            It, its folder holding the scores if the start needs some.
+            It, with the sample of the text that all runs share.
         """
-        options = self.options.extraction(spec.arm)
-        run = Workspace(RUN_LAYOUT, self.folder / spec.folder)
-        work = Work(
-            *(self.teacher, self.configs[spec], options, spec.seed),
-            text=self.records,
-            folder=run.path,
-            sample_seed=SCORING_SEED,
-            keep_seconds=run.keep_seconds,
-        )
+        work = dataclasses.replace(work, sample_seed=_SCORING_SEED)
+        options = work.options
         metric = options.start.metric(options)
-        if metric and not (run.path / SCORES_FILE).exists():
-            shared = Workspace(RUN_LAYOUT, self.folder / _SCORES / metric)
-            shared.path.mkdir(parents=True, exist_ok=True)
-            scores, seconds = options.start.scores(
-                dataclasses.replace(work, folder=shared.path, keep_seconds=shared.keep_seconds)
-            )
-            work.keep_seconds("scoring", seconds)
-            if scores is not None:
-                scores.save(run.path / SCORES_FILE)
+        if not metric or (work.folder / SCORES_FILE).exists():
+            return work
+        shared = Workspace(RUN_LAYOUT, self.folder / _SCORES / metric)
+        shared.path.mkdir(parents=True, exist_ok=True)
+        scores, seconds = options.start.scores(
+            dataclasses.replace(work, folder=shared.path, keep_seconds=shared.keep_seconds)
+        )
+        work.keep_seconds("scoring", seconds)
+        if scores is not None:
+            scores.save(work.folder / SCORES_FILE)
         return work
 
 
@@ -138,6 +140,8 @@ def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec,
     Raises:
         InputError: A run could not be made.
     """
+    for spec in options.runs():
+        _check_directory(options.distill_options(spec, expand(options.base.output_dir)))
     check_corpus(options.base.corpus)
     teacher = with_tokenizer(load_checkpoint(options.base.teacher), options.base.corpus.tokenizer)
     configs = {}
@@ -145,3 +149,16 @@ def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec,
         config = check_models(options.distill_options(spec, options.base.output_dir), teacher)
         configs[spec] = config
     return teacher, configs
+
+
+def _check_directory(options: DistillOptions) -> None:
+    run = run_workspace(options)
+    if is_finished(run.path):
+        return
+    found = {*visible_names(run.path)}
+    if RUN_LAYOUT.mark not in found and not found.isdisjoint(RUN_LAYOUT.names):
+        raise InputError(
+            f"The arm in {run.path} was begun by an earlier version of etd_tf and is not finished. "
+            "Finish the comparison with that version, or remove the directory to make it again."
+        )
+    run.check()

@@ -245,5 +245,7 @@ class CompareOptions(Settings):
             loss=tuple(weights),
             loss_weights=tuple(weights.values()),
             loss_options={name: self.loss_options.get(name, {}) for name in weights},
+            held_out_sequences=self.held_out_sequences,
             exports=(),
+            settings={},
         )

@@ -215,7 +215,7 @@ def forecast_runs(
         finished=finished,
         flops=flops,
         evaluation_flops=held_out * passes,
-        disk_bytes=_FLOAT_BYTES * len(options.snapshots) * parameters,
+        disk_bytes=_FLOAT_BYTES * len({*options.snapshots, 100}) * parameters,
         seconds=_START_SECONDS * len(missing) + work / (peak * STEP_EFFICIENCY),
         peak_flops=peak,
     )

@@ -29,6 +29,7 @@ from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
 from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
+from etd_tf.text.records import RecordSet
 from etd_tf.training.strategy import make_strategy, teacher_policy
 from etd_tf.training.workers import Workers
 
@@ -58,7 +59,7 @@ def workspace_of(options: DistillOptions, *, is_chief: bool = True) -> Workspace
         It, not yet held.
     """
     path = expand(options.output_dir)
-    return Workspace(LAYOUT, path, options.settings, options.overwrite, is_chief)
+    return Workspace(LAYOUT, path, options.flags, options.overwrite, is_chief)
 
 
 def run_distillation(options: DistillOptions) -> DistillResult:
@@ -85,15 +86,8 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         masking_rate = options.resolve_masking(records)
         # One student for all: machines that round differently would each extract another one.
         with workers.chief_first():
-            run.begin(identity_of(teacher, records))
-            initial = options.extraction.start.make(
-                Work(
-                    *(teacher, config, options.extraction, options.trainer.seed),
-                    text=records,
-                    folder=run.path,
-                    keep_seconds=run.keep_seconds,
-                )
-            )
+            work = begin_run(options, run, teacher, config, records)
+            initial = options.extraction.start.make(work)
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):
@@ -103,6 +97,37 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         if run.is_chief:
             result = dataclasses.replace(result, report=write_outputs(options, result))
     return result
+
+
+def begin_run(
+    options: DistillOptions,
+    run: Workspace,
+    teacher: Checkpoint,
+    config: BertConfig,
+    records: RecordSet,
+) -> Work:
+    """Begins a run, or goes on with it.
+
+    Args:
+        options: The settings.
+        run: Its directory, held.
+        teacher: The teacher.
+        config: The student's configuration.
+        records: The text.
+
+    Returns:
+        What the start works with.
+
+    Raises:
+        InputError: The run was begun with another teacher or text.
+    """
+    run.begin(identity_of(teacher, records))
+    return Work(
+        *(teacher, config, options.extraction, options.trainer.seed),
+        text=records,
+        folder=run.path,
+        keep_seconds=run.keep_seconds,
+    )
 
 
 @contextlib.contextmanager

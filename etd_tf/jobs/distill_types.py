@@ -12,7 +12,7 @@ from etd_tf.jobs.options import TEACHER, CorpusOptions, HardwareOptions, Student
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.losses import LOSSES, Loss, sum_text
 from etd_tf.losses import get as get_loss
-from etd_tf.settings import MISSING, Settings, flag_texts, listed, options_of, setting
+from etd_tf.settings import MISSING, Settings, flag_texts, flags_of, listed, options_of, setting
 from etd_tf.training.options import TrainerOptions, TrainResult
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class DistillOptions(Settings):
         hardware: Strategy and precision.
         loss: The losses whose weighted sum is minimised; one may be given as a text.
         loss_options: Arguments by loss; those of a single loss may be given alone.
-        settings: The flags behind all this, kept in `flags.txt`.
+        settings: The flags that were given; empty without a command line.
 
     Raises:
         InputError: A number is out of range, a masked-LM loss goes without masking, or
@@ -130,6 +130,13 @@ class DistillOptions(Settings):
                 "Masked-LM losses need masked input, but masking_rate is 0; leave it out for "
                 "BERT's 0.15."
             )
+
+    @property
+    def flags(self) -> Mapping[str, str]:
+        """The flags of the run: those that were given, or those that make these settings."""
+        made = flags_of(self)
+        del made["overwrite"]  # is about the directory, not the run
+        return self.settings or made
 
     @property
     def needs_masked_lm(self) -> bool:

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from etd_tf import __version__
+from etd_tf.checkpoints import Checkpoint
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import FORMATS, Export
 from etd_tf.export.huggingface import HuggingFace
@@ -26,10 +27,15 @@ from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.training.metrics_log import read_metrics
 
 STUDENT = HuggingFace.folder
+"""Where in the run directory the student is."""
 _LATENCY_BATCHES = (1, 32)
 
 
-def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
+def write_outputs(
+    options: DistillOptions,
+    result: DistillResult,
+    latency: tuple[LatencyComparison, ...] | None = None,
+) -> RunReport:
     """Saves the student in every format asked for, measures it and writes the report.
 
     The report comes last: its presence marks a finished run.
@@ -37,13 +43,17 @@ def write_outputs(options: DistillOptions, result: DistillResult) -> RunReport:
     Args:
         options: The job's settings.
         result: What the job made.
+        latency: Times of models of these sizes, if they are known.
 
     Returns:
         The report.
     """
     forms = [name for name, form in FORMATS.items() if not form.optional]
     exports = tuple(_export(result, name) for name in (*forms, *options.exports))
-    report = make_report(options, result, exports)
+    if latency is None:
+        length = result.records.sequence_length
+        latency = measure_latencies(result.teacher, result.student, length)
+    report = make_report(options, result, exports, latency)
     write_report(result.run_dir, report)
     return report
 
@@ -54,7 +64,10 @@ def _export(result: DistillResult, name: str) -> Export:
 
 
 def make_report(
-    options: DistillOptions, result: DistillResult, exports: tuple[Export, ...]
+    options: DistillOptions,
+    result: DistillResult,
+    exports: tuple[Export, ...],
+    latency: tuple[LatencyComparison, ...],
 ) -> RunReport:
     """Collects the facts of a run.
 
@@ -62,6 +75,7 @@ def make_report(
         options: The job's settings.
         result: What the job made.
         exports: Forms of the student on disk.
+        latency: Measured times.
 
     Returns:
         The report.
@@ -70,7 +84,7 @@ def make_report(
     student = model_facts(
         result.student, sequence_length=length, source=str(result.run_dir / STUDENT)
     )
-    flags = [f"--{name}={value}" for name, value in sorted(options.settings.items())]
+    flags = [f"--{name}={value}" for name, value in sorted(options.flags.items())]
     return RunReport(
         title=f"{_name(options.teacher)}: {student.num_layers} layers of {student.hidden_size}",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -80,7 +94,7 @@ def make_report(
         student=student,
         extraction=_extraction_facts(options, result.initial),
         loss=options.loss_text,
-        latency=_latency(result, length),
+        latency=latency,
         curves=make_curves(read_metrics(result.run_dir / "metrics.jsonl")),
         cost=_cost(options, result),
         machine=describe_machine(),
@@ -92,7 +106,7 @@ def make_report(
             and export.max_difference is not None
         ),
         exports=exports,
-        flags={**options.settings, "etd_tf version": __version__},
+        flags={**options.flags, "etd_tf version": __version__},
     )
 
 
@@ -151,10 +165,22 @@ def _data_facts(options: DistillOptions, records: RecordSet) -> dict[str, str | 
     return facts
 
 
-def _latency(result: DistillResult, length: int) -> tuple[LatencyComparison, ...]:
+def measure_latencies(
+    teacher: Checkpoint, student: Checkpoint, sequence_length: int
+) -> tuple[LatencyComparison, ...]:
+    """Times both models on a sequence and on a batch.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        sequence_length: Tokens a sequence.
+
+    Returns:
+        The times by batch size, the smallest first.
+    """
     return tuple(
         compare_latency(
-            result.teacher, result.student, batch_size=batch, sequence_length=length, repeats=10
+            teacher, student, batch_size=batch, sequence_length=sequence_length, repeats=10
         )
         for batch in _LATENCY_BATCHES
     )

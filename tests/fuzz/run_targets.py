@@ -5,11 +5,9 @@ import functools
 import json
 import os
 import pickle
-import types
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +15,7 @@ import numpy as np
 from etd_tf.evaluation.run_record import Cell, RunRecord
 from etd_tf.extraction import ExtractionPlan, UnitScores, plan_extraction
 from etd_tf.jobs import compare_study, distill
-from etd_tf.jobs.compare_arm import load_run
+from etd_tf.jobs.compare_runs import is_finished, load_run
 from etd_tf.jobs.compare_types import RunSpec
 from etd_tf.jobs.options import StudentSize
 from etd_tf.reporting import make_curves
@@ -167,11 +165,23 @@ def _run_files(folder: Path) -> Mapping[str, Mutator]:
     arm.mkdir(parents=True)
     values = {"steps": 5, "step_flops": 10, "scoring_flops": 3, "seconds": 1.5}
     values |= {"curve": [[0, 1.5], [5, None]], "loss": "minilm", "seed": 0}
+    values |= {"student": str(_SPEC.size), "arm": _SPEC.arm}
     (arm / "arm.json").write_text(json.dumps(values))
+    cost = {"training_steps": 5, "training_flops": 50, "total_flops": 53, "total_seconds": 1.5}
+    report = {"loss": "minilm", "cost": cost, "extraction": {"scores": "taylor, mlm loss"}}
+    report |= {"flags": {"seed": "0", "extraction": "impt"}}
+    report |= {"student": dataclasses.asdict(_SPEC.size)}
+    done = folder / "done"
+    done.mkdir()
+    (done / "report.json").write_text(json.dumps(report))
+    lines = ({"step": step, "split": "validation", "loss": 1.5} for step in (0, 5))
+    (done / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return {
         "run/flags.txt": damage_lines,
         "run/timing.json": damage_json,
         "run/identity.json": damage_json,
+        "done/report.json": damage_json,
+        "done/metrics.jsonl": damage_lines,
         "results.json": damage_json,
         "study/study.json": damage_json,
         f"study/{_SPEC.folder}/arm.json": damage_json,
@@ -182,10 +192,10 @@ _CELL = Cell("final", 1e-4, 0, 0.5, 1.0, {"dev": {"accuracy": 0.5}})
 
 
 def _read_run_files(folder: Path) -> None:
-    study: Any = types.SimpleNamespace(folder=folder / "study")
-    run = load_run(study, _SPEC)
-    if run is not None:
-        run.final_loss, run.steps + run.step_flops + run.scoring_flops + run.seconds
+    for place in (folder / "study" / _SPEC.folder, folder / "done"):
+        if is_finished(place):
+            run = load_run(place)
+            run.final_loss, run.steps + run.step_flops + run.scoring_flops + run.seconds
     Workspace(compare_study.LAYOUT, folder / "study", _SETTINGS).check()
     workspace = Workspace(distill.LAYOUT, folder / "run", _SETTINGS)
     workspace.begin(_IDENTITY)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
+from etd_tf.cli.app import run_command
+from etd_tf.cli.distill import COMMAND as DISTILL
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.extraction.starts import ExtractionOptions
@@ -21,6 +23,7 @@ from etd_tf.jobs.compare_study import check_comparison
 from etd_tf.jobs.compare_summary import describe_comparison
 from etd_tf.jobs.compare_tasks import DownstreamOptions
 from etd_tf.jobs.compare_types import CompareOptions
+from etd_tf.jobs.distill import run_distillation
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.training import TrainerOptions
@@ -110,15 +113,57 @@ def test_cost_counts_teacher_student_and_scoring(study):
 def test_kept_students_are_those_of_their_steps(study):
     options, comparison = study
     folder = options.base.output_dir / f"minilm-{SIZE}"
+    names = {0: "students/step-00000000", 4: "students/step-00000004", 8: "student"}
     weights = {
-        (arm, step): load_checkpoint(folder / f"{arm}-seed0/students/step-{step:08d}")
+        (arm, step): load_checkpoint(folder / f"{arm}-seed0" / names[step])
         for arm in ("none", "impt")
         for step in (0, 4, 8)
     }
+    assert sorted(path.name for path in folder.glob("none-seed0/students/*")) == [
+        "step-00000000",
+        "step-00000004",
+    ]
     assert len({student.fingerprint() for student in weights.values()}) == 6
     assert weights["impt", 8].tokenizer is not None
     assert not list(folder.glob("*/checkpoints"))  # no longer needed
     assert comparison.labels == {"none": "random initialisation", "impt": "ETD-Impt"}
+
+
+def test_an_arm_is_a_run_of_etd_distill(study, inputs, tmp_path):
+    options, comparison = study
+    arm = options.base.output_dir / f"minilm-{SIZE}" / "impt-seed0"
+    made = {"flags.txt", "identity.json", "report.json", "report.html", "metrics.jsonl", "student"}
+    assert made <= {path.name for path in arm.iterdir()}
+    report = json.loads((arm / "report.json").read_text())
+    assert report["cost"]["total_flops"] == comparison.runs[1].flops(STEPS)
+    assert report["headline"]["held_out_loss_after"] == comparison.runs[1].final_loss
+    assert len(report["latency"]) == 2
+    assert load_checkpoint(str(arm)).config.num_layers == 2
+    flags = [f"--flagfile={arm / 'flags.txt'}", f"--output_dir={tmp_path / 'again'}"]
+    assert run_command(DISTILL, flags) == 0
+    again = load_checkpoint(str(tmp_path / "again")).fingerprint()
+    assert again == load_checkpoint(str(arm)).fingerprint()
+    with pytest.raises(InputError, match="holds a finished run"):
+        run_distillation(options.distill_options(next(options.runs()), options.base.output_dir))
+
+
+def test_arms_of_earlier_versions_are_shown_or_refused_by_name(study, inputs, tmp_path):
+    options, comparison = study
+    out = tmp_path / "out"
+    shutil.copytree(options.base.output_dir, out)
+    old = dataclasses.replace(options, base=dataclasses.replace(options.base, output_dir=out))
+    for run in comparison.runs:
+        folder = out / f"minilm-{SIZE}" / f"{run.arm}-seed0"
+        values = {**dataclasses.asdict(run), "downstream": None}
+        (folder / "arm.json").write_text(json.dumps(values))
+        (folder / "student").rename(folder / "students" / "step-00000008")
+        for name in ("report.json", "report.html", "flags.txt", "identity.json"):
+            (folder / name).unlink()
+    assert run_comparison(old).runs == comparison.runs
+    (folder / "arm.json").unlink()
+    for work in (run_comparison, forecast_comparison):
+        with pytest.raises(InputError, match=r"impt-seed0 was begun by an earlier version.*remove"):
+            work(old)
 
 
 def test_the_summary_names_arms_and_report(study):
@@ -182,8 +227,10 @@ def test_other_ways_to_fine_tune_score_again(inputs, study, monkeypatch):
     write_squad(inputs / "squad")
     made = []
 
-    def measure(downstream, task, model):
-        made.append((task, downstream.finetuning(task).epochs, Path(model.source).name))
+    def measure(study, task, model):
+        made.append(
+            (task, study.options.downstream.finetuning(task).epochs, Path(model.source).name)
+        )
         return len(made) / 10
 
     monkeypatch.setattr("etd_tf.jobs.compare_downstream._measure", measure)
@@ -204,7 +251,7 @@ def test_other_ways_to_fine_tune_score_again(inputs, study, monkeypatch):
         return found
 
     assert [score(), score(), score(squad_epochs=1), score(squad_epochs=1)] == [0.1, 0.1, 0.2, 0.2]
-    assert made == [("squad/v1.1", epochs, "step-00000008") for epochs in (2, 1)]
+    assert made == [("squad/v1.1", epochs, "student") for epochs in (2, 1)]
 
 
 def test_students_are_fine_tuned_on_squad(inputs, study):
@@ -233,7 +280,7 @@ def test_an_interrupted_run_goes_on_exactly(inputs, study, tmp_path, monkeypatch
         run_comparison(options)
     run_dir = tmp_path / "out" / f"minilm-{SIZE}" / "impt-seed0"
     assert (run_dir / "checkpoints").is_dir()
-    assert not (run_dir / "arm.json").exists()
+    assert not (run_dir / "report.json").exists()
     monkeypatch.setattr(compare_arm, "_keep", keep)
     (run,) = run_comparison(options).runs
     assert run.curve == study[1].runs[1].curve
