@@ -41,8 +41,8 @@ from etd_tf.training.options import TrainerOptions
 def test_settings_become_the_flags_that_make_them():
     flags = [
         *("--teacher=t", "--output_dir=/o", "--corpus=a b.txt,c.txt", "--student_layers=2"),
-        *("--loss=minilmv2", "--relation_heads=3", "--layer_selection=1,3", "--compensate"),
-        *("--importance_examples=7", "--dropout=0.25", "--export=", "--seed=5"),
+        *("--loss=minilmv2", "--relation_heads=3", "--layer_selection=1,3"),
+        *("--importance_examples=7", "--dropout=0.25", "--export=", "--cache_dir=/c"),
     ]
 
     def read(arguments):
@@ -54,7 +54,7 @@ def test_settings_become_the_flags_that_make_them():
     found = flags_of(options)
     assert found["corpus"] == "a b.txt,c.txt"
     assert found["layer_selection"] == "1,3"
-    assert (found["relation_heads"], found["compensate"], found["export"]) == ("3", "true", "")
+    assert (found["relation_heads"], found["compensate"], found["export"]) == ("3", "false", "")
     assert "teacher_layers" not in found  # of another loss
     texts = flag_set.texts()
     assert {name: text for name, text in found.items() if texts.get(name) != text} == {
@@ -63,7 +63,7 @@ def test_settings_become_the_flags_that_make_them():
     _, again = read([f"--{name}={text}" for name, text in found.items()])
     assert dataclasses.replace(again, settings={}) == dataclasses.replace(options, settings={})
     assert flags_of(Work(first="1", depth=Depth(layers=3), options={"layers": 4, "on": True})) == {
-        **{"first": "1", "kind": "b", "deep": "4", "on": "true", "depth": "true"},
+        **{"first": "1", "kind": "a", "deep": "4", "on": "true", "depth": "true"},
         **{"x_deep": "3", "x_seeds": "0", "x_kind": "a"},
     }
 
@@ -144,7 +144,7 @@ def test_free_flags_are_those_of_fields_and_parts():
     assert free_flags(ExtractOptions) == {"output_dir", "cache_dir"}
     assert free_flags(CompareOptions) == trainer | {
         *("losses", "students", "arms", "seeds", "together", "output_dir", "cache_dir"),
-        *("tasks", "glue_dir", "squad_dir", "squad_epochs", "finetune_at"),
+        *("tasks", "glue_dir", "texts", "squad_dir", "squad_epochs", "finetune_at"),
         *("train", "dev", "text_column", "pair_column", "label_column"),
         *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
     }
