@@ -7,6 +7,7 @@ commands in `bin/` print them without a traceback and exit with status 2.
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 
 class EtdError(Exception):
@@ -19,6 +20,19 @@ class InputError(EtdError, ValueError):
 
 class DivergenceError(EtdError, RuntimeError):
     """Training produced a loss or gradient that is not finite."""
+
+
+class FidelityError(EtdError, RuntimeError):
+    """A finished student is less faithful to its teacher than was asked for.
+
+    Args:
+        message: How faithful it is, and what may help.
+        result: What the job made; all of it is kept.
+    """
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class WorkerLostError(EtdError, RuntimeError):

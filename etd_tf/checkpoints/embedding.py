@@ -83,6 +83,24 @@ class TextEmbedder:
                     tracker.advance(len(rows))
         return vectors
 
+    def embed_sequences(self, sequences: Sequences, *, batch_size: int = 32) -> Array:
+        """Makes a vector of each token sequence, all of whose tokens are pooled.
+
+        Args:
+            sequences: n sequences with their special tokens.
+            batch_size: Sequences at a time; those of a batch are of similar length.
+
+        Returns:
+            Float32 `[n, D]`, of length 1 where the pooling says so.
+        """
+        width = self.pooling.dimension(self.encoder.config.hidden_size)
+        vectors, forward = np.empty((len(sequences), width), np.float32), self._forward(None)
+        for rows, batch in _batches(sequences, batch_size):
+            vectors[rows] = ops.convert_to_numpy(
+                forward({**batch, "counted": batch["padding_mask"]})
+            )
+        return vectors
+
     def _forward(self, normalize: bool | None) -> _Forward:
         """Encoder and pooling as one function, for batches of every shape."""
         if normalize not in self._compiled:

@@ -5,7 +5,7 @@ import sys
 
 from etd_tf.cli.app import Command, run_command
 from etd_tf.cli.flags import DryRun, FlagSet
-from etd_tf.errors import Interrupted
+from etd_tf.errors import FidelityError, Interrupted
 from etd_tf.jobs.distill_types import DistillOptions
 
 SUMMARY = """extracts a small student from a BERT teacher and distils it on raw text.
@@ -35,6 +35,9 @@ def run(flag_set: FlagSet) -> None:
         return
     try:
         result = run_distillation(options)
+    except FidelityError as failure:
+        sys.stdout.write(describe_result(failure.result))  # it is finished all the same
+        raise
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         way = "with --nooverwrite continues (--overwrite starts again)"

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from etd_tf.training.workers import Workers
 TrainBatches = Callable[[int, int, int], tf.data.Dataset]
 """(start_step, num_workers, worker_index) -> endless dataset of a worker's share of batches."""
 
+OnEvaluate = Callable[[int], Mapping[str, float] | None]
+"""Step -> further numbers of the student, or None."""
+
 _KEYS = ("step", "split")  # of a line of metrics.jsonl, beside its numbers
 _CURE = "Lower learning_rate, lengthen warmup_steps or use precision=float32."
 
@@ -38,7 +41,8 @@ class Run:
         run_dir: Where `metrics.jsonl` and `tensorboard/` go.
         store: The checkpoints.
         workers: The processes that train together.
-        on_evaluate: Called with the step before each held-out evaluation.
+        on_evaluate: Called with the step before each held-out evaluation; numbers that it
+            returns by name are logged with the held-out loss.
 
     Attributes:
         learner: As given.
@@ -57,7 +61,7 @@ class Run:
         run_dir: Path,
         store: StateStore,
         workers: Workers,
-        on_evaluate: Callable[[int], None] | None = None,
+        on_evaluate: OnEvaluate | None = None,
     ) -> None:
         self.learner, self.options, self.workers = learner, options, workers
         self._store, self._on_evaluate = store, on_evaluate
@@ -115,10 +119,14 @@ class Run:
         """Whether the held-out loss is to be measured after this step."""
         return self._due(self.options.evaluate_every) or self.step in self.options.evaluate_at
 
-    def announce_evaluation(self) -> None:
-        """Tells whoever waits for it that the student is about to be evaluated."""
-        if self._on_evaluate is not None:
-            self._on_evaluate(self.step)
+    def announce_evaluation(self) -> Mapping[str, float]:
+        """Tells whoever waits for it that the student is about to be evaluated.
+
+        Returns:
+            Numbers to log with the held-out loss.
+        """
+        found = self._on_evaluate(self.step) if self._on_evaluate is not None else None
+        return found or {}
 
     def save_if_due(self) -> None:
         """Writes a checkpoint where the options ask for one."""
@@ -257,14 +265,12 @@ class Loop:
 
     def _evaluate(self, runs: Sequence[Run], held_out: HeldOut | None = None) -> None:
         """Measures the held-out loss of runs; failed ones only take part."""
-        for run in runs:
-            if run.failure is None:
-                run.announce_evaluation()
+        further = [run.announce_evaluation() if run.failure is None else {} for run in runs]
         held_out = held_out or self._held_out(runs)
         if held_out is not None:
-            for run, means in zip(runs, held_out.evaluate(), strict=True):
+            for run, means, more in zip(runs, held_out.evaluate(), further, strict=True):
                 if run.failure is None:
-                    run.log.write(run.step, "validation", means)
+                    run.log.write(run.step, "validation", {**means, **more})
         self._charge(runs)
 
     def _charge(self, runs: Sequence[Run]) -> None:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
-from etd_tf.distillation.loop import Loop, Run, TrainBatches
+from etd_tf.distillation.loop import Loop, OnEvaluate, Run, TrainBatches
 from etd_tf.distillation.step import Learner
 from etd_tf.errors import DivergenceError, InputError
 from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
@@ -78,7 +78,7 @@ class Trainer:
             keep=options.keep_checkpoints,
         )
 
-    def start(self, on_evaluate: Callable[[int], None] | None = None) -> Run:
+    def start(self, on_evaluate: OnEvaluate | None = None) -> Run:
         """Loads the newest checkpoint, if there is one, for a loop that goes on from there.
 
         Args:
@@ -104,7 +104,7 @@ class Trainer:
         train_batches: TrainBatches,
         validation: tf.data.Dataset | None = None,
         *,
-        on_evaluate: Callable[[int], None] | None = None,
+        on_evaluate: OnEvaluate | None = None,
     ) -> TrainResult:
         """Trains from the newest checkpoint, or from the start, to the last step.
 
@@ -112,7 +112,8 @@ class Trainer:
             train_batches: Gives the batches from any step on, see `TrainBatches`.
             validation: Held-out batches; the same ones every time.
             on_evaluate: Called with the step before each held-out evaluation, also that of
-                step 0; may read the student.
+                step 0; may read the student, and return numbers by name that are logged with
+                the held-out loss.
 
         Returns:
             The result; the trained student is `self.distiller.student`.
@@ -135,7 +136,7 @@ def fit_together(
     train_batches: TrainBatches,
     validation: tf.data.Dataset | None = None,
     *,
-    on_evaluate: Sequence[Callable[[int], None] | None] | None = None,
+    on_evaluate: Sequence[OnEvaluate | None] | None = None,
 ) -> list[TrainResult | DivergenceError]:
     """Trains several students of one teacher, which runs once for all of them.
 

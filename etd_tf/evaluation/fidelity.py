@@ -12,6 +12,9 @@ NUM_NEIGHBOURS = 10
 NUM_PAIRS = 100_000
 MIN_TEXTS = NUM_NEIGHBOURS + 2  # with fewer, every text is a neighbour of every other
 
+LOG_PREFIX = "fidelity_"
+"""Begins the numbers' names in logs."""
+
 _TIE = 1e-6  # cosines in float32 that differ by less are equal
 _BLOCK = 1 << 22  # numbers held at a time
 
@@ -33,6 +36,11 @@ class Fidelity:
     cosine: float | None
     num_texts: int
     num_pairs: int
+
+    def log_values(self) -> dict[str, float]:
+        """The numbers by the names that they have in `metrics.jsonl`."""
+        known = {"neighbours": self.neighbours, "spearman": self.spearman, "cosine": self.cosine}
+        return {f"{LOG_PREFIX}{name}": v for name, v in known.items() if v is not None}
 
 
 def measure_fidelity(

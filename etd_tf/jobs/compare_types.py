@@ -117,7 +117,8 @@ class CompareOptions(Settings):
         without=(
             *("student_layers", "student_hidden", "student_heads", "student_intermediate"),
             *("extraction", "importance_metric", "scores", "compensate", "loss", "seed"),
-            *("loss_weights", "evaluate_every", "held_out_sequences", "overwrite", "export"),
+            *("loss_weights", "evaluate_every", "held_out_sequences", "min_fidelity"),
+            *("overwrite", "export"),
         ),
     )
     loss_options: Mapping[str, Mapping[str, Any]] = options_of(

@@ -12,10 +12,16 @@ from absl import logging
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.distillation import Distiller, Trainer
-from etd_tf.errors import InputError, input_errors
+from etd_tf.errors import FidelityError, InputError, input_errors
 from etd_tf.export import FORMATS
 from etd_tf.extraction.starts import InitialStudent, Work, made_files
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
+from etd_tf.jobs.held_out_fidelity import (
+    HeldOutFidelity,
+    check_measurable,
+    check_pooling,
+    held_out_fidelity,
+)
 from etd_tf.jobs.inputs import (
     TrainingText,
     check_corpus,
@@ -75,6 +81,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         InputError: Something in the settings, the files or the run directory cannot be
             used; found before long work starts.
         DivergenceError: The loss became infinite or NaN.
+        FidelityError: The student is less faithful than `min_fidelity`; it is finished and kept.
         Interrupted: A signal ended the training; the same call continues it.
     """
     strategy = make_strategy(options.hardware.strategy)
@@ -86,17 +93,54 @@ def run_distillation(options: DistillOptions) -> DistillResult:
         masking_rate = options.resolve_masking(records)
         # One student for all: machines that round differently would each extract another one.
         with workers.chief_first():
+            if options.min_fidelity is not None:
+                check_measurable(teacher, records, options.held_out_sequences)
             work = begin_run(options, run, teacher, config, records)
             initial = options.extraction.start.make(work)
         text = TrainingText(records, teacher, masking_rate, options.trainer)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):
-            training = trainer.fit(text.batches, text.held_out(options.held_out_sequences))
+            count = options.held_out_sequences
+            fidelity = held_out_fidelity(teacher, records, count) if run.is_chief else None
+            training = trainer.fit(
+                text.batches,
+                text.held_out(count),
+                on_evaluate=lambda _: _log_values(fidelity, trainer),
+            )
         student = finished_student(trainer.distiller.student, config, options.teacher)
-        result = DistillResult(run.path, teacher, student, initial, records, training)
+        found = None if fidelity is None else fidelity.facts(student)
+        result = DistillResult(run.path, teacher, student, initial, records, training, found)
         if run.is_chief:
             result = dataclasses.replace(result, report=write_outputs(options, result))
+    check_fidelity(options, result)
     return result
+
+
+def _log_values(fidelity: HeldOutFidelity | None, trainer: Trainer) -> dict[str, float]:
+    return {} if fidelity is None else fidelity.log_values(trainer.distiller.student)
+
+
+def check_fidelity(options: DistillOptions, result: DistillResult) -> None:
+    """Checks that a student is as faithful as was asked for.
+
+    Args:
+        options: The settings.
+        result: What was made.
+
+    Raises:
+        FidelityError: It is not.
+    """
+    if result.fidelity is None or options.min_fidelity is None:
+        return
+    found = result.fidelity.student
+    if found.neighbours < options.min_fidelity:
+        raise FidelityError(
+            f"The student finds {found.neighbours:.3f} of the teacher's nearest neighbours among "
+            f"{found.num_texts} held-out sequences, less than min_fidelity={options.min_fidelity}. "
+            f"It is kept in {result.run_dir}. Train longer or make it larger, in another "
+            "output_dir.",
+            result,
+        )
 
 
 def begin_run(
@@ -207,6 +251,8 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
     if options.student_loss_weight > 0:
         check_mlm_head(ModelSpec(config, has_head), "teacher", "student_loss_weight above 0")
     _check_text(options, teacher)
+    if options.min_fidelity is not None:
+        check_pooling(teacher)
     return config
 
 

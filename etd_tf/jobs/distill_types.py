@@ -18,7 +18,7 @@ from etd_tf.training.options import TrainerOptions, TrainResult
 if TYPE_CHECKING:
     from etd_tf.checkpoints import Checkpoint
     from etd_tf.extraction.starts import InitialStudent
-    from etd_tf.reporting import RunReport
+    from etd_tf.reporting import FidelityFacts, RunReport
     from etd_tf.text.records import RecordSet
 
 _BERT_MASKING_RATE = 0.15
@@ -90,6 +90,15 @@ class DistillOptions(Settings):
     )
     held_out_sequences: int = setting(
         512, "Held-out sequences behind each held-out loss.", least=1, group="Training"
+    )
+    min_fidelity: float | None = setting(
+        None,
+        "Fail at the end, with everything kept, where the student finds a smaller share of a "
+        "sentence encoder's ten nearest neighbours among the held-out sequences.",
+        least=0.0,
+        most=1.0,
+        free=True,
+        group="Run",
     )
     hardware: HardwareOptions = dataclasses.field(default_factory=HardwareOptions)
     output_dir: Path = setting(
@@ -196,6 +205,7 @@ class DistillResult:
         initial: The student before distillation and where it came from.
         records: The text.
         training: The training run's result.
+        fidelity: How faithful its vectors are; None where the teacher is no sentence encoder.
         report: The run's report; None in worker processes that write nothing.
     """
 
@@ -205,4 +215,5 @@ class DistillResult:
     initial: "InitialStudent"
     records: "RecordSet"
     training: TrainResult
+    fidelity: "FidelityFacts | None" = None
     report: "RunReport | None" = None

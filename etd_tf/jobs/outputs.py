@@ -106,6 +106,7 @@ def make_report(
             and export.max_difference is not None
         ),
         exports=exports,
+        fidelity=result.fidelity,
         flags={**options.flags, "etd_tf version": __version__},
     )
 

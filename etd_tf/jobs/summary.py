@@ -17,7 +17,8 @@ def describe_result(result: DistillResult) -> str:
     report = result.report
     if report is None:
         return ""
-    lines = ["", f"Made {report.student.source}", "", *_numbers(report), "", "Written:"]
+    lines = ["", f"Made {report.student.source}", "", *_numbers(report), *_fidelity(report)]
+    lines += ["", "Written:"]
     for export in report.exports:
         note = f"  ({export.note})" if export.note else ""
         lines.append(f"  {export.format:<12} {export.path}{note}")
@@ -75,6 +76,21 @@ def _numbers(report: RunReport) -> list[str]:
         f"  distilled          {cost.training_steps:,} steps, {cost.tokens_per_second:,.0f} "
         f"tokens/s, {cost.total_seconds:,.0f} s with scoring"
     )
+    return lines
+
+
+def _fidelity(report: RunReport) -> list[str]:
+    """The student's vectors beside the teacher's, and what its layers are worth."""
+    facts = report.fidelity
+    if facts is None:
+        return []
+    lines = [
+        f"  {name:<18} {found.neighbours:.3f} of the teacher's neighbours, rank correlation of "
+        f"cosines {found.spearman:.3f}"
+        for name, found in (("fidelity", facts.student), ("static floor", facts.floor))
+    ]
+    if not facts.beats_floor:
+        lines.append("  The student does not beat the static floor, which has no Transformer.")
     return lines
 
 

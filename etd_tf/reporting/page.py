@@ -3,8 +3,10 @@
 import html
 from collections.abc import Sequence
 
+from etd_tf.evaluation.fidelity import LOG_PREFIX
 from etd_tf.reporting import numbers
 from etd_tf.reporting.charts import Series, line_chart
+from etd_tf.reporting.fidelity import fidelity_card, fidelity_section
 from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.report import Curve, ModelFacts, RunReport
 from etd_tf.reporting.sections import cards, document, measured_on, run_again
@@ -27,6 +29,7 @@ def render(report: RunReport) -> str:
         cards(_cards(report)),
         _sizes(report),
         _latency(report),
+        fidelity_section(report),
         _curves(report),
         _cost(report),
         usage(report),
@@ -59,6 +62,7 @@ def _cards(report: RunReport) -> list[tuple[str, str, str]]:
         shown = f"{change:+.0f}\u202f%".replace("-", "\u2212")
         values = f"{numbers.significant(first)} at the start \u2192 {numbers.significant(last)}"
         items.append((shown, "held-out loss", values))
+    items += fidelity_card(report)
     amount = f"{numbers.flops(cost.total_flops)}, {numbers.count(cost.training_steps)} steps"
     return [*items, (numbers.seconds(cost.total_seconds), "of work", amount)]
 
@@ -133,7 +137,8 @@ def _latency(report: RunReport) -> str:
 def _curves(report: RunReport) -> str:
     curves: dict[str, list[Curve]] = {}
     for curve in sorted(report.curves, key=lambda curve: curve.split):  # training comes first
-        curves.setdefault(curve.name, []).append(curve)
+        if not curve.name.startswith(LOG_PREFIX):  # these have a section of their own
+            curves.setdefault(curve.name, []).append(curve)
     loss = curves.pop("loss", [])
     # With a single term in use several names carry the same numbers as the loss.
     names = [name for name in dict.fromkeys(c.name for c in report.curves) if name in curves]

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from etd_tf.evaluation.fidelity import Fidelity
 from etd_tf.evaluation.latency import LatencyComparison
 from etd_tf.export import Export
 
@@ -176,6 +177,26 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
+class FidelityFacts:
+    """How faithful sentence vectors are to the teacher's, on held-out sequences.
+
+    Attributes:
+        student: The student's.
+        floor: Those of a student of the same width without a Transformer.
+        floor_seconds: What the floor took to make.
+    """
+
+    student: Fidelity
+    floor: Fidelity
+    floor_seconds: float
+
+    @property
+    def beats_floor(self) -> bool:
+        """Whether the student finds more neighbours than its floor."""
+        return self.student.neighbours > self.floor.neighbours
+
+
+@dataclasses.dataclass(frozen=True)
 class RunReport:
     """Everything that is reported of a run.
 
@@ -195,6 +216,7 @@ class RunReport:
         data: Facts about the corpus by name, e.g. documents and sequences.
         checks: Self-checks.
         exports: Forms of the student on disk.
+        fidelity: How faithful its vectors are; None where the teacher is no sentence encoder.
         flags: Flag values by name.
     """
 
@@ -213,6 +235,7 @@ class RunReport:
     data: dict[str, str | int | float]
     checks: tuple[Check, ...] = ()
     exports: tuple[Export, ...] = ()
+    fidelity: FidelityFacts | None = None
     flags: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -248,5 +271,6 @@ class RunReport:
             "speedup": self.latency[0].speedup if self.latency else None,
             "held_out_loss_before": held_out[0] if held_out else None,
             "held_out_loss_after": held_out[1] if held_out else None,
+            "fidelity_neighbours": self.fidelity.student.neighbours if self.fidelity else None,
         }
         return {"schema_version": SCHEMA_VERSION, "headline": headline, **values}

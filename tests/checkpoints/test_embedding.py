@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from etd_tf.checkpoints import embedding
+from etd_tf.checkpoints.embedding import TextEmbedder
 from etd_tf.errors import InputError
 from etd_tf.modeling.pooling import Pooling
+from etd_tf.tokenization.sequences import Sequences
 from tests.helpers import tiny_checkpoint
 
 TEXTS = ["the cat sat on the mat", "a", "dogs and cats ran", "", "The cat's mat, 3 dogs!"]
@@ -48,6 +50,19 @@ def test_many_texts_come_in_parts(checkpoint, monkeypatch):
     whole = checkpoint.embed(TEXTS)
     monkeypatch.setattr(embedding, "_TEXTS_AT_ONCE", 2)
     np.testing.assert_allclose(checkpoint.embed(TEXTS), whole, atol=1e-5)
+
+
+def test_token_sequences_have_the_vectors_of_their_texts(checkpoint):
+    rows = tuple(
+        np.asarray(checkpoint.tokenizer.backend.encode(text.lower()).ids, np.int32)
+        for text in ("the cat", "a dog ran on")
+    )
+    sequences = Sequences(rows, tuple(map(np.zeros_like, rows)), 0, 12)
+    embedder = TextEmbedder(checkpoint.encoder, checkpoint.tokenizer, checkpoint.pooling)
+    for batch_size in (1, 2):
+        vectors = embedder.embed_sequences(sequences, batch_size=batch_size)
+        wanted = checkpoint.embed(["the cat", "a dog ran on"])
+        np.testing.assert_allclose(vectors, wanted, atol=1e-5)
 
 
 def test_a_string_is_one_text_and_none_is_none(checkpoint):

@@ -56,9 +56,19 @@ def _assert_as_alone(trainers, results, alone):
 def test_together_they_end_as_each_would_alone(alone, tmp_path):
     seen = []
     trainers = _trainers(tmp_path)
-    results = fit_together(trainers, stream(), validation(), on_evaluate=[seen.append, None])
+
+    def note(step):
+        seen.append(step)
+        return {"half": step / 2}
+
+    results = fit_together(trainers, stream(), validation(), on_evaluate=[note, None])
+    assert results[0].held_out.pop("half") == 4.0
     _assert_as_alone(trainers, results, alone)
     assert seen == [0, 4, 8]
+    lines, others = (list(read_metrics(t.run_dir / "metrics.jsonl")) for t in trainers)
+    halves = {line["step"]: line["half"] for line in lines if line["split"] == "validation"}
+    assert halves == {0: 0.0, 4: 2.0, 8: 4.0}
+    assert not any("half" in line for line in others)
 
 
 @pytest.mark.parametrize("options", [{"jit_compile": "on"}, {"gradient_accumulation": 2}])
