@@ -8,6 +8,7 @@ from etd_tf.tasks.fidelity import FidelityTask
 from etd_tf.tasks.glue import GLUE_TASKS
 from etd_tf.tasks.own import Classify, OwnTask, Pairs, Regress
 from etd_tf.tasks.probe import StsProbe
+from etd_tf.tasks.retrieval import Retrieval, SquadRetrieval
 from etd_tf.tasks.squad import SquadV1, SquadV2
 from etd_tf.tasks.task import ScoredTask, Task, TrainedTask
 from etd_tf.tasks.text_task import Examples, TextTask
@@ -17,6 +18,8 @@ TASKS: dict[str, Task] = {
     for task in (
         StsProbe(),
         FidelityTask(),
+        Retrieval(),
+        SquadRetrieval(),
         *(task for task in GLUE_TASKS.values() if task.evaluation_splits),
         SquadV1(),
         SquadV2(),
@@ -66,7 +69,9 @@ __all__ = [  # noqa: PLE0604
     "OwnTask",
     "Pairs",
     "Regress",
+    "Retrieval",
     "ScoredTask",
+    "SquadRetrieval",
     "StsProbe",
     "Task",
     "TextTask",

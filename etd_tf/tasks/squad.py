@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
-from etd_tf.tasks.task import TrainedTask
+from etd_tf.tasks.task import Task, TrainedTask
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
@@ -20,11 +20,29 @@ squad_experiment: Any = LazyModule("etd_tf.tasks.squad_experiment")  # what need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SquadV1(TrainedTask):
-    """SQuAD v1.1: every question has an answer.
+class SquadData(Task):
+    """A task whose data is SQuAD's.
 
     Attributes:
         squad_dir: Directory of the official files, or `tfds` or `tfds:DATA_DIR`.
+    """
+
+    squad_dir: str | None = setting(
+        None, "Directory with SQuAD's own files (train-v1.1.json, ...), or tfds."
+    )
+
+    data_setting: ClassVar[str] = "squad_dir"
+    data_hint: ClassVar[str] = (
+        "squad_dir=DIR with SQuAD's own files, or squad_dir=tfds to download them with TensorFlow "
+        "Datasets"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SquadV1(SquadData, TrainedTask):
+    """SQuAD v1.1: every question has an answer.
+
+    Attributes:
         doc_stride: Paragraph tokens between the starts of neighbouring windows.
         version: As in the names of its files.
     """
@@ -32,18 +50,10 @@ class SquadV1(TrainedTask):
     name: str = "squad/v1.1"
     label: str = "SQuAD v1.1"
     metrics: tuple[str, ...] = ("f1", "exact_match")
-    squad_dir: str | None = setting(
-        None, "Directory with SQuAD's own files (train-v1.1.json, ...), or tfds."
-    )
     doc_stride: int = setting(128, "squad: tokens between windows of a paragraph.", least=1)
 
     version: ClassVar[str] = "v1.1"
     head: ClassVar[str] = "qa_outputs"
-    data_setting: ClassVar[str] = "squad_dir"
-    data_hint: ClassVar[str] = (
-        "squad_dir=DIR with SQuAD's own files, or squad_dir=tfds to download them with TensorFlow "
-        "Datasets"
-    )
     usual_length: ClassVar[int] = 384
     epochs_setting: ClassVar[str] = "squad_epochs"
 

@@ -66,7 +66,7 @@ def test_the_teacher_of_a_task_with_training_is_fine_tuned_already():
         (["--model=m", "--task=glue/sst2"], r"pass glue_dir=DIR"),
         (
             ["--model=m", "--task=glue/sst2", "--squad_dir=d"],
-            r"--squad_dir has no effect here: it is for --task=squad/v1.1, squad/v2.0",
+            r"--squad_dir has no effect here: it is for --task=squad-retrieval, squad/v1.1",
         ),
         (
             ["--model=m", "--task=glue/sst2", "--glue_dir=d", "--saved_model"],

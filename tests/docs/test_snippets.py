@@ -20,6 +20,7 @@ from tests.docs.pages import DOCS, KNOWN, commands_in, fences, name_of, text_of
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.helpers import REPOSITORY, tiny_checkpoint
 from tests.jobs.tiny_job import write_text
+from tests.tasks.test_search_data import write_beir
 
 # Long work made short; everything else is run as it is shown.
 REPLACED = {
@@ -133,8 +134,8 @@ def run_python(body: str, names: dict[str, object]) -> None:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where a page's names stand for something: BERT_DIR, wiki/, GLUE, SQUAD, sentences.txt and
-    vectors of the teacher and of a student."""
+    """Where a page's names stand for something: BERT_DIR, wiki/, GLUE, SQUAD, COLLECTION,
+    sentences.txt and vectors of the teacher and of a student."""
     from etd_tf.checkpoints import save_checkpoint
 
     monkeypatch.chdir(tmp_path)
@@ -142,6 +143,7 @@ def folder(tmp_path, monkeypatch):
     Path("wiki").mkdir()
     write_text(Path("wiki/a.txt"), documents=160)
     texts = Path("wiki/a.txt").read_text("utf-8").split("\n\n")[:20]
+    write_beir(Path("COLLECTION"))
     Path("sentences.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     for name, size in (("teacher", 15), ("student", 9)):
         np.save(f"{name}.npy", np.random.default_rng(size).normal(size=(20, size)))
