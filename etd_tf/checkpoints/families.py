@@ -41,6 +41,7 @@ class Family:
         config_defaults: Values that the model type fixes, or that `config.json` may leave out.
         positions_after_padding: Whether real tokens start at position `pad_token_id + 1`.
         segments: Whether there is a segment table.
+        head_names: Names of a sequence classification head that differ from BERT's, and BERT's.
     """
 
     prefix: str
@@ -50,6 +51,7 @@ class Family:
     config_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     positions_after_padding: bool = False
     segments: bool = True
+    head_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _ROBERTA = Family(
@@ -58,6 +60,13 @@ _ROBERTA = Family(
     tied={"lm_head.decoder.weight": WORDS, "lm_head.decoder.bias": "lm_head.bias"},
     config_defaults={"pad_token_id": 1},
     positions_after_padding=True,
+    # Its dense layer with tanh on the first token computes what BERT's pooler does.
+    head_names={
+        "classifier.dense.weight": "pooler.dense.weight",
+        "classifier.dense.bias": "pooler.dense.bias",
+        "classifier.out_proj.weight": "classifier.weight",
+        "classifier.out_proj.bias": "classifier.bias",
+    },
 )
 FAMILIES: dict[str, Family] = {
     "bert": Family(

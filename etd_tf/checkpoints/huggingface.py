@@ -11,7 +11,7 @@ import safetensors.numpy
 from absl import logging
 
 from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, Checkpoint, TaskHead
-from etd_tf.checkpoints.families import WORDS, find_family, read_config, read_parameters
+from etd_tf.checkpoints.families import WORDS, Family, find_family, read_config, read_parameters
 from etd_tf.checkpoints.gathering import Lookup, read_weight
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
@@ -39,6 +39,8 @@ _WEIGHT_FILES = (  # the first that exists is read
 )
 # Weights of other programs, which are named where there are none that we read.
 _OTHER_WEIGHTS = ("*.msgpack", "*.onnx", "*.ot", "*.gguf", "*.mlmodel", "*.ckpt*", "adapter_*")
+_MULTI_LABEL = "multi_label_classification"
+_OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice")
 _ARCHITECTURES = {
     CLASSIFIER: "BertForSequenceClassification",
     SPANS: "BertForQuestionAnswering",
@@ -63,8 +65,11 @@ def read_huggingface(directory: Path) -> Checkpoint:
     config = read_config(values, family)
     weights_file = find_weights(directory)
     tensors = _unwrapped(open_weights(weights_file), family.prefix, str(weights_file))
+    tensors = _with_plain_head(tensors, family)
     head = _read_task_head(tensors, values, config, str(weights_file))
-    if head is not None:
+    if head is None:
+        _report_head(values, str(config_file))
+    else:
         own = f"{head.name}."
         tensors = Lookup({name: (tensors, name) for name in tensors if not name.startswith(own)})
     return Checkpoint(
@@ -93,11 +98,45 @@ def _unwrapped(tensors: Mapping[str, Array], prefix: str, source: str) -> Mappin
     return Lookup({name.removeprefix(wrapper): (tensors, name) for name in tensors})
 
 
+def _with_plain_head(tensors: Mapping[str, Array], family: Family) -> Mapping[str, Array]:
+    """Gives the parts of a head the names that they have in BERT, where it has all of them."""
+    if not all(name in tensors for name in family.head_names):
+        return tensors
+    ours = {plain: (tensors, name) for name, plain in family.head_names.items()}
+    # A pooler of the encoder's own is in old files, but the head never read it.
+    unread = {*family.head_names, *ours, *(family.prefix + plain for plain in ours)}
+    return Lookup({name: (tensors, name) for name in tensors if name not in unread} | ours)
+
+
+def _report_head(values: Mapping[str, Any], source: str) -> None:
+    """Warns of a task's head that is lost."""
+    for name in _architectures(values):
+        _, separator, task = name.partition("For")
+        if separator and task not in ("MaskedLM", "PreTraining"):
+            logging.warning(
+                "%s: the head of %s is not read, only the encoder is. Read are heads with one "
+                "label a text (BERT's, RoBERTa's and XLM-R's, without problem_type=%s) and heads "
+                "for question answering.",
+                source,
+                name,
+                _MULTI_LABEL,
+            )
+
+
+def _architectures(values: Mapping[str, Any]) -> list[str]:
+    names = values.get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
 def _read_task_head(
     tensors: Mapping[str, Array], values: Mapping[str, Any], config: BertConfig, source: str
 ) -> TaskHead | None:
     """The head of a fine-tuned BERT; None where there is none, or one of another kind."""
     heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
+    if values.get("problem_type") == _MULTI_LABEL:
+        return None
+    if any(name.endswith(_OTHER_TASKS) for name in _architectures(values)):
+        return None  # their `classifier` reads other states
     if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
         return None
     kernel, bias = (

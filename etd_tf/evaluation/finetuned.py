@@ -98,8 +98,9 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
     head = checkpoint.task_head
     if head is None:
         raise InputError(
-            f"{directory} is not fine-tuned: it has no head that can be used, which is "
-            f"{CLASSIFIER}.weight [C, H] on a pooler, or {SPANS}.weight [2, H], and a bias. "
+            f"{directory} is not fine-tuned, or its head is of a kind that is not read. Read are "
+            f"BertForSequenceClassification and RoBERTa's ({CLASSIFIER} [C, H] on a pooler with "
+            f"tanh; DistilBERT's has ReLU) and heads for question answering ({SPANS} [2, H]). "
             "Leave out finetune=False to fine-tune it."
         )
     if head.name == CLASSIFIER and head.num_outputs > 1 and not head.label_names:

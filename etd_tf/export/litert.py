@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.export.base import Export, Format, size_on_disk, with_head_note
 from etd_tf.export.saved_model import encoder_function, float32_copy
 from etd_tf.lazy import tf
 from etd_tf.settings import setting
@@ -80,6 +80,7 @@ class LiteRT(Format):
                     num_segments=checkpoint.config.type_vocab_size,
                 )
         note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
+        note = with_head_note(note, checkpoint)
         path = Path(directory) / _FILE
         return Export(self.name, str(path), size_on_disk(path), error, note)
 

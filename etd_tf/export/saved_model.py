@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etd_tf.errors import InputError
-from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.export.base import Export, Format, size_on_disk, with_head_note
 from etd_tf.lazy import ops
 from etd_tf.settings import setting
 from etd_tf.types import Tensor
@@ -81,6 +81,7 @@ class SavedModel(Format):
         if not text:
             note = f"Takes token ids only: {model.ids_only}."
         size = size_on_disk(model.path)
+        note = with_head_note(note, checkpoint)
         return Export(self.name, str(model.path), size, model.max_difference, note, text)
 
     def usage(self, export: Export) -> str:

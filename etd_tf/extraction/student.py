@@ -34,12 +34,7 @@ def extract(teacher: Checkpoint, plan: ExtractionPlan) -> Checkpoint:
     Source: Chen et al. 2021 (arXiv 2104.11928), width-wise extraction, layer selection.
     """
     parameters = check_plan(teacher, plan)
-    if teacher.task_head is not None:
-        logging.warning(
-            "%s: the fine-tuned head %s stays behind; the student has none.",
-            teacher.source or "The teacher",
-            teacher.task_head.name,
-        )
+    _report_head(teacher)
     return Checkpoint(
         plan.student_config,
         slice_parameters(parameters, plan),
@@ -104,6 +99,7 @@ def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: in
             f"The student's vocab_size={student_config.vocab_size} differs from the teacher's. "
             f"They share a tokenizer: use vocab_size={teacher.config.vocab_size}."
         )
+    _report_head(teacher)
     generator = np.random.default_rng(seed)
     shapes = parameter_shapes(
         student_config, pooler=teacher.has_pooler, mlm_head=teacher.has_mlm_head
@@ -116,6 +112,15 @@ def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: in
         dtype=teacher.dtype,
         pooling=_pooling(teacher, student_config),
     )
+
+
+def _report_head(teacher: Checkpoint) -> None:
+    if teacher.task_head is not None:
+        logging.warning(
+            "%s: the fine-tuned head %s stays behind; the student has none.",
+            teacher.source or "The teacher",
+            teacher.task_head.name,
+        )
 
 
 def _pooling(teacher: Checkpoint, config: BertConfig) -> Pooling | None:

@@ -15,7 +15,8 @@ from etd_tf.evaluation.finetuned import (
     match_labels,
     save_finetuned,
 )
-from etd_tf.extraction import extract, plan_extraction
+from etd_tf.export.base import with_head_note
+from etd_tf.extraction import extract, initial_student, plan_extraction
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config, tiny_tokenizer
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -80,6 +81,84 @@ def test_pytorch_answers_alike(tmp_path):
         assert difference.max() <= 2e-5, name
 
 
+def theirs_of(family, task, **settings):
+    """A random model of Transformers with odd sizes."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch").manual_seed(1)
+    names = ("dim", "n_layers", "n_heads", "hidden_dim")
+    if family != "DistilBert":
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        settings = {"pad_token_id": 1, "type_vocab_size": 1, **settings}
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=83,
+        max_position_embeddings=37,
+        initializer_range=0.3,
+        **dict(zip(names, (15, 2, 3, 21), strict=True)),
+        **settings,
+    )
+    return getattr(transformers, f"{family}For{task}")(config)
+
+
+def their_outputs(model, batch):
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        return model.eval()(
+            input_ids=torch.tensor(batch["token_ids"]).long(),
+            attention_mask=torch.tensor(batch["padding_mask"]).long(),
+        )
+
+
+@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta"])
+@pytest.mark.parametrize("unread_pooler", [False, True])
+def test_roberta_classifies_like_pytorch(family, unread_pooler, tmp_path):
+    theirs = theirs_of(family, "SequenceClassification", id2label=dict(enumerate(NAMES)))
+    theirs.save_pretrained(tmp_path / "m")
+    file = tmp_path / "m" / "model.safetensors"
+    if unread_pooler:  # as in files from before 2020
+        state = safetensors.numpy.load_file(file)
+        prefix = "roberta.pooler.dense"
+        state |= {f"{prefix}.weight": np.ones((15, 15), "f4"), f"{prefix}.bias": np.ones(15, "f4")}
+        safetensors.numpy.save_file(state, file)
+    loaded = load_finetuned(tmp_path / "m")
+    assert loaded.label_names == NAMES
+    batch = random_batch(loaded.model.config, length=9)
+    expected = their_outputs(theirs, batch).logits.numpy()
+    assert np.abs(expected).max() > 0.1
+    assert np.abs(np.asarray(loaded.model(batch)["logits"]) - expected).max() <= 2e-5
+    save_checkpoint(loaded.checkpoint, tmp_path / "ours")
+    again = load_finetuned(tmp_path / "ours").model(batch)["logits"]
+    np.testing.assert_array_equal(again, loaded.model(batch)["logits"])
+
+
+@pytest.mark.parametrize("family", ["Roberta", "DistilBert"])
+def test_other_families_answer_like_pytorch(family, tmp_path):
+    theirs = theirs_of(family, "QuestionAnswering")
+    theirs.save_pretrained(tmp_path / "m")
+    loaded = load_finetuned(tmp_path / "m")
+    batch = random_batch(loaded.model.config, length=9)
+    real = batch["padding_mask"] == 1
+    expected = their_outputs(theirs, batch)
+    for name, value in loaded.model(batch).items():
+        assert np.abs(np.asarray(value) - expected[name].numpy())[real].max() <= 2e-5, name
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "settings"),
+    [
+        ("DistilBert", "SequenceClassification", {}),
+        ("Bert", "TokenClassification", {}),
+        ("Bert", "MultipleChoice", {}),
+        ("Bert", "SequenceClassification", {"problem_type": "multi_label_classification"}),
+    ],
+)
+def test_heads_that_are_not_read_are_named(family, task, settings, tmp_path, caplog):
+    theirs_of(family, task, **settings).save_pretrained(tmp_path / "m")
+    assert load_checkpoint(tmp_path / "m").task_head is None
+    assert f"the head of {family}For{task} is not read" in caplog.text
+    with pytest.raises(InputError, match="DistilBERT's has ReLU"):
+        load_finetuned(tmp_path / "m")
+
+
 @pytest.mark.parametrize("kind", ["classes", "score", "span"])
 def test_round_trip(tmp_path, caplog, kind):
     model = {
@@ -105,7 +184,7 @@ def test_round_trip(tmp_path, caplog, kind):
 
 def test_directories_that_are_not_finetuned_are_refused(tmp_path):
     save_checkpoint(tiny_checkpoint(), tmp_path / "m")
-    with pytest.raises(InputError, match=r"is not fine-tuned: .* Leave out finetune=False"):
+    with pytest.raises(InputError, match=r"is not fine-tuned, or .* Leave out finetune=False"):
         load_finetuned(tmp_path / "m")
     with pytest.raises(InputError, match=r"does not exist"):
         load_finetuned(tmp_path / "nowhere")
@@ -117,11 +196,11 @@ def test_heads_of_other_shapes_and_missing_weights_are_refused(tmp_path, caplog)
     tensors = safetensors.numpy.load_file(path)
     wide = np.zeros((3, 16), np.float32)
     safetensors.numpy.save_file({**tensors, "classifier.weight": wide}, path)
-    with pytest.raises(InputError, match=r"no head that can be used, .* \[C, H\] on a pooler"):
+    with pytest.raises(InputError, match=r"of a kind that is not read. .* \[C, H\] on a pooler"):
         load_finetuned(tmp_path / "m")
     kept = {name: value for name, value in tensors.items() if "pooler" not in name}
     safetensors.numpy.save_file(kept, path)
-    with pytest.raises(InputError, match=r"no head that can be used, .* \[C, H\] on a pooler"):
+    with pytest.raises(InputError, match=r"of a kind that is not read. .* \[C, H\] on a pooler"):
         load_finetuned(tmp_path / "m")
     assert not load_checkpoint(tmp_path / "m").has_pooler  # as a teacher it still serves
     assert "classifier.bias, classifier.weight" in caplog.text
@@ -166,6 +245,10 @@ def test_a_student_has_no_head_and_says_so(tmp_path, caplog):
     plan = plan_extraction(teacher.config, tiny_config(num_layers=2), seed=0)
     assert extract(teacher, plan).task_head is None
     assert "the fine-tuned head classifier stays behind" in caplog.text
+    caplog.clear()
+    assert initial_student(teacher, tiny_config(num_layers=2), seed=0).task_head is None
+    assert "the fine-tuned head classifier stays behind" in caplog.text
+    assert "Without the head classifier" in with_head_note("Takes ids.", teacher)
 
 
 def test_existing_directories_are_kept(tmp_path):
