@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from etd_tf.checkpoints.cards import CARD_FILE
 from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead
 from etd_tf.checkpoints.gathering import check_finite
 from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, write_google
@@ -184,6 +185,7 @@ def save_checkpoint(
     *,
     format: str = "huggingface",
     overwrite: bool = False,
+    card: str = "",
 ) -> SaveReport:
     """Saves a checkpoint; the directory appears only when it is complete and verified.
 
@@ -195,6 +197,7 @@ def save_checkpoint(
         format: `"huggingface"` (Transformers), `"keras_hub"` (a preset directory) or
             `"google"` (TF1 checkpoint of google-research/bert).
         overwrite: Replace an existing directory.
+        card: Text of its `README.md`, see `model_card`; empty for none.
 
     Returns:
         What was written, and what the format cannot express.
@@ -218,6 +221,8 @@ def save_checkpoint(
             difference = largest_difference(checkpoint, write_keras_hub(checkpoint, scratch))
         if format != "huggingface":
             _write_sidecar(checkpoint, scratch)
+        if card:
+            (scratch / CARD_FILE).write_text(card, encoding="utf-8")
         _verify(_read(scratch), checkpoint, format)
     notes = _notes(checkpoint, format)
     if difference is not None:

@@ -226,6 +226,7 @@ def write_pooling(checkpoint: Checkpoint, directory: Path) -> None:
     _write(
         directory / _SETTINGS,
         {
+            "model_type": "SentenceTransformer",
             "prompts": dict(pooling.prompts),
             "default_prompt_name": pooling.default_prompt_name,
             "similarity_fn_name": pooling.similarity_fn_name,

@@ -111,7 +111,10 @@ class CheckpointFormat(Format):
         """Writes the checkpoint and compares its weights bit by bit; see the base class."""
         from etd_tf.checkpoints import save_checkpoint
 
-        saved = save_checkpoint(checkpoint, directory, format=self.name, overwrite=overwrite)
+        card = self.card(checkpoint)
+        saved = save_checkpoint(
+            checkpoint, directory, format=self.name, overwrite=overwrite, card=card
+        )
         return Export(
             self.name,
             str(directory),
@@ -119,6 +122,10 @@ class CheckpointFormat(Format):
             max_difference=saved.max_difference or 0.0,
             note=" ".join(saved.notes),
         )
+
+    def card(self, checkpoint: "Checkpoint") -> str:
+        """Text of the directory's `README.md`; empty for none."""
+        return ""
 
 
 def size_on_disk(path: Path) -> int:

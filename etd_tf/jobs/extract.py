@@ -10,6 +10,7 @@ from etd_tf.extraction.starts import (
     made_files,
     no_text,
 )
+from etd_tf.jobs.cards import extracted_card
 from etd_tf.jobs.inputs import prepare_corpus, records_identity, with_tokenizer
 from etd_tf.jobs.options import ExtractOptions
 from etd_tf.modeling.config import BertConfig
@@ -77,7 +78,8 @@ def run_extraction(options: ExtractOptions) -> ExtractResult:
                 keep_seconds=run.keep_seconds,
             )
         )
-        save_checkpoint(initial.checkpoint, path / STUDENT_DIRECTORY)
+        card = extracted_card(teacher, initial, start)
+        save_checkpoint(initial.checkpoint, path / STUDENT_DIRECTORY, card=card)
         for name in start.keeps:  # they served the case of an interruption
             remove_path(path / name)
     return ExtractResult(path, teacher, initial)

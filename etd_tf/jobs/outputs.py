@@ -6,10 +6,12 @@ from pathlib import Path
 
 from etd_tf import __version__
 from etd_tf.checkpoints import Checkpoint
+from etd_tf.checkpoints.cards import CARD_FILE
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import FORMATS, Export
 from etd_tf.export.huggingface import HuggingFace
 from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
+from etd_tf.jobs.cards import distilled_card
 from etd_tf.jobs.costs import start_flops, training_flops
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.reporting import (
@@ -23,6 +25,7 @@ from etd_tf.reporting import (
     model_facts,
     write_report,
 )
+from etd_tf.storage.atomic import write_atomically
 from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.training.metrics_log import read_metrics
 
@@ -54,6 +57,8 @@ def write_outputs(
         length = result.records.sequence_length
         latency = measure_latencies(result.teacher, result.student, length)
     report = make_report(options, result, exports, latency)
+    card = distilled_card(options, result, report)
+    write_atomically(result.run_dir / STUDENT / CARD_FILE, card)
     write_report(result.run_dir, report)
     return report
 

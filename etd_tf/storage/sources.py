@@ -15,7 +15,7 @@ _EXPECTED = (
 _PRESET = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")
 _CHECKPOINT_FILES = ("config.json", "bert_config.json", "*.index")
 # What describes a checkpoint, and its weights: the first kind that there is.
-_DESCRIPTION = ("*.json", "*.txt", "*.model", "assets/*", "etd_tf/*")
+_DESCRIPTION = ("*.json", "*.txt", "*.model", "README.md", "assets/*", "etd_tf/*", "*_Dense/*")
 _WEIGHTS = (
     ("*.safetensors",),
     ("*.h5",),

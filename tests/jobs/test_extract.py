@@ -172,7 +172,7 @@ def test_an_interrupted_extraction_goes_on_with_its_scores(teacher, tmp_path, mo
     scoring = ExtractionOptions(importance_examples=8)
     options = _options(teacher, tmp_path, corpus=corpus, extraction=scoring)
     with monkeypatch.context() as patch:
-        patch.setattr("etd_tf.jobs.extract.save_checkpoint", lambda *_: sys.exit("killed"))
+        patch.setattr("etd_tf.jobs.extract.save_checkpoint", lambda *_, **__: sys.exit("killed"))
         with pytest.raises(SystemExit):
             run_extraction(options)
     with pytest.raises(InputError, match=r"an unfinished run of etd_extract with other settings"):

@@ -70,6 +70,36 @@ def test_hugging_face_repository_with_pytorch_bin_only(
     ]
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+        "2_Dense/pytorch_model.bin",
+        "sentence_bert_config.json",
+        "README.md",
+    ],
+)
+def test_files_of_a_sentence_encoder_are_fetched(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    found: list[str] = []
+
+    def snapshot_download(name: str, *, allow_patterns: Any) -> str:
+        del name
+        found.extend(filter_repo_objects([file, "model.onnx"], allow_patterns=allow_patterns))
+        (tmp_path / "model.safetensors").touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    resolve_source("hf://owner/encoder")
+    assert found == [file]
+
+
 def test_paths_are_no_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bert_model.index").touch()
