@@ -184,7 +184,7 @@ def test_a_format_takes_one_file(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(FORMATS, "toy", ToyFormat)
     assert "toy: toy readers" in shown(capsys, export.COMMAND, "--help")
     assert "toy: spaces." in shown(capsys, export.COMMAND, "--help")
-    assert "litert, toy" in shown(capsys, distill.COMMAND, "--help")
+    assert "onnx, toy" in shown(capsys, distill.COMMAND, "--help")
     out = tmp_path / "out"
     shown(capsys, distill.COMMAND, *job_flags(folder, out, export="toy", steps=2, warmup_steps=0))
     assert (out / ToyFormat.folder / ToyFormat.mark).is_file()

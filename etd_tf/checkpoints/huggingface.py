@@ -223,39 +223,48 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
         checkpoint: What to write.
         directory: An existing directory.
     """
-    config, tokenizer, parameters = (
-        checkpoint.config,
-        checkpoint.tokenizer,
-        checkpoint.parameters(),
-    )
-    head = checkpoint.task_head
-    has_head = checkpoint.has_mlm_head or head is not None
+    head, parameters = checkpoint.task_head, checkpoint.parameters()
     tensors: Parameters = {}
     if head is not None:
         tensors = {f"{head.name}.weight": head.kernel.T, f"{head.name}.bias": head.bias}
-    for row in expand(HUGGINGFACE_BERT, config.num_layers):
+    for row in expand(HUGGINGFACE_BERT, checkpoint.config.num_layers):
         if row.canonical not in parameters:
             continue
-        inside = has_head and not row.theirs.startswith("cls.")
+        inside = _has_head(checkpoint) and not row.theirs.startswith("cls.")
         value = parameters[row.canonical]
         tensors[f"bert.{row.theirs}" if inside else row.theirs] = (
             value.T if row.transposed else value
         )
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     safetensors.numpy.save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+    write_description(checkpoint, directory)
+
+
+def write_description(checkpoint: Checkpoint, directory: Path) -> None:
+    """Writes the directory without its weights: `config.json` and the tokenizer.
+
+    Args:
+        checkpoint: What to write.
+        directory: An existing directory.
+    """
+    config, head = checkpoint.config, checkpoint.task_head
     values = config.to_huggingface()
-    values["architectures"] = ["BertForMaskedLM" if has_head else "BertModel"]
+    values["architectures"] = ["BertForMaskedLM" if _has_head(checkpoint) else "BertModel"]
     values["dtype"] = "float32"
     if head is not None:
         values |= _head_settings(head)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    if tokenizer is not None:
+    if checkpoint.tokenizer is not None:
         save_for_transformers(
-            tokenizer,
+            checkpoint.tokenizer,
             directory,
             max_length=config.max_positions,
             num_segments=config.type_vocab_size,
         )
+
+
+def _has_head(checkpoint: Checkpoint) -> bool:
+    return checkpoint.has_mlm_head or checkpoint.task_head is not None
 
 
 def _head_settings(head: TaskHead) -> dict[str, Any]:

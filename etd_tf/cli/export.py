@@ -51,12 +51,13 @@ def run(flag_set: FlagSet) -> None:
     """Exports the model that the flags name and prints what was written."""
     flags = flag_set.read(ExportFlags)
     _check_nothing_lost(flags)
+    forms = {name: FORMATS[name](**flags.options[name]) for name in flags.format}
     from etd_tf.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(model_source(flags.model))
     for name, target in flags.targets().items():
-        form = FORMATS[name](**flags.options[name])
-        sys.stdout.write(_describe(form.write(checkpoint, target, overwrite=flags.overwrite)))
+        export = forms[name].write(checkpoint, target, overwrite=flags.overwrite)
+        sys.stdout.write(_describe(export))
 
 
 def _check_nothing_lost(flags: ExportFlags) -> None:

@@ -5,11 +5,12 @@ from etd_tf.export.google import Google
 from etd_tf.export.huggingface import HuggingFace
 from etd_tf.export.keras_hub import KerasHub
 from etd_tf.export.litert import LiteRT
+from etd_tf.export.onnx_file import Onnx
 from etd_tf.export.saved_model import SavedModel
 from etd_tf.lazy import lazy_names
 
 FORMATS: dict[str, type[Format]] = {
-    form.name: form for form in (SavedModel, HuggingFace, KerasHub, Google, LiteRT)
+    form.name: form for form in (SavedModel, HuggingFace, KerasHub, Google, LiteRT, Onnx)
 }
 """Every format that a model can be written in, by name."""
 
@@ -30,6 +31,7 @@ __all__ = [  # noqa: PLE0604
     "HuggingFace",
     "KerasHub",
     "LiteRT",
+    "Onnx",
     "SavedModel",
     *_HOMES,
 ]

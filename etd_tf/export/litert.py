@@ -51,7 +51,7 @@ class LiteRT(Format):
     )
     limit = 1e-4
 
-    quantize: bool = setting(False, "litert: int8 kernels, a quarter of the size.")
+    quantize: bool = setting(False, "litert and onnx: int8 kernels, a quarter of the size.")
 
     def write(
         self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False

@@ -130,6 +130,8 @@ class DistillOptions(Settings):
                 f"but loss={listed(self.loss)} are {len(self.loss)}. Give one weight for each "
                 "loss, or none."
             )
+        for name in self.exports:
+            FORMATS[name]()  # one may need a package that is not there
         check_cache_is_apart(self.output_dir, self.corpus.cache_dir)
         if self.overwrite:
             models: Inputs = {"teacher": [self.teacher], "scores": [self.extraction.scores]}

@@ -188,7 +188,7 @@ def test_losses_that_do_not_fit_are_explained(refuse, changes, pattern):
             r"--seed=2147483648: .* is not an integer in the range \[0, 2130706431\]",
         ),
         ({"importance_examples": 0}, r"--importance_examples=0: 0 is not a positive"),
-        ({"export": "onnx"}, r"--export=onnx is unknown; choose from saved_model"),
+        ({"export": "gguf"}, r"--export=gguf is unknown; choose from saved_model"),
         ({"strategy": "multi_worker"}, r"needs the environment variable TF_CONFIG"),
         ({"precision": "float8"}, r"--precision=float8.*float32"),
     ],

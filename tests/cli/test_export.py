@@ -64,9 +64,9 @@ def test_every_format_is_known_again(model, tmp_path, capsys, form):
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
-        (["--format=onnx"], "choose from saved_model"),
+        (["--format=gguf"], "choose from saved_model"),
         (["--format="], "choose from saved_model"),
-        (["--quantize"], "it is for --format=litert"),
+        (["--quantize"], "it is for --format=litert, onnx"),
         (["--format=litert", "--max_length=9"], "it is for --format=saved_model"),
         (["--model=/nowhere/at/all"], "/nowhere/at/all does not exist"),
     ],

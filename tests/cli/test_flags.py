@@ -115,7 +115,7 @@ def test_unset_sizes_are_the_teachers():
         ("Pass overwrite=True to replace it.", "Pass --overwrite to replace it."),
         ("packed with compensate=False.", "packed with --nocompensate."),
         ("Choose another output_dir.", "Choose another --output_dir."),
-        ("exports=onnx is unknown", "--export=onnx is unknown"),
+        ("exports=gguf is unknown", "--export=gguf is unknown"),
         ("learning_rate was '0.1' and is now '0.2'", "--learning_rate was '0.1' and is now '0.2'"),
         (
             "layers=2 of the loss, student.num_layers=3",

@@ -137,9 +137,11 @@ def folder(tmp_path, monkeypatch):
     """Where a page's names stand for something: BERT_DIR, wiki/, GLUE, SQUAD, COLLECTION,
     sentences.txt and vectors of the teacher and of a student."""
     from etd_tf.checkpoints import save_checkpoint
+    from etd_tf.modeling import Pooling
 
     monkeypatch.chdir(tmp_path)
-    save_checkpoint(tiny_checkpoint(max_positions=160), "BERT_DIR")
+    teacher = tiny_checkpoint(max_positions=160).replace(pooling=Pooling(normalize=True))
+    save_checkpoint(teacher, "BERT_DIR")
     Path("wiki").mkdir()
     write_text(Path("wiki/a.txt"), documents=160)
     texts = Path("wiki/a.txt").read_text("utf-8").split("\n\n")[:20]

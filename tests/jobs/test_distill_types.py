@@ -1,6 +1,7 @@
 """Tests of the main job's settings."""
 
 import dataclasses
+import importlib.util
 import math
 import sys
 import types
@@ -131,8 +132,14 @@ def test_masking_twice_or_not_at_all_is_refused(tmp_path):
 
 
 def test_unknown_formats_are_refused_before_any_work(tmp_path):
-    with pytest.raises(InputError, match="exports=onnx is unknown; choose from saved_model"):
-        _options(tmp_path, exports=("saved_model", "onnx"))
+    with pytest.raises(InputError, match="exports=gguf is unknown; choose from saved_model"):
+        _options(tmp_path, exports=("saved_model", "gguf"))
+
+
+def test_a_format_whose_package_is_missing_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match="need the package onnx, which is not installed"):
+        _options(tmp_path, exports=("onnx",))
 
 
 def test_losses_get_their_options(tmp_path):
