@@ -71,7 +71,7 @@ class TextEmbedder:
         vectors = np.empty((len(texts), width), np.float32)
         if not len(texts):
             return vectors
-        forward, left_out = self._forward(normalize), self._left_out(before)
+        forward, left_out = self._forward(normalize), self.left_out(before)
         quiet = {None: _SHORT_SECONDS, True: 0.0, False: math.inf}[show_progress]
         with track("Embedding texts", len(texts), "texts", quiet_seconds=quiet) as tracker:
             for start in range(0, len(texts), _TEXTS_AT_ONCE):
@@ -118,8 +118,8 @@ class TextEmbedder:
                 self._compiled[normalize] = forward
         return self._compiled[normalize]
 
-    def _left_out(self, prompt: str) -> int:
-        """How many tokens at the beginning are not pooled."""
+    def left_out(self, prompt: str) -> int:
+        """How many tokens at the beginning are not pooled, for texts after a prompt."""
         if not prompt or self.pooling.include_prompt:
             return 0
         return len(self._tokens([prompt], None).token_ids[0]) - 1  # all but the separator

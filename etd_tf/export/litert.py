@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export.base import Export, Format, size_on_disk, with_head_note
-from etd_tf.export.saved_model import encoder_function, float32_copy
+from etd_tf.export.saved_model import SENTENCE_EMBEDDING, encoder_function, float32_copy
 from etd_tf.lazy import tf
 from etd_tf.settings import setting
 from etd_tf.storage.atomic import atomic_directory
@@ -20,6 +20,7 @@ from etd_tf.types import Array, Tensor
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.export.serving import Predict
 
 _FILE = "model.tflite"
 _TOLERANCE = 1e-4  # of the largest value
@@ -31,8 +32,8 @@ class LiteRT(Format):
     """The encoder as one LiteRT file of built-in operators, with the tokenizer beside it.
 
     The signature `serving_default` takes int32 `token_ids`, `segment_ids` and
-    `padding_mask` `[B, T]` of any batch and length, and returns float32 `sequence_output`
-    and, with a pooler, `pooled_output`.
+    `padding_mask` `[B, T]` of any batch and length, and returns float32 `sequence_output`,
+    with a pooler `pooled_output`, and with a pooling `sentence_embedding` `[B, D]`.
 
     Args:
         quantize: Store kernels as int8 (dynamic-range quantisation): a quarter of the
@@ -91,7 +92,7 @@ def _convert(checkpoint: "Checkpoint", *, quantize: bool) -> bytes:
 
     for layer in checkpoint.encoder.encoder_layers:
         layer.portable = True
-    predict = encoder_function(checkpoint)
+    predict = _function(checkpoint)
 
     def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
         values = (token_ids, segment_ids, padding_mask)
@@ -109,6 +110,20 @@ def _convert(checkpoint: "Checkpoint", *, quantize: bool) -> bytes:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         content: bytes = converter.convert()
     return content
+
+
+def _function(checkpoint: "Checkpoint") -> "Predict":
+    """The encoder's outputs, and the sentence's vector where the model says how to pool."""
+    encode, pooling = encoder_function(checkpoint), checkpoint.pooling
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = encode(inputs)
+        if pooling is None:
+            return outputs
+        vectors = pooling(outputs["sequence_output"], inputs["padding_mask"])
+        return {**outputs, SENTENCE_EMBEDDING: vectors}
+
+    return predict
 
 
 def run_litert(content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -163,7 +178,7 @@ def _difference(content: bytes, checkpoint: "Checkpoint") -> float:
         }
         outputs = run_litert(content, inputs)
         with tf.device("CPU:0"):  # GPUs round the inputs of a product to TF32
-            expected = checkpoint.encoder(inputs, training=False)
+            expected = _function(checkpoint)(inputs)
         for name, value in expected.items():
             largest = max(largest, largest_error(outputs[name], value))
     return largest

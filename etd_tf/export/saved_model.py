@@ -12,7 +12,10 @@ from etd_tf.types import Tensor
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
-    from etd_tf.export.serving import Predict
+    from etd_tf.export.serving import Predict, TextFunction
+
+SENTENCE_EMBEDDING = "sentence_embedding"
+"""Output with one vector a text."""
 
 _CODE_FOR_TEXT = """# TensorFlow and TensorFlow Serving; text goes in
 import tensorflow as tf, tensorflow_text
@@ -35,6 +38,8 @@ class SavedModel(Format):
       `[B, T]`. Takes token ids where the tokenizer is not BERT's WordPiece.
     - `serve_ids`: int32 `token_ids`, `segment_ids`, `padding_mask` `[B, T]` to
       `sequence_output` and `pooled_output`.
+    - `embed` (with a pooling): `text` to `sentence_embedding` `[B, D]`, as `Checkpoint.embed`
+      makes it, the default prompt included. Takes token ids where `serving_default` does.
     - `masked_lm` (with a masked-LM head): the same inputs to `mlm_logits` `[B, T, V]`.
 
     Args:
@@ -73,6 +78,7 @@ class SavedModel(Format):
             tokenizer=checkpoint.tokenizer,
             return_tokens=True,
             extra={} if head is None else {"masked_lm": masked_lm_function(checkpoint)},
+            text_extra=embed_functions(checkpoint, self.max_length),
         )
         predict = encoder_function(checkpoint)
         model = write_serving_model(directory, predict, spec, overwrite=overwrite)
@@ -106,6 +112,49 @@ def encoder_function(checkpoint: "Checkpoint") -> "Predict":
         return outputs
 
     return predict
+
+
+def pooled_function(checkpoint: "Checkpoint", *, left_out: int = 0) -> "Predict":
+    """A function of token ids that returns sentence vectors.
+
+    Args:
+        checkpoint: The model, with a pooling.
+        left_out: Tokens at the beginning that are not pooled.
+    """
+    encoder, pooling = checkpoint.encoder, checkpoint.pooling
+    if pooling is None:
+        raise InputError("The checkpoint does not say how to pool; pass a Pooling to replace().")
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        states = encoder(inputs, training=False)["sequence_output"]
+        mask = inputs["padding_mask"]
+        place = ops.cumsum(ops.ones_like(mask), axis=1)
+        counted = ops.multiply(mask, ops.cast(ops.greater(place, left_out), mask.dtype))
+        return {SENTENCE_EMBEDDING: pooling(states, mask, counted=counted)}
+
+    return predict
+
+
+def embed_functions(checkpoint: "Checkpoint", max_length: int | None) -> dict[str, "TextFunction"]:
+    """The function behind `embed`; none without a pooling.
+
+    Args:
+        checkpoint: The model.
+        max_length: Tokens that texts are cut to where that is less than the model says.
+    """
+    from etd_tf.checkpoints.embedding import TextEmbedder
+    from etd_tf.export.serving import TextFunction
+
+    pooling = checkpoint.pooling
+    if pooling is None:
+        return {}
+    before = pooling.prompt(None)
+    length = min(checkpoint.max_seq_length, max_length or checkpoint.max_seq_length)
+    left_out = 0
+    if checkpoint.tokenizer is not None:
+        left_out = TextEmbedder(checkpoint.encoder, checkpoint.tokenizer, pooling).left_out(before)
+    predict = pooled_function(checkpoint, left_out=left_out)
+    return {"embed": TextFunction(predict, length, before, pooling.lowercase)}
 
 
 def masked_lm_function(checkpoint: "Checkpoint") -> "Predict":

@@ -5,6 +5,7 @@ fine-tuned head is served by handing `write_serving_model` its own function.
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,23 @@ _TOLERANCE = 1e-4  # of the largest value; kernels differ between graph and eage
 
 
 @dataclasses.dataclass(frozen=True)
+class TextFunction:
+    """A function of texts beside the default one; of token ids where no text goes in.
+
+    Attributes:
+        predict: The function of their token ids.
+        max_length: Tokens that a text is cut to.
+        before: Put before each text.
+        lowercase: Whether texts are lowercased before they are split.
+    """
+
+    predict: Predict
+    max_length: int
+    before: str = ""
+    lowercase: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class ServingSpec:
     """What a serving model contains besides its function.
 
@@ -47,6 +65,7 @@ class ServingSpec:
         return_tokens: Add `token_ids` and `padding_mask` to the outputs for text, for
             outputs that are one vector a token.
         extra: Further functions of token ids by signature name.
+        text_extra: Further functions of one text by signature name.
         warmup_texts: Texts for TensorFlow Serving's warm-up, and for checking the result.
     """
 
@@ -59,6 +78,7 @@ class ServingSpec:
     text_inputs: tuple[str, ...] = ("text",)
     return_tokens: bool = False
     extra: Mapping[str, Predict] = dataclasses.field(default_factory=dict)
+    text_extra: Mapping[str, TextFunction] = dataclasses.field(default_factory=dict)
     warmup_texts: tuple[str, ...] = WARMUP_TEXTS
 
     def __post_init__(self) -> None:
@@ -92,9 +112,9 @@ def write_serving_model(
 ) -> ServingModel:
     """Writes `DIRECTORY/1/`, the layout of TensorFlow Serving, and checks it.
 
-    Signatures: `serving_default` takes text (string `[None]` inputs), `serve_ids` takes
-    token ids; each of `spec.extra` takes token ids. Where the tokenizer cannot be put in a
-    graph, `serving_default` takes token ids too. Programs that load a model with text
+    Signatures: `serving_default` and each of `spec.text_extra` take text (string `[None]`
+    inputs), `serve_ids` and each of `spec.extra` take token ids. Where the tokenizer cannot be
+    put in a graph, all take token ids. Programs that load a model with text
     input must `import tensorflow_text` first; TensorFlow Serving contains it.
 
     Args:
@@ -159,14 +179,19 @@ class _Endpoints:
     def __init__(self, predict: Predict, spec: ServingSpec, *, with_text: bool) -> None:
         self._predict, self._spec = predict, spec
         self._text_encoder: TextEncoder | None = None
-        functions = {"serve_ids": predict, **spec.extra}
-        self.functions = {name: self._ids_function(f) for name, f in functions.items()}
+        self._of_ids = {"serve_ids": predict, "serving_default": predict, **spec.extra}
+        self._of_ids |= {name: one.predict for name, one in spec.text_extra.items()}
+        self.functions = {name: self._ids_function(f) for name, f in self._of_ids.items()}
         self.functions["serving_default"] = self.functions["serve_ids"]
         if with_text and spec.tokenizer is not None:
             self._text_encoder = TextEncoder(
                 spec.tokenizer, max_length=spec.max_length, num_segments=spec.num_segments
             )
             self.functions["serving_default"] = self._text_function()
+            for name, one in spec.text_extra.items():
+                text = tf.TensorSpec([None], tf.string, name=spec.text_inputs[0])
+                serve = functools.partial(self._predict_text, one)
+                self.functions[name] = tf.function(serve, input_signature=[text], autograph=False)
 
     def _ids_function(self, predict: Predict) -> Any:
         def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
@@ -194,6 +219,13 @@ class _Endpoints:
             outputs = {**outputs, **{name: inputs[name] for name in ("token_ids", "padding_mask")}}
         return outputs
 
+    def _predict_text(self, one: TextFunction, text: Tensor) -> dict[str, Tensor]:
+        if self._text_encoder is None:
+            raise EtdError("This model takes token ids only.")
+        text = tf.strings.join([one.before, text]) if one.before else text
+        text = tf.strings.lower(text, encoding="utf-8") if one.lowercase else text
+        return one.predict(self._text_encoder(text, max_length=one.max_length))
+
     def requests(self) -> list[WarmupRequest]:
         """One request for each signature."""
         texts = {name: list(self._spec.warmup_texts) for name in self._spec.text_inputs}
@@ -204,18 +236,19 @@ class _Endpoints:
             inputs = {name: np.ones((2, 5), np.int32) for name in IDS_INPUTS}
             inputs["segment_ids"] = np.zeros((2, 5), np.int32)
         ids = {name: np.asarray(value) for name, value in inputs.items()}
-        with_text = self._text_encoder is not None
+        takers = ["serving_default", *self._spec.text_extra] if self._text_encoder else []
         return [
-            WarmupRequest(name, texts if with_text and name == "serving_default" else ids)
-            for name in sorted(self.functions)
+            WarmupRequest(name, texts if name in takers else ids) for name in sorted(self.functions)
         ]
 
     def expected(self, request: WarmupRequest) -> dict[str, Tensor]:
         """What a signature must return, computed without the SavedModel."""
-        if "token_ids" not in request.inputs:
-            return self.predict_texts(*(tf.constant(v) for v in request.inputs.values()))
-        predict = self._spec.extra.get(request.signature, self._predict)
-        return predict({name: tf.constant(value) for name, value in request.inputs.items()})
+        inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
+        if "token_ids" in inputs:
+            return self._of_ids[request.signature](inputs)
+        if request.signature in self._spec.text_extra:
+            return self._predict_text(self._spec.text_extra[request.signature], *inputs.values())
+        return self.predict_texts(*inputs.values())
 
 
 def _id_checks(spec: ServingSpec, token_ids: Tensor, segment_ids: Tensor) -> list[Any]:

@@ -98,18 +98,20 @@ class TextEncoder(tf.Module):
             no_pretokenization=True,
         )
 
-    def __call__(self, *texts: Tensor) -> dict[str, Tensor]:
+    def __call__(self, *texts: Tensor, max_length: int | None = None) -> dict[str, Tensor]:
         """Tokenises texts or pairs of texts.
 
         Args:
             *texts: One or two string tensors `[B]`.
+            max_length: Tokens of the longest sequence; None for the encoder's.
 
         Returns:
             int32 `token_ids`, `segment_ids` and `padding_mask`, each `[B, T]` with T the
             longest sequence of the batch, at most `max_length`.
         """
         cls_id, sep_id, pad_id = self._ids
-        parts = self._truncate([self.tokenize(text) for text in texts])
+        length = self.max_length if max_length is None else max_length
+        parts = _truncate([self.tokenize(text) for text in texts], length)
         batch = tf.shape(texts[0])[0]
         tokens: list[Tensor] = [tf.fill([batch, 1], cls_id)]
         segments: list[Tensor] = [tf.zeros([batch, 1], tf.int32)]
@@ -178,16 +180,17 @@ class TextEncoder(tf.Module):
             words, tf.gather(piece, first), nrows=tf.size(pieces, out_type=tf.int64)
         )
 
-    def _truncate(self, parts: list[Tensor]) -> list[Tensor]:
-        """Shortens the longer text of a pair first, the second one on a tie, as BERT does."""
-        room = tf.constant(self.max_length - 1 - len(parts), tf.int64)
-        if len(parts) == 1:
-            return [_keep(parts[0], room)]
-        first, second = (part.row_lengths() for part in parts)
-        half = room // 2
-        keep_first = tf.minimum(first, tf.maximum(room - half, room - second))
-        keep_second = tf.minimum(second, room - keep_first)
-        return [_keep(parts[0], keep_first), _keep(parts[1], keep_second)]
+
+def _truncate(parts: list[Tensor], max_length: int) -> list[Tensor]:
+    """Shortens the longer text of a pair first, the second one on a tie, as BERT does."""
+    room = tf.constant(max_length - 1 - len(parts), tf.int64)
+    if len(parts) == 1:
+        return [_keep(parts[0], room)]
+    first, second = (part.row_lengths() for part in parts)
+    half = room // 2
+    keep_first = tf.minimum(first, tf.maximum(room - half, room - second))
+    keep_second = tf.minimum(second, room - keep_first)
+    return [_keep(parts[0], keep_first), _keep(parts[1], keep_second)]
 
 
 def _filled(rows: Tensor, filling: int, least: int) -> Tensor:

@@ -244,9 +244,11 @@ def _pool(mode: str, states: Tensor, mask: Tensor, place: Tensor) -> Tensor:
     weigh = POOLING_MODES[mode]
     if weigh is None:
         lowest = ops.full_like(states, -np.inf)
-        return ops.max(ops.where(ops.greater(mask, 0.0)[:, :, None], states, lowest), axis=1)
+        return ops.max(
+            ops.where(ops.expand_dims(ops.greater(mask, 0.0), -1), states, lowest), axis=1
+        )
     # No matrix product: on GPUs it would round to TensorFloat-32.
-    return ops.sum(ops.multiply(states, weigh(mask, place)[:, :, None]), axis=1)
+    return ops.sum(ops.multiply(states, ops.expand_dims(weigh(mask, place), -1)), axis=1)
 
 
 def unit_length(vectors: Tensor) -> Tensor:

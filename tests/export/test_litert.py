@@ -10,6 +10,7 @@ import tensorflow as tf
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export import LiteRT, litert
 from etd_tf.export.litert import run_litert
+from etd_tf.modeling.pooling import ACTIVATIONS, POOLING_MODES, DenseLayer, Pooling
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
 
@@ -58,6 +59,27 @@ def test_exact_gelu_without_pooler_from_mixed_precision(tmp_path):
     expected = checkpoint.encoder(batch)["sequence_output"]
     assert relative_error(outputs["sequence_output"], expected) < 1e-5
     assert not any(layer.portable for layer in checkpoint.encoder.encoder_layers)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_sentence_vectors_on_builtin_operators(tmp_path, activation):
+    kernel = np.random.default_rng(0).normal(0, 0.1, (90, 4)).astype(np.float32)
+    pooling = Pooling(
+        tuple(POOLING_MODES),
+        dense=(DenseLayer(kernel, np.ones(4, np.float32), activation),),
+        normalize=True,
+        truncate_dim=3,
+    )
+    checkpoint = tiny_checkpoint(num_layers=1).replace(pooling=pooling)
+    export = LiteRT().write(checkpoint, tmp_path / "m")
+    for batch_size, length in ((1, 1), (3, 7)):
+        batch = random_batch(checkpoint.config, batch_size=batch_size, length=length)
+        vectors = run_litert(Path(export.path).read_bytes(), batch)["sentence_embedding"]
+        states = checkpoint.encoder(batch)["sequence_output"]
+        wanted = np.asarray(pooling(states, batch["padding_mask"]))
+        np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
+        assert (np.sum(vectors * wanted, axis=1) / lengths).min() >= 0.9999
 
 
 def test_quantised_file_is_smaller_and_close(tmp_path):

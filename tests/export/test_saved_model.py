@@ -14,7 +14,8 @@ from tensorflow.python.tools import saved_model_cli
 
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export import SavedModel, saved_model
-from etd_tf.export.saved_model import masked_lm_function
+from etd_tf.export.saved_model import masked_lm_function, pooled_function
+from etd_tf.modeling.pooling import POOLING_MODES, DenseLayer, Pooling
 from tests.export.numbers import encode
 from tests.helpers import WORDPIECES, random_batch, relative_error, tiny_checkpoint
 
@@ -127,6 +128,58 @@ def test_text_in_a_fresh_process_with_tensorflow_alone(model, checkpoint, tmp_pa
         assert relative_error(outputs[name], expected[name]) < 1e-5
 
 
+POOLINGS = {
+    "plain": Pooling(normalize=True),
+    "all modes": Pooling(tuple(POOLING_MODES), max_seq_length=9, truncate_dim=70),
+    "prompt pooled": Pooling(("cls", "mean"), prompts={"q": "on: "}, default_prompt_name="q"),
+    "prompt not pooled": Pooling(
+        lowercase=True, prompts={"q": "On: "}, default_prompt_name="q", include_prompt=False
+    ),
+    "dense": Pooling(
+        dense=(DenseLayer(np.eye(15, 4, dtype=np.float32), np.ones(4, np.float32), "tanh"),),
+        normalize=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_embed_signature_makes_the_vectors_of_embed(name, tmp_path):
+    checkpoint = tiny_checkpoint(num_layers=1).replace(pooling=POOLINGS[name])
+    model = SavedModel().write(checkpoint, tmp_path / "model")
+    wanted = checkpoint.embed(TEXTS)
+    assert signature_table(model.path)["embed"] == (
+        {"text": ("string", [None])},
+        {"sentence_embedding": ("float32", [None, wanted.shape[1]])},
+    )
+    embed = tf.saved_model.load(str(model.path)).signatures["embed"]
+    vectors = embed(text=tf.constant(TEXTS))["sentence_embedding"].numpy()
+    np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+    cosines = np.sum(vectors * wanted, axis=1)
+    cosines /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
+    assert cosines.min() >= 0.9999
+
+
+def test_embed_signature_cuts_where_the_export_does(tmp_path):
+    checkpoint = tiny_checkpoint(num_layers=1).replace(pooling=Pooling(max_seq_length=12))
+    model = SavedModel(max_length=7).write(checkpoint, tmp_path / "short")
+    embed = tf.saved_model.load(str(model.path)).signatures["embed"]
+    vectors = embed(text=tf.constant(TEXTS))["sentence_embedding"]
+    np.testing.assert_allclose(vectors, checkpoint.embed(TEXTS, max_length=7), atol=1e-5)
+
+
+def test_embed_signature_of_a_model_without_tokenizer_takes_ids(tmp_path):
+    bare = tiny_checkpoint(vocab_size=11, num_layers=1).replace(pooling=Pooling())
+    model = SavedModel().write(bare, tmp_path / "bare")
+    table = signature_table(model.path)
+    assert table["embed"][0] == table["serve_ids"][0]
+    batch = random_batch(bare.config)
+    outputs = tf.saved_model.load(str(model.path)).signatures["embed"](
+        **{name: tf.constant(value) for name, value in batch.items()}
+    )
+    wanted = Pooling()(bare.encoder(batch)["sequence_output"], batch["padding_mask"])
+    np.testing.assert_allclose(outputs["sentence_embedding"], wanted, atol=1e-5)
+
+
 def test_no_python_in_the_graph(model):
     proto = saved_model_pb2.SavedModel.FromString(
         (Path(model.path) / "saved_model.pb").read_bytes()
@@ -218,6 +271,8 @@ def test_refusals(checkpoint, model, tmp_path):
         SavedModel().write(checkpoint.encoder, tmp_path / "wrong")
     with pytest.raises(InputError, match="no masked-LM head"):
         masked_lm_function(tiny_checkpoint())
+    with pytest.raises(InputError, match="does not say how to pool"):
+        pooled_function(tiny_checkpoint())
     assert not list(tmp_path.iterdir())
 
 

@@ -186,5 +186,12 @@ def test_no_texts_have_the_width_of_the_shortest(texts):
     assert encoder(*[tf.constant([""])] * texts)["token_ids"].shape == (1, 1 + texts)
 
 
+def test_length_of_one_call():
+    encoder = TextEncoder(tiny_tokenizer(), max_length=12)
+    text = tf.constant(["the cat sat on the mat"])
+    assert encoder(text, max_length=5)["token_ids"].shape == (1, 5)
+    assert encoder(text)["token_ids"].shape == (1, 8)
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
