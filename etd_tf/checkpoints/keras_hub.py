@@ -1,4 +1,4 @@
-"""KerasHub preset directories: `BertBackbone` with tokenizer and masked-LM head.
+"""KerasHub preset directories: `BertBackbone` with tokenizer, and masked-LM head or pooling.
 
 KerasHub's BERT always computes tanh GELU and an epsilon of 1e-12 (1e-5 in the masked-LM
 head), so other models come out slightly different there; the writer measures by how much.
@@ -39,6 +39,7 @@ _SIZE_NAMES = {  # ours -> BertBackbone's
 _EPSILON = 1e-12
 _HEAD_EPSILON = 1e-5
 _WEIGHT_FILES = ("model.weights.h5", "model.weights.json")
+_POOLING_MODES = ("mean", "cls", "max")
 _BATCH, _LENGTH, _SEED = 4, 32, 0  # of the comparison
 
 
@@ -198,8 +199,9 @@ def build(config: BertConfig, *, with_head: bool) -> Model:
 def write_keras_hub(checkpoint: Checkpoint, directory: Path) -> Model:
     """Writes a preset directory that `keras_hub.models.Backbone.from_preset` loads.
 
-    KerasHub's backbone always has a pooler: where the checkpoint has none, an identity
-    matrix stands in (and `etd_tf/config.json` says so).
+    That of a sentence encoder is one of a `BertTextEmbedder` where that can pool as the model
+    does (see `embedder_fits`). KerasHub's backbone always has a pooler: where the checkpoint
+    has none, an identity matrix stands in (and `etd_tf/config.json` says so).
 
     Args:
         checkpoint: What to write; of tokenizers only a WordPiece one.
@@ -222,13 +224,27 @@ def write_keras_hub(checkpoint: Checkpoint, directory: Path) -> Model:
             variable = variables[row.theirs]
             variable.assign(weights[row.canonical].reshape(variable.shape))
     with float32_keras():
-        _save(model, config, checkpoint.tokenizer, directory)
+        _save(model, checkpoint, directory)
     return model
 
 
-def _save(model: Model, config: BertConfig, tokenizer: Tokenizer | None, directory: Path) -> None:
+def embedder_fits(checkpoint: Checkpoint) -> bool:
+    """Whether KerasHub's `BertTextEmbedder` makes the vectors of texts without a prompt.
+
+    A preset holds one task: of a model with a masked-LM head it is that.
+    """
+    pooling, tokenizer = checkpoint.pooling, checkpoint.tokenizer
+    if pooling is None or checkpoint.has_mlm_head:
+        return False
+    changes_case = pooling.lowercase and not (tokenizer is not None and tokenizer.lowercase)
+    one_step = not pooling.dense and pooling.truncate_dim is None and not changes_case
+    return one_step and len(pooling.modes) == 1 and pooling.modes[0] in _POOLING_MODES
+
+
+def _save(model: Model, checkpoint: Checkpoint, directory: Path) -> None:
     import keras_hub
 
+    config, tokenizer, pooling = checkpoint.config, checkpoint.tokenizer, checkpoint.pooling
     theirs = None
     if tokenizer is not None and fits_bert(tokenizer):
         strip = tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents
@@ -244,6 +260,19 @@ def _save(model: Model, config: BertConfig, tokenizer: Tokenizer | None, directo
                 theirs, sequence_length=config.max_positions
             )
         model.task.save_to_preset(str(directory))
+        return
+    if pooling is not None and embedder_fits(checkpoint):
+        preprocessor = None
+        if theirs is not None:
+            preprocessor = keras_hub.models.BertTextEmbedderPreprocessor(
+                theirs, sequence_length=checkpoint.max_seq_length
+            )
+        keras_hub.models.BertTextEmbedder(
+            model.backbone,
+            preprocessor=preprocessor,
+            pooling_mode=pooling.modes[0],
+            normalize=pooling.normalize,
+        ).save_to_preset(str(directory))
         return
     model.backbone.save_to_preset(str(directory))
     if theirs is not None:

@@ -14,6 +14,7 @@ from etd_tf.checkpoints.gathering import check_finite
 from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, write_google
 from etd_tf.checkpoints.huggingface import has_weights, read_huggingface, write_huggingface
 from etd_tf.checkpoints.keras_hub import (
+    embedder_fits,
     is_preset,
     largest_difference,
     read_keras_hub,
@@ -279,6 +280,15 @@ def _tokenizer_notes(tokenizer: Tokenizer | None, format: str) -> list[str]:
     ]
 
 
+def _pooling_notes(checkpoint: Checkpoint, format: str) -> list[str]:
+    if format != "keras_hub" or not embedder_fits(checkpoint):
+        return ["The format has no place for the pooling; it is in the folder etd_tf."]
+    notes = ["KerasHub's TextEmbedder makes the vectors."]
+    if checkpoint.pooling is not None and any(checkpoint.pooling.prompts.values()):
+        notes.append("The format has no place for prompts; they are in the folder etd_tf.")
+    return notes
+
+
 def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
     """Lists what the format cannot express."""
     if format == "huggingface":
@@ -296,7 +306,7 @@ def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
         notes.append(f"The format has no epsilon: 1e-12 replaces {config.layer_norm_epsilon:g}.")
     notes += _tokenizer_notes(checkpoint.tokenizer, format)
     if checkpoint.pooling is not None:
-        notes.append("The format has no place for the pooling; it is in the folder etd_tf.")
+        notes += _pooling_notes(checkpoint, format)
     if checkpoint.task_head is not None:
         notes.append(f"The format has no place for the head {checkpoint.task_head.name}.")
     if format == "keras_hub" and not checkpoint.has_pooler:

@@ -7,7 +7,7 @@ from etd_tf.export.base import CheckpointFormat
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KerasHub(CheckpointFormat):
-    """A preset directory of `BertBackbone`.
+    """A preset directory of `BertBackbone`; of a sentence encoder, of `BertTextEmbedder`.
 
     It has no limit of error: KerasHub cannot compute exact GELU.
     """

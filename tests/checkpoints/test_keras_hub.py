@@ -1,6 +1,7 @@
 """KerasHub presets: what KerasHub makes of ours, what we make of KerasHub's."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,48 @@ def test_a_text_embedder_keeps_its_pooling(tmp_path: Path, mode: str, normalize:
     states = read.encoder(batch)["sequence_output"]
     ours = read.pooling(states, batch["padding_mask"])
     np.testing.assert_allclose(ours, embedder(batch), atol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_sentence_encoder_becomes_a_text_embedder(
+    tmp_path: Path, mode: str, normalize: bool
+) -> None:
+    pooling = Pooling((mode,), normalize=normalize, max_seq_length=12)
+    checkpoint = tiny_checkpoint(
+        num_layers=1, hidden_act="gelu_new", layer_norm_epsilon=1e-12
+    ).replace(pooling=pooling)
+    report = save(checkpoint, tmp_path)
+    assert report.notes == ("KerasHub's TextEmbedder makes the vectors.",)
+    embedder = keras_hub.models.TextEmbedder.from_preset(str(tmp_path / "preset"))
+    texts = [*SENTENCES, "the " * 30]
+    vectors = embedder.encode_text(texts)
+    np.testing.assert_allclose(vectors, checkpoint.embed(texts), atol=2e-5)
+    shutil.rmtree(tmp_path / "preset" / "etd_tf")  # what theirs says alone
+    assert load_checkpoint(tmp_path / "preset").pooling == pooling
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modes": ("mean", "cls")},
+        {"modes": ("weightedmean",)},
+        {"truncate_dim": 4},
+    ],
+)
+def test_other_poolings_stay_in_our_folder(tmp_path: Path, changes: dict[str, Any]) -> None:
+    pooling = Pooling(**changes, max_seq_length=9)
+    report = save(tiny_checkpoint(num_layers=1).replace(pooling=pooling), tmp_path)
+    assert "no place for the pooling" in " ".join(report.notes)
+    assert load_checkpoint(tmp_path / "preset").pooling == pooling
+    assert not (tmp_path / "preset" / "task.json").exists()
+
+
+def test_prompts_of_a_text_embedder_are_told(tmp_path: Path) -> None:
+    pooling = Pooling(prompts={"query": "on: "}, max_seq_length=9)
+    report = save(tiny_checkpoint(num_layers=1).replace(pooling=pooling), tmp_path)
+    assert "no place for prompts" in " ".join(report.notes)
+    assert load_checkpoint(tmp_path / "preset").pooling == pooling
 
 
 def test_a_huge_claim_takes_no_memory(tmp_path: Path) -> None:

@@ -113,6 +113,48 @@ def test_text_embeddings_inference_finds_what_it_demands(tmp_path):
         ("4_Normalize", "Normalize"),
     ]
     assert all(m["type"].startswith("sentence_transformers.models.") for m in modules)
+    for folder, activation in (("2_Dense", "Tanh"), ("3_Dense", "Identity")):
+        dense = json.loads((tmp_path / "model" / folder / "config.json").read_text())
+        assert dense["activation_function"] in (
+            f"torch.nn.modules.activation.{activation}",
+            f"torch.nn.modules.linear.{activation}",
+        )
+        assert {"in_features", "out_features", "bias"} <= set(dense)
+        assert (tmp_path / "model" / folder / "model.safetensors").is_file()
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["model_type"] == "bert"
+    assert {
+        "architectures",
+        "attention_probs_dropout_prob",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "hidden_size",
+        "initializer_range",
+        "intermediate_size",
+        "layer_norm_eps",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "pad_token_id",
+        "type_vocab_size",
+        "vocab_size",
+    } <= set(config)
+    settings = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())
+    assert settings["prompts"] == {"query": "on: ", "document": ""}
+    assert (tmp_path / "model" / "tokenizer.json").is_file()
+
+
+def test_keys_of_version_3_alone_say_the_same(tmp_path):
+    """Directories of that time have neither `pooling_mode` nor `similarity_fn_name`."""
+    saved(FULL, tmp_path / "model")
+    path = tmp_path / "model" / "1_Pooling" / "config.json"
+    assert "pooling_mode" not in json.loads(path.read_text())
+    path = tmp_path / "model" / "config_sentence_transformers.json"
+    values = json.loads(path.read_text())
+    del values["similarity_fn_name"], values["model_type"], values["truncate_dim"]
+    path.write_text(json.dumps(values | {"__version__": {"sentence_transformers": "3.0.1"}}))
+    read = load_checkpoint(tmp_path / "model").pooling
+    assert read == dataclasses.replace(FULL, similarity_fn_name=None, truncate_dim=None)
 
 
 def test_a_student_keeps_what_fits_it(tmp_path, caplog):
