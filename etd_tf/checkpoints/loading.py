@@ -103,7 +103,8 @@ def _read(path: Path) -> Checkpoint:
         return _complete(read_google(path), path.parent)
     if not path.is_dir():
         problem = "is a file, not a directory" if path.exists() else "does not exist"
-        raise InputError(f"Checkpoint {path} {problem}. Pass the directory of a model.")
+        hub = "" if path.is_absolute() or path.exists() else f", or hf://{path} for the Hub's"
+        raise InputError(f"Checkpoint {path} {problem}. Pass the directory of a model{hub}.")
     _check_files(path)
     if (path / "config.json").is_file():
         preset = is_preset(read_json_object(path / "config.json"))

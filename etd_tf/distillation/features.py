@@ -8,6 +8,7 @@ from keras import ops
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.losses.base import Features
+from etd_tf.modeling.ids import check_ids
 from etd_tf.types import Tensor
 
 ENCODER_INPUTS = ("token_ids", "segment_ids", "padding_mask")
@@ -40,9 +41,10 @@ def compute_features(
         The features.
 
     Raises:
-        InputError: The batch lacks an input.
+        InputError: The batch lacks an input, or holds ids that the model lacks.
     """
     check_batch(batch, ["token_ids", *(MASKED_LM_INPUTS if mlm else ())])
+    check_ids(batch, checkpoint.config, "The batch")
     inputs = {name: batch[name] for name in ENCODER_INPUTS if name in batch}
     trace = checkpoint.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
     head = checkpoint.mlm_head if mlm else None

@@ -165,6 +165,9 @@ class BertEncoder(CheckedModel):
     that are not `config.pad_token_id`). The output is a dictionary: `sequence_output`
     `[B, T, H]` and, with a pooler, `pooled_output` `[B, H]`.
 
+    Ids that the model lacks are refused. Only inside of a larger model, on a GPU or compiled by
+    XLA, they are not seen: check what it is given by `etd_tf.modeling.ids.check_ids`.
+
     Args:
         config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
         pooler: Whether there is a pooler (tanh dense layer on the first token).

@@ -59,6 +59,7 @@ def refuse(folder, tmp_path, capsys, monkeypatch):
 
 def test_teachers_that_are_none(refuse, tmp_path):
     refuse(r"nowhere does not exist\. Pass the directory of a model", teacher=tmp_path / "nowhere")
+    refuse(r"bert-base does not exist\. .*, or hf://bert-base for the Hub's", teacher="bert-base")
     (tmp_path / "empty").mkdir()
     refuse(
         r"is not a checkpoint: expected config\.json .* found nothing", teacher=tmp_path / "empty"

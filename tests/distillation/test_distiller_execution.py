@@ -65,6 +65,8 @@ def test_ids_that_the_models_lack_end_training(name, wrong, jit_compile):
         with pytest.raises(InputError, match=expected):
             distiller.fit(data, verbose=0)
     with pytest.raises(InputError, match=expected):
+        distiller.distillation_loss(batch, training=False)
+    with pytest.raises(InputError, match=expected):
         distiller.fit(make_batch(), validation_data=tf.data.Dataset.from_tensors(batch), verbose=0)
 
 
