@@ -1,5 +1,6 @@
 """What the site's pages take from the library while they are built."""
 
+import html
 import importlib
 import re
 from pathlib import Path
@@ -9,11 +10,22 @@ from etd_tf.cli.app import help_text
 from etd_tf.cli.flags import FlagSet
 
 _HELP = re.compile(r"^<!-- help: etd_(\w+) -->$", re.MULTILINE)
+_FLAG = re.compile(r"^  --(?:\[no\])?(\w+)", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Puts a command's help page where a comment names the command."""
-    return _HELP.sub(lambda found: f"```text\n{command_help(found[1])}```", markdown)
+    """Puts help pages where comments name the commands; each flag is a link to itself."""
+
+    def page(found: re.Match[str]) -> str:
+        text = html.escape(command_help(found[1]), quote=False)
+        name = f"etd_{found[1]}"
+        linked = _FLAG.sub(
+            lambda flag: f'  <a id="{name}-{flag[1]}" href="#{name}-{flag[1]}">{flag[0][2:]}</a>',
+            text,
+        )
+        return f"<pre><code>{linked}</code></pre>"
+
+    return _HELP.sub(page, markdown)
 
 
 def on_post_build(config: Any) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.loop import Loop, OnEvaluate, Run, TrainBatches
 from etd_tf.distillation.step import Learner
-from etd_tf.errors import DivergenceError, InputError
+from etd_tf.errors import DivergenceError, InputError, input_errors
 from etd_tf.training.optimization import WarmupLinearDecay, make_optimizer
 from etd_tf.training.options import TrainerOptions, TrainResult
 from etd_tf.training.state import StateStore
@@ -121,7 +121,8 @@ class Trainer:
         Raises:
             DivergenceError: The loss is not finite; the last checkpoint stays.
             Interrupted: A signal asked for the end; a checkpoint of this step was written.
-            InputError: The checkpoints belong to another run.
+            InputError: The checkpoints belong to another run, or a batch holds ids that a model
+                lacks.
             WorkerLostError: Another worker process is gone.
         """
         with self.workers.loss_reported():
@@ -160,7 +161,8 @@ def fit_together(
     _check_together(trainers)
     callbacks = on_evaluate or [None] * len(trainers)
     runs = [trainer.start(call) for trainer, call in zip(trainers, callbacks, strict=True)]
-    return Loop(runs, train_batches, validation).finish()
+    with input_errors():
+        return Loop(runs, train_batches, validation).finish()
 
 
 def _check_together(trainers: Sequence[Trainer]) -> None:

@@ -188,6 +188,20 @@ def test_only_weights_that_failed_are_removed(tmp_path, count, kept):
     assert told in str(run.failure)
 
 
+@pytest.mark.parametrize("jit_compile", ["off", "on"])
+def test_ids_that_the_models_lack_end_training(tmp_path, jit_compile):
+    trainer = make_trainer(tmp_path, jit_compile=jit_compile)
+
+    def bad(*place):
+        return stream()(*place).map(lambda batch: {**batch, "token_ids": batch["token_ids"] - 9999})
+
+    with pytest.raises(InputError, match=r"in token_ids at \[0, 0\], but the model knows 0 to"):
+        trainer.fit(bad)
+    held_out = validation().map(lambda batch: {**batch, "segment_ids": batch["token_ids"]})
+    with pytest.raises(InputError, match="in segment_ids"):
+        trainer.fit(stream(), held_out)
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = make_trainer(tmp_path, steps=2)
     trainer.distiller.trainable_variables[0].assign(
