@@ -12,6 +12,7 @@ from keras import ops
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.distillation.dependence import find_dependent
 from etd_tf.distillation.features import compute_features, count_examples, input_names
+from etd_tf.distillation.vectors import SentenceVectors, as_selection_matrix
 from etd_tf.errors import InputError
 from etd_tf.lazy import float32_keras
 from etd_tf.losses.base import Features, Loss, ModelSpec, check_mlm_head
@@ -19,6 +20,7 @@ from etd_tf.losses.minilm import MiniLM
 from etd_tf.losses.mlm import masked_lm_loss
 from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.types import Tensor
 
 
@@ -34,8 +36,9 @@ class Distiller(CheckedModel):
 
     A step runs the teacher once (inference mode, no gradient) and the student once. The
     teacher is neither among the distiller's variables nor in what `save` and
-    `save_weights` write; projections are, but not in `student`. Gradient clipping of an
-    optimizer acts on each replica alone: with several, use the Trainer.
+    `save_weights` write; projections are, but not in `student`. For a loss with `keep_map`,
+    `student.replace(pooling=distiller.student_pooling)` is the student with the map. Gradient
+    clipping of an optimizer acts on each replica alone: with several, use the Trainer.
 
     Args:
         teacher: Where knowledge comes from; never changed.
@@ -87,12 +90,14 @@ class Distiller(CheckedModel):
         self._track_student()
         if self._needs_teacher:
             self.teacher.build()  # under the strategy, not in a replica
-        matrix = _as_selection_matrix(selection)
-        self.projections = {
+        matrix = as_selection_matrix(selection)
+        self._vectors = SentenceVectors(teacher, student, losses, matrix)
+        own = {
             f"{index}_{name}": layer
             for index, loss in enumerate(losses)
             for name, layer in loss.projections(teacher.config, student.config, matrix).items()
         }
+        self.projections = own | self._vectors.projections  # at once: Keras tracks layers then
         self._term_names = _unique_term_names(losses)
         self._trackers = [
             keras.metrics.Mean(name=name, dtype="float32") for name in self._log_names()
@@ -113,6 +118,16 @@ class Distiller(CheckedModel):
         self.student_mlm_head = self.student.mlm_head if self._needs_mlm else None
 
     @property
+    def reads(self) -> tuple[bool, bool, bool]:
+        """Whether the losses read the teacher, its masked-LM logits and its sentence vectors."""
+        return self._needs_teacher, self._teacher_mlm, self._vectors.needed
+
+    @property
+    def student_pooling(self) -> Pooling | None:
+        """How the trained student makes a sentence vector; with the map, where it is to be kept."""
+        return self._vectors.student_pooling()
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """Names of everything that the losses may read of a batch."""
         return input_names(mlm=self._needs_mlm)
@@ -125,11 +140,15 @@ class Distiller(CheckedModel):
             max_positions=min(teacher.max_positions, student.max_positions),
         )
 
+    @property
+    def term_names(self) -> list[str]:
+        """Names of all terms of all losses, as they are logged."""
+        return [name for names in self._term_names for name in names.values()]
+
     def _log_names(self) -> list[str]:
         """Names of all logged numbers besides `loss`."""
         own = ["student_loss"] if self.student_loss_weight > 0.0 else []
-        terms = [name for names in self._term_names for name in names.values()]
-        return ["distillation_loss", *own, *terms]
+        return ["distillation_loss", *own, *self.term_names]
 
     def call(self, inputs: Mapping[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         """Runs the student's encoder.
@@ -176,13 +195,18 @@ class Distiller(CheckedModel):
             training=training,
             dropout_seed=dropout_seed,
         )
+        if self._vectors.needed:
+            student = self._vectors.of_student(student)
         return self._combine(teacher, student)
 
-    def teacher_features(self, batch: Mapping[str, Tensor]) -> Features | None:
+    def teacher_features(
+        self, batch: Mapping[str, Tensor], reads: tuple[bool, bool, bool] | None = None
+    ) -> Features | None:
         """Runs the teacher on a batch.
 
         Args:
             batch: As for `distillation_loss`.
+            reads: What is read of it, see `reads`; None for what its own losses read.
 
         Returns:
             All that losses may read; None where no loss reads the teacher.
@@ -190,9 +214,11 @@ class Distiller(CheckedModel):
         Raises:
             InputError: The batch lacks an input.
         """
-        if not self._needs_teacher:
+        needs_teacher, mlm, vectors = reads or self.reads
+        if not needs_teacher:
             return None
-        return compute_features(self.teacher, batch, mlm=self._teacher_mlm)
+        features = compute_features(self.teacher, batch, mlm=mlm)
+        return self._vectors.of_teacher(features) if vectors else features
 
     def _combine(self, teacher: Any, student: Features) -> tuple[Tensor, dict[str, Tensor]]:
         total = ops.convert_to_tensor(0.0, dtype="float32")
@@ -201,6 +227,8 @@ class Distiller(CheckedModel):
         for index, (loss, weight) in enumerate(zip(self.distillation_losses, weights, strict=True)):
             own = {k: v for k, v in self.projections.items() if k.startswith(f"{index}_")}
             layers = {key.removeprefix(f"{index}_"): layer for key, layer in own.items()}
+            if loss.needs_map:
+                layers |= self._vectors.projections
             terms = loss.compute_terms(teacher, student, layers)
             total = ops.add(total, ops.multiply(weight, loss.weighted_sum(terms)))
             logs.update({self._term_names[index][name]: value for name, value in terms.items()})
@@ -337,7 +365,7 @@ def _validate_models(
             f"The teacher has {sizes[0]} tokens and the student {sizes[1]}, but both read the "
             "same token ids. Use a student with the teacher's vocabulary."
         )
-    specs = [ModelSpec(c.config, c.has_mlm_head) for c in (teacher, student)]
+    specs = [ModelSpec(c.config, c.has_mlm_head, teacher.pooling) for c in (teacher, student)]
     if student_loss_weight > 0.0:
         check_mlm_head(specs[1], "student", "student_loss_weight > 0")
     for loss in losses:
@@ -379,14 +407,6 @@ def _as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
             "positive, finite weight."
         )
     return found
-
-
-def _as_selection_matrix(selection: Any) -> np.ndarray | None:
-    """The float32 `[H', H]` matrix of an extraction plan or array, or None."""
-    if selection is None:
-        return None
-    matrix = selection.selection_matrix() if hasattr(selection, "selection_matrix") else selection
-    return np.asarray(matrix, np.float32)
 
 
 def _unique_term_names(losses: Sequence[Loss]) -> list[dict[str, str]]:

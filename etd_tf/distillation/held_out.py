@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.features import count_examples
-from etd_tf.distillation.step import teacher_source
+from etd_tf.distillation.step import shared_features
 from etd_tf.modeling.checked_data import checked_dataset
 
 
@@ -41,7 +41,7 @@ class HeldOut:
     def _batch_sums(self, batch: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
         """Number of examples, and sums over them; an all-padding row adds 0 to each."""
         size = tf.cast(tf.shape(batch["token_ids"])[0], tf.float32)
-        teacher = teacher_source(self._distillers).teacher_features(batch)
+        teacher = shared_features(self._distillers, batch)
         sums = []
         for distiller in self._distillers:
             loss, terms = distiller.distillation_loss(batch, training=False, teacher=teacher)

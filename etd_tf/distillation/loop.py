@@ -107,6 +107,13 @@ class Run:
                 "float16. Train longer, or use precision=mixed_bfloat16 or float32."
             )
 
+    def told_terms(self, metrics: dict[str, float]) -> str:
+        """The terms of several losses for the terminal; empty for a single loss."""
+        distiller = self.learner.distiller
+        if len(distiller.distillation_losses) == 1:
+            return ""
+        return f" ({', '.join(f'{name} {metrics[name]:.4f}' for name in distiller.term_names)})"
+
     def _log(self, metrics: dict[str, float]) -> None:
         options, updates = self.options, self.learner.updates
         schedule = WarmupLinearDecay(options.learning_rate, options.steps, options.warmup_steps)
@@ -256,6 +263,8 @@ class Loop:
             run.advance(count, values)
         rate = tracker.rate * self._tokens_per_step
         losses = "  ".join(f"{values['loss']:.4f}" for values in metrics)
+        if len(runs) == 1:
+            losses += runs[0].told_terms(metrics[0])
         tracker.advance(count * len(runs), f"loss {losses}  {rate:,.0f} tokens/s")
 
     def _held_out(self, runs: Sequence[Run]) -> HeldOut | None:

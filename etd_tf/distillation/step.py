@@ -86,7 +86,6 @@ class SharedTeacher:
 
     def __init__(self, distillers: Sequence[Distiller], strategy: tf.distribute.Strategy) -> None:
         self._distillers = tuple(distillers)
-        self._source = teacher_source(distillers)
         self._used: list[int] = []
         self._empty: Any = None
         with strategy.scope():
@@ -101,7 +100,7 @@ class SharedTeacher:
         Returns:
             What the losses read, for `restore`.
         """
-        leaves = tf.nest.flatten(self._source.teacher_features(batch))
+        leaves = tf.nest.flatten(shared_features(self._distillers, batch))
         return [leaves[index] for index in self._used]
 
     def restore(self, values: Sequence[Tensor]) -> Features | None:
@@ -123,7 +122,7 @@ class SharedTeacher:
     def _trace(self) -> Tensor:
         names = {name for distiller in self._distillers for name in distiller.input_names}
         batch = {name: tf.ones([1, 2], tf.int32) for name in sorted(names)}
-        features = self._source.teacher_features(batch)
+        features = shared_features(self._distillers, batch)
         leaves = [None if leaf is None else tf.identity(leaf) for leaf in tf.nest.flatten(features)]
         given = tf.nest.pack_sequence_as(features, leaves)
         seed = tf.zeros([2], tf.int32)
@@ -135,18 +134,21 @@ class SharedTeacher:
         return tf.constant(0.0)
 
 
-def teacher_source(distillers: Sequence[Distiller]) -> Distiller:
-    """The distiller whose teacher features serve all: the one that reads most of them."""
-    return max(distillers, key=_reads)
+def shared_features(
+    distillers: Sequence[Distiller], batch: Mapping[str, Tensor]
+) -> Features | None:
+    """Runs the teacher of several distillers once, for all that their losses read.
 
+    Args:
+        distillers: Distillers of equal teachers.
+        batch: As for `Distiller.fit`.
 
-def _reads(distiller: Distiller) -> tuple[bool, bool]:
-    """Orders distillers by how much of the teacher they need."""
-    losses = distiller.distillation_losses
-    return (
-        any(loss.needs_teacher for loss in losses),
-        any(loss.needs_teacher and loss.needs_mlm for loss in losses),
-    )
+    Returns:
+        The features; None where no loss reads the teacher.
+    """
+    teacher, mlm, vectors = map(any, zip(*(one.reads for one in distillers), strict=True))
+    source = max(distillers, key=lambda one: one.reads[::-1])
+    return source.teacher_features(batch, (teacher, mlm, vectors))
 
 
 class TrainStep:

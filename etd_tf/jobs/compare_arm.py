@@ -99,7 +99,7 @@ def _begin(study: Study, spec: RunSpec, held: contextlib.ExitStack) -> _Arm:
 def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) -> ArmRun:
     """Writes what a run leaves behind and removes what only its continuation would need."""
     config, folder = study.configs[arm.spec], arm.run.path
-    student = finished_student(trainer.distiller.student, config, arm.options.teacher)
+    student = finished_student(trainer.distiller, config, arm.options.teacher)
     if config not in study.latencies:
         length = study.records.sequence_length
         study.latencies[config] = measure_latencies(study.teacher, student, length)
@@ -113,8 +113,6 @@ def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) ->
 def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
     options, last = study.options, study.options.base.trainer.steps
     if step < last and step in map(options.step_of, options.snapshots):
-        student = finished_student(
-            trainer.distiller.student, study.configs[spec], options.base.teacher
-        )
+        student = finished_student(trainer.distiller, study.configs[spec], options.base.teacher)
         folder = student_folder(study.folder / spec.folder, step, last)
         save_checkpoint(student, folder, overwrite=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from etd_tf.checkpoints import Checkpoint, load_checkpoint
+from etd_tf.checkpoints import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.latency import LatencyComparison
 from etd_tf.extraction.starts import Work
@@ -15,10 +15,10 @@ from etd_tf.extraction.starts.impt import SCORES_FILE
 from etd_tf.jobs.compare_runs import is_finished
 from etd_tf.jobs.compare_types import CompareOptions, RunSpec
 from etd_tf.jobs.distill import LAYOUT as RUN_LAYOUT
-from etd_tf.jobs.distill import check_models
+from etd_tf.jobs.distill import check_models, load_teacher
 from etd_tf.jobs.distill import workspace_of as run_workspace
 from etd_tf.jobs.distill_types import DistillOptions
-from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus, with_tokenizer
+from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus
 from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
 from etd_tf.storage.holding import visible_names
@@ -143,12 +143,10 @@ def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec,
     for spec in options.runs():
         _check_directory(options.distill_options(spec, expand(options.base.output_dir)))
     check_corpus(options.base.corpus)
-    teacher = with_tokenizer(load_checkpoint(options.base.teacher), options.base.corpus.tokenizer)
-    configs = {}
-    for spec in options.runs():
-        config = check_models(options.distill_options(spec, options.base.output_dir), teacher)
-        configs[spec] = config
-    return teacher, configs
+    folder = options.base.output_dir
+    runs = {spec: options.distill_options(spec, folder) for spec in options.runs()}
+    teacher = load_teacher(options.base, pools=any(run.needs_vectors for run in runs.values()))
+    return teacher, {spec: check_models(run, teacher) for spec, run in runs.items()}
 
 
 def _check_directory(options: DistillOptions) -> None:

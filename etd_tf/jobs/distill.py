@@ -12,6 +12,7 @@ from absl import logging
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.distillation import Distiller, Trainer
+from etd_tf.distillation.vectors import pooling_of, principal_directions
 from etd_tf.errors import FidelityError, InputError, input_errors
 from etd_tf.export import FORMATS
 from etd_tf.extraction.starts import InitialStudent, Work, made_files
@@ -107,7 +108,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
                 text.held_out(count),
                 on_evaluate=lambda _: _log_values(fidelity, trainer),
             )
-        student = finished_student(trainer.distiller.student, config, options.teacher)
+        student = finished_student(trainer.distiller, config, options.teacher)
         found = None if fidelity is None else fidelity.facts(student)
         result = DistillResult(run.path, teacher, student, initial, records, training, found)
         if run.is_chief:
@@ -219,8 +220,27 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
     """
     check_corpus(options.corpus)
     options.make_losses()  # only for their checks
-    teacher = with_tokenizer(load_checkpoint(options.teacher), options.corpus.tokenizer)
+    teacher = load_teacher(options, pools=options.needs_vectors)
     return teacher, check_models(options, teacher)
+
+
+def load_teacher(options: DistillOptions, *, pools: bool) -> Checkpoint:
+    """Loads the teacher.
+
+    Args:
+        options: The settings.
+        pools: Whether it must make sentence vectors: one that does not say how takes the mean.
+
+    Returns:
+        The teacher, with its tokenizer.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    teacher = with_tokenizer(load_checkpoint(options.teacher), options.corpus.tokenizer)
+    if not pools or teacher.pooling is not None:
+        return teacher
+    return teacher.replace(pooling=pooling_of(teacher))
 
 
 def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
@@ -246,8 +266,9 @@ def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
         )
     options.extraction.start.check(Work(teacher, config, options.extraction))
     has_head = teacher.has_mlm_head
+    specs = [ModelSpec(one, has_head, teacher.pooling) for one in (teacher.config, config)]
     for loss in options.make_losses():
-        loss.validate(ModelSpec(teacher.config, has_head), ModelSpec(config, has_head))
+        loss.validate(*specs)
     if options.student_loss_weight > 0:
         check_mlm_head(ModelSpec(config, has_head), "teacher", "student_loss_weight above 0")
     _check_text(options, teacher)
@@ -276,7 +297,12 @@ def make_trainer(
     teacher_dtype = hardware.teacher_precision
     if teacher_dtype == "auto":
         teacher_dtype = teacher_policy(hardware.precision)
-    rate = options.dropout
+    losses = options.make_losses()
+    selection: Any = initial.plan
+    if selection is None and any(loss.needs_map for loss in losses):
+        width = initial.checkpoint.config.hidden_size
+        selection = principal_directions(teacher, text.batches(), width)
+    rate = options.dropout_rate(teacher)
     rates = {} if rate is None else {"hidden_dropout": rate, "attention_dropout": rate}
 
     def make_distiller() -> Distiller:
@@ -285,10 +311,10 @@ def make_trainer(
         return Distiller(
             teacher,
             student,
-            options.make_losses(),
+            losses,
             distillation_loss_weights=options.weights,
             student_loss_weight=options.student_loss_weight,
-            selection=initial.plan,
+            selection=selection,
             teacher_dtype=teacher_dtype,
         )
 
@@ -316,6 +342,8 @@ def _loss_identity(options: DistillOptions) -> list[Any]:
     return [names, *map(dict, given), options.student_loss_weight]
 
 
-def finished_student(trained: Checkpoint, config: BertConfig, teacher: str) -> Checkpoint:
+def finished_student(distiller: Distiller, config: BertConfig, teacher: str) -> Checkpoint:
     """The trained student in float32, with the dropout rates of its own configuration."""
-    return trained.replace(config=config, source=f"student of {teacher}", dtype="float32")
+    source, pooling = f"student of {teacher}", distiller.student_pooling
+    trained = distiller.student
+    return trained.replace(config=config, source=source, dtype="float32", pooling=pooling)

@@ -83,7 +83,8 @@ class DistillOptions(Settings):
     trainer: TrainerOptions
     dropout: float | None = setting(
         None,
-        "Student's dropout while distilling; default: its configuration's rates.",
+        "Student's dropout while distilling; default: 0 where the teacher makes sentence "
+        "vectors, else the configuration's rates.",
         least=0.0,
         below=1.0,
         group="Training",
@@ -153,6 +154,20 @@ class DistillOptions(Settings):
     def needs_masked_lm(self) -> bool:
         """Whether a loss compares masked-LM predictions."""
         return self.student_loss_weight > 0 or any(loss.needs_mlm for loss in self.make_losses())
+
+    def dropout_rate(self, teacher: "Checkpoint") -> float | None:
+        """The student's dropout while it distils; None for its configuration's rates.
+
+        Without dropout students of sentence encoders came closer to their teachers.
+        """
+        if self.dropout is None and teacher.pooling is not None:
+            return 0.0
+        return self.dropout
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a loss compares sentence vectors."""
+        return any(loss.needs_vectors for loss in self.make_losses())
 
     def resolve_masking(self, records: "RecordSet") -> float:
         """Says which share of the tokens of some records to mask.

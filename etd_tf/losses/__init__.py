@@ -6,6 +6,7 @@ from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.losses.base import Features, Loss, ModelSpec
+from etd_tf.losses.embedding import Embedding, embedding_loss
 from etd_tf.losses.minilm import MiniLM, relation_loss, relation_scores
 from etd_tf.losses.minilmv2 import MiniLMv2, split_relation_heads
 from etd_tf.losses.mlm import (
@@ -14,11 +15,14 @@ from etd_tf.losses.mlm import (
     logits_distillation_loss,
     masked_lm_loss,
 )
+from etd_tf.losses.similarity import Similarity, similarity_loss
+from etd_tf.losses.states import States, states_loss
 from etd_tf.losses.tinybert import TinyBERT, attention_score_loss, hidden_state_loss
 from etd_tf.settings import settings_of
 
 LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (TinyBERT, MiniLM, MiniLMv2, LogitsDistillation)
+    loss.name: loss
+    for loss in (TinyBERT, MiniLM, MiniLMv2, LogitsDistillation, Embedding, States, Similarity)
 }
 """Every loss that a command can be given, by name."""
 
@@ -95,6 +99,7 @@ def sum_text(weights: Mapping[str, float]) -> str:
 
 __all__ = [
     "LOSSES",
+    "Embedding",
     "Features",
     "LogitsDistillation",
     "Loss",
@@ -102,8 +107,11 @@ __all__ = [
     "MiniLM",
     "MiniLMv2",
     "ModelSpec",
+    "Similarity",
+    "States",
     "TinyBERT",
     "attention_score_loss",
+    "embedding_loss",
     "get",
     "hidden_state_loss",
     "logits_distillation_loss",
@@ -111,6 +119,8 @@ __all__ = [
     "parse_sum",
     "relation_loss",
     "relation_scores",
+    "similarity_loss",
     "split_relation_heads",
+    "states_loss",
     "sum_text",
 ]

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from etd_tf.errors import InputError
@@ -13,6 +13,7 @@ from etd_tf.types import Array, Tensor
 
 if TYPE_CHECKING:
     from etd_tf.modeling.encoder import EncoderTrace
+    from etd_tf.modeling.pooling import Pooling
 
 
 class ModelSpec(NamedTuple):
@@ -21,10 +22,23 @@ class ModelSpec(NamedTuple):
     Attributes:
         config: Its architecture.
         mlm_head: Whether it has a masked-LM head.
+        pooling: How it, or its teacher, makes one vector of a text; None for the mean of its
+            states.
     """
 
     config: BertConfig
     mlm_head: bool = False
+    pooling: "Pooling | None" = None
+
+    @property
+    def vector_size(self) -> int:
+        """Numbers of a sentence vector."""
+        from etd_tf.modeling.pooling import Pooling
+
+        pooling, width = self.pooling or Pooling(), self.config.hidden_size
+        if not pooling.fits(width):  # a student's, without the teacher's dense layers
+            pooling = dataclasses.replace(pooling, dense=())
+        return pooling.dimension(width)
 
 
 class Features(NamedTuple):
@@ -35,12 +49,17 @@ class Features(NamedTuple):
         mlm_logits: Float32 `[B, P, V]` at the masked positions; None unless a loss needs it.
         mlm_labels: Int32 `[B, P]`, the original token ids there.
         mlm_weights: `[B, P]`, 1 for masked positions, 0 for filling.
+        vectors: Float32 `[B, D]`, its sentence vectors, zeros for rows that are all padding;
+            None unless a loss needs them.
+        mapped: The student's sentence vectors in the teacher's space, of the teacher's D.
     """
 
     trace: "EncoderTrace"
     mlm_logits: Tensor | None = None
     mlm_labels: Tensor | None = None
     mlm_weights: Tensor | None = None
+    vectors: Tensor | None = None
+    mapped: Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +76,18 @@ class Loss(Settings, abc.ABC):
         summary: One phrase for help pages: what is compared.
         needs_teacher: Whether it reads the teacher's features at all.
         needs_mlm: Whether it reads masked-LM logits, labels and weights.
+        needs_vectors: Whether it reads sentence vectors.
+        needs_map: Whether it compares states or vectors of the student with those of the
+            teacher. Where the widths differ, the losses that do so share one map, which is
+            then also the projection named `"map"`.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     needs_teacher: ClassVar[bool] = True
     needs_mlm: ClassVar[bool] = False
+    needs_vectors: ClassVar[bool] = False
+    needs_map: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,6 +206,24 @@ def layer_index(layer: int, num_layers: int, name: str) -> int:
             f"1 to {num_layers} from below, or -1 (the last) to -{num_layers} from above."
         )
     return layer - 1 if layer > 0 else num_layers + layer
+
+
+def check_dims(dims: Sequence[int], size: int, who: str) -> None:
+    """Refuses parts of sentence vectors that are no parts.
+
+    Args:
+        dims: Numbers that are compared on their own.
+        size: Numbers of a sentence vector.
+        who: `"teacher"` or `"student"`, for the message.
+
+    Raises:
+        InputError: A part is as long as the vector, or longer.
+    """
+    if dims and max(dims) >= size:
+        raise InputError(
+            f"matryoshka={','.join(map(str, dims))}: the {who}'s sentence vectors have {size} "
+            "numbers, and all of them are compared anyway. Give smaller numbers."
+        )
 
 
 def check_mlm_head(model: ModelSpec, who: str, what: str) -> None:

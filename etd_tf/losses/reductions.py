@@ -9,6 +9,8 @@ from etd_tf.errors import InputError
 from etd_tf.lazy import ops
 from etd_tf.types import Tensor
 
+_TINY_SQUARE = 1e-24  # of a length: shorter vectors count as zeros
+
 
 def to_float32(x: Tensor) -> Tensor:
     """Casts to float32, in which all losses are computed."""
@@ -47,6 +49,36 @@ def mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
         Float32 scalar; an example without real tokens contributes 0.
     """
     return ops.mean(masked_mean(values, mask))
+
+
+def unit_vectors(x: Tensor) -> Tensor:
+    """Divides vectors along the last axis by their lengths.
+
+    Args:
+        x: Float32 `[..., D]`.
+
+    Returns:
+        `[..., D]`; zeros stay zeros, and get a gradient of zeros.
+    """
+    squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    # The largest of squares and not of lengths: a root has no gradient at 0.
+    return ops.multiply(x, ops.rsqrt(ops.maximum(squares, _TINY_SQUARE)))
+
+
+def half_squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine along the last axis, as half the squared distance of vectors of length 1.
+
+    Unlike the difference it is exact for nearly equal vectors. Two zeros are equal.
+
+    Args:
+        student: Float32 `[..., D]`.
+        teacher: Same shape.
+
+    Returns:
+        Float32 `[...]`.
+    """
+    difference = ops.subtract(unit_vectors(student), unit_vectors(teacher))
+    return ops.multiply(0.5, ops.sum(ops.square(difference), axis=-1))
 
 
 def check_same_shape(student: Tensor, teacher: Tensor, what: str, fix: str) -> None:

@@ -115,6 +115,8 @@ _OTHER_VALUES = {
     "teacher_layer": 1,
     "relation_heads": 3,
     "temperature": 2.0,
+    "keep_map": "true",
+    "matryoshka": "4,2",
     "loss_weights": "2",
     "student_loss_weight": 0.5,
     "masking_rate": 0.2,
@@ -141,7 +143,13 @@ _OTHER_VALUES = {
     "export": "litert",
 }
 # Flags of one loss only.
-_LOSS_OF = {"tinybert_layers": "tinybert", "relation_heads": "minilmv2", "temperature": "mlm"}
+_LOSS_OF = {
+    "tinybert_layers": "tinybert",
+    "relation_heads": "minilmv2",
+    "temperature": "mlm",
+    "keep_map": "embedding",
+    "matryoshka": "embedding,similarity",
+}
 
 
 def test_every_flag_of_distill_changes_the_settings():

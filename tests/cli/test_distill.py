@@ -230,5 +230,25 @@ def test_losses_are_summed_by_their_weights(folder, tmp_path, capsys):
     assert "--loss_weights=1.0,2.0,3.0 are 3 numbers, but --loss=minilm,tinybert are 2" in told
 
 
+@pytest.mark.parametrize("extraction", ["rand", "none"])
+def test_a_kept_map_is_written_as_a_dense_layer(folder, tmp_path, capsys, extraction):
+    out = tmp_path / "out"
+    changes = {"loss": "minilm,embedding,states,similarity", "steps": 4, "dropout": 0.1}
+    flags = [*job_flags(folder, out, extraction=extraction, **changes), "--keep_map"]
+    assert run_command(COMMAND, flags) == 0, capsys.readouterr().err
+    lines = list(read_metrics(out / "metrics.jsonl"))
+    assert {"vector_loss", "states_loss", "similarity_loss"} <= lines[-1].keys()
+    # the teacher says nothing of pooling
+    student = load_checkpoint(out / "student")
+    (layer,) = student.pooling.dense
+    assert layer.kernel.shape == (9, 15)
+    assert student.embed(["the cat sat", "a dog"]).shape == (2, 15)
+    if extraction == "rand":
+        selection = ExtractionPlan.load(out / "plan.json").selection_matrix()
+        assert 0 < np.abs(layer.kernel - selection).max() < 0.3
+    report = json.loads((out / "report.json").read_text())
+    assert report["loss"] == "minilm+embedding+states+similarity"
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from etd_tf.distillation.loop import Loop
 from etd_tf.distillation.step import TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
+from etd_tf.losses import Embedding, MiniLM
 from etd_tf.training import TrainerOptions
 from etd_tf.training.metrics_log import read_metrics
 from tests.distillation.tiny_training import make_trainer, stream, validation, weights_of
@@ -112,6 +113,19 @@ def test_any_interruption_ends_with_the_same_bits(undisturbed, tmp_path):
     assert (tmp_path / name).read_text() == (expected_dir / name).read_text()
     state = "checkpoints/step-00000012/state.safetensors"
     _assert_same_bits(load_file(tmp_path / state), load_file(expected_dir / state))
+
+
+def test_the_map_of_sentence_vectors_goes_on_with_the_same_bits(tmp_path):
+    losses = [MiniLM(), Embedding(keep_map=True)]
+    whole = make_trainer(tmp_path / "whole", loss=losses, **OPTIONS)
+    whole.fit(stream(), validation())
+    with pytest.raises(tf.errors.OutOfRangeError):
+        make_trainer(tmp_path / "cut", loss=losses, **OPTIONS).fit(_ending_at(5), validation())
+    again = make_trainer(tmp_path / "cut", loss=losses, **OPTIONS)
+    again.fit(stream(), validation())
+    _assert_same_bits(weights_of(again), weights_of(whole))
+    layers = [trainer.distiller.student_pooling.dense for trainer in (whole, again)]
+    assert layers[0] == layers[1]
 
 
 def test_a_finished_run_is_not_trained_again(undisturbed):

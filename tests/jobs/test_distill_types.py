@@ -13,6 +13,7 @@ from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, StudentSize
 from etd_tf.losses import LogitsDistillation, MiniLMv2
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.training import TrainerOptions
 from tests.helpers import tiny_config
 
@@ -162,6 +163,14 @@ def test_losses_are_summed(tmp_path):
     weighted = dataclasses.replace(options, loss_weights=(1.0, 0.25))
     assert weighted.loss_text == "minilmv2+mlm@0.25"
     assert _options(tmp_path).loss_text == "minilm"
+
+
+def test_students_of_sentence_encoders_go_without_dropout(tmp_path):
+    plain, pooled = (types.SimpleNamespace(pooling=one) for one in (None, Pooling()))
+    assert _options(tmp_path).dropout_rate(plain) is None
+    assert _options(tmp_path).dropout_rate(pooled) == 0.0
+    for teacher in (plain, pooled):
+        assert _options(tmp_path, dropout=0.2).dropout_rate(teacher) == 0.2
 
 
 @pytest.mark.parametrize(

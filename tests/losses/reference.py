@@ -56,6 +56,30 @@ def masked_lm_loss(logits, labels, weights):
     return example_mean(-picked, weights)
 
 
+def cosine(x, y):
+    """Along the last axis; 1 for two zeros."""
+    lengths = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    return np.where(lengths > 0, (x * y).sum(-1) / np.where(lengths > 0, lengths, 1), 1)
+
+
+def embedding_loss(student, teacher, dims=()):
+    sizes = (teacher.shape[1], *dims)
+    return np.mean([1 - cosine(student[:, :n], teacher[:, :n]).mean() for n in sizes])
+
+
+def states_loss(student, teacher, mask):
+    return example_mean(1 - cosine(student, teacher), mask)
+
+
+def similarity_loss(student, teacher, texts):
+    """Row by row over the pairs of texts."""
+    found = []
+    for i in np.flatnonzero(texts):
+        pairs = [(student[i], student[j], teacher[i], teacher[j]) for j in np.flatnonzero(texts)]
+        found.append(np.mean([(cosine(a, b) - cosine(c, d)) ** 2 for a, b, c, d in pairs]))
+    return sum(found) / len(texts)
+
+
 def random_mask(lengths, padded_length):
     return (np.arange(padded_length) < np.asarray(lengths)[:, None]).astype(np.int32)
 
