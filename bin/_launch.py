@@ -21,4 +21,4 @@ def launch(command: str) -> None:
     if missing:
         sys.exit(f"etd_tf needs {', '.join(missing)}; `make setup` installs everything.")
     sys.path.insert(0, str(ROOT))
-    sys.exit(importlib.import_module(f"etd_tf.cli.{command}").main())
+    importlib.import_module(f"etd_tf.cli.{command}").COMMAND.main()

@@ -413,6 +413,11 @@ def _check_items(one: NamedSetting, shown: Any, items: Sequence[Any]) -> None:
             )
 
 
+def summaries(choices: Mapping[str, Any]) -> str:
+    """Objects with a `summary` in one sentence for help pages, by name."""
+    return "; ".join(f"{name}: {one.summary}" for name, one in choices.items()) + "."
+
+
 def listed(values: Iterable[Any]) -> str:
     """Values with commas between, as a flag takes them."""
     return ",".join(map(str, values))

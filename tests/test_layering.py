@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,28 @@ def test_the_order_has_no_circle():
         return ranks[part]
 
     assert max(rank(part) for part in ALLOWED) == rank("cli")
+
+
+def test_the_page_on_packages_lists_them_from_the_top():
+    page = (REPOSITORY / "docs" / "where-things-are.md").read_text("utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(listed) == sorted(packages)
+    above = [
+        f"{lower} imports {upper}, which stands above it"
+        for place, upper in enumerate(listed)
+        for lower in listed[place + 1 :]
+        if upper in ALLOWED[lower]
+    ]
+    assert not above, above
+
+
+def test_the_page_on_packages_names_files_that_exist():
+    page = (REPOSITORY / "docs" / "where-things-are.md").read_text("utf-8")
+    named = [name for name in re.findall(r"`([\w/]+\.py)`", page) if "/" in name]
+    assert len(named) > 10
+    roots = (PACKAGE, REPOSITORY)
+    assert [n for n in named if not any((root / n).is_file() for root in roots)] == []
 
 
 def names_imported(path: Path) -> Iterator[str]:
@@ -180,7 +203,11 @@ def test_the_commands_start_nothing_heavy():
 
 
 def test_every_public_name_exists():
-    code = "import etd_tf\nfor name in etd_tf.__all__: getattr(etd_tf, name)"
+    packages = ["etd_tf", *(f"etd_tf.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))]
+    code = f"""import importlib
+for package in {packages}:
+    module = importlib.import_module(package)
+    [getattr(module, name) for name in getattr(module, "__all__", ())]"""
     assert heavy_modules_after(code, KERAS_BACKEND="tensorflow") == ["keras", "tensorflow"]
 
 

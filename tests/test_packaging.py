@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import operator
 import re
 import shutil
 import subprocess
@@ -130,7 +131,7 @@ def test_commands_are_the_same_in_bin_and_in_the_wheel():
     for name, target in scripts.items():
         module, _, function = target.partition(":")
         assert module == f"etd_tf.cli.{name.removeprefix('etd_')}"
-        assert callable(getattr(importlib.import_module(module), function))
+        assert callable(operator.attrgetter(function)(importlib.import_module(module)))
 
 
 @pytest.fixture(scope="module")

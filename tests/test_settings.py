@@ -140,11 +140,21 @@ def test_free_flags_are_those_of_fields_and_parts():
     assert free_flags(Depth) == {"rate", "on"}
     assert free_flags(Work) == {"x_rate"}
     trainer = {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
-    assert free_flags(DistillOptions) == trainer | {"evaluate_every", "output_dir", "cache_dir"}
+    assert free_flags(DistillOptions) == trainer | {
+        *("evaluate_every", "min_fidelity", "output_dir", "cache_dir"),
+    }
     assert free_flags(ExtractOptions) == {"output_dir", "cache_dir"}
     assert free_flags(CompareOptions) == trainer | {
         *("losses", "students", "arms", "seeds", "together", "output_dir", "cache_dir"),
-        *("tasks", "glue_dir", "texts", "squad_dir", "squad_epochs", "finetune_at"),
+        *(
+            "tasks",
+            "glue_dir",
+            "texts",
+            "retrieval_dir",
+            "squad_dir",
+            "squad_epochs",
+            "finetune_at",
+        ),
         *("train", "dev", "text_column", "pair_column", "label_column"),
         *("finetune_learning_rates", "finetune_seeds", "finetune_epochs"),
     }

@@ -45,6 +45,10 @@ class Command:
     run: Callable[[FlagSet], None]
     needs_tensorflow: bool = True
 
+    def main(self) -> None:
+        """The entry point: runs the command and ends the process with its exit status."""
+        sys.exit(run_command(self))
+
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     """Parses flags and runs a command.

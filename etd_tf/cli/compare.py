@@ -2,7 +2,7 @@
 
 import sys
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import DryRun, FlagSet
 from etd_tf.jobs.compare_types import CompareOptions
 
@@ -40,10 +40,5 @@ def run(flag_set: FlagSet) -> None:
 COMMAND = Command("etd_compare", SUMMARY, (CompareOptions, DryRun), run)
 
 
-def main() -> None:
-    """Entry point of `etd_compare`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

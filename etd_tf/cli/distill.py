@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import DryRun, FlagSet
 from etd_tf.errors import FidelityError, Interrupted
 from etd_tf.jobs.distill_types import DistillOptions
@@ -50,10 +50,5 @@ def run(flag_set: FlagSet) -> None:
 COMMAND = Command("etd_distill", SUMMARY, (DistillOptions, DryRun), run)
 
 
-def main() -> None:
-    """Entry point of `etd_distill`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
 from etd_tf.settings import MISSING, Settings, setting
@@ -111,10 +111,5 @@ def _check_output(flags: EmbedFlags) -> None:
 COMMAND = Command("etd_embed", SUMMARY, (EmbedFlags,), run)
 
 
-def main() -> None:
-    """Entry point of `etd_embed`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
 from etd_tf.jobs.options import EvaluationOptions
@@ -63,10 +63,5 @@ def run(flag_set: FlagSet) -> None:
 COMMAND = Command("etd_evaluate", SUMMARY, (EvaluateFlags,), run)
 
 
-def main() -> None:
-    """Entry point of `etd_evaluate`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

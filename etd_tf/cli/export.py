@@ -6,21 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
 from etd_tf.export import FORMATS, Export
-from etd_tf.settings import MISSING, Settings, options_of, setting
+from etd_tf.settings import MISSING, Settings, options_of, setting, summaries
 
 SUMMARY = """writes a model in other formats; each one is loaded back and compared.
 
 Example:
   etd_export --model=out --format=saved_model,litert --output_dir=exported"""
-
-
-def formats_help() -> str:
-    """The formats in one sentence for help pages."""
-    return "; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items()) + "."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +31,11 @@ class ExportFlags(Settings):
         group="Model",
     )
     format: tuple[str, ...] = setting(
-        ("saved_model",), formats_help, choices=lambda: FORMATS, some=True, distinct=True
+        ("saved_model",),
+        lambda: summaries(FORMATS),
+        choices=lambda: FORMATS,
+        some=True,
+        distinct=True,
     )
     options: Mapping[str, Mapping[str, Any]] = options_of(lambda: FORMATS, chosen="format")
     output_dir: Path = setting(MISSING, "Each format becomes a directory in here.", required=True)
@@ -91,10 +90,5 @@ def _describe(export: Export) -> str:
 COMMAND = Command("etd_export", SUMMARY, (ExportFlags,), run)
 
 
-def main() -> None:
-    """Entry point of `etd_export`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

@@ -2,7 +2,7 @@
 
 import sys
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet
 from etd_tf.jobs.options import CorpusOptions, ExtractOptions
 
@@ -37,10 +37,5 @@ def run(flag_set: FlagSet) -> None:
 COMMAND = Command("etd_extract", SUMMARY, (ExtractOptions,), run)
 
 
-def main() -> None:
-    """Entry point of `etd_extract`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import Interrupted
 from etd_tf.settings import MISSING, Settings, setting
@@ -139,10 +139,5 @@ def describe(records: "RecordSet") -> str:
 COMMAND = Command("etd_prepare", SUMMARY, (PrepareFlags,), run, needs_tensorflow=False)
 
 
-def main() -> None:
-    """Entry point of `etd_prepare`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 
-from etd_tf.cli.app import Command, run_command
+from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.jobs.options import TransferJobOptions
 
@@ -32,10 +32,5 @@ def run(flag_set: FlagSet) -> None:
 COMMAND = Command("etd_transfer", SUMMARY, (TransferJobOptions,), run)
 
 
-def main() -> None:
-    """Entry point of `etd_transfer`."""
-    sys.exit(run_command(COMMAND))
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND.main()

@@ -4,7 +4,7 @@ import dataclasses
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.options import FinetuneOptions
-from etd_tf.settings import Settings, part, setting
+from etd_tf.settings import Settings, part, setting, summaries
 
 STATES, LOGITS, LABELS = "states", "logits", "labels"
 
@@ -32,11 +32,6 @@ STAGES: dict[str, Stage] = {
 """Every stage, in the published order."""
 
 
-def _stages_help() -> str:
-    told = "; ".join(f"{name}: {stage.summary}" for name, stage in STAGES.items())
-    return f"What the student imitates, one after the other. {told}."
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferOptions(Settings):
     """Settings of distilling on a task.
@@ -52,7 +47,11 @@ class TransferOptions(Settings):
     title = "Task distillation"
 
     stages: tuple[str, ...] = setting(
-        (STATES, LOGITS, LABELS), _stages_help, choices=lambda: STAGES, some=True, distinct=True
+        (STATES, LOGITS, LABELS),
+        lambda: f"What the student imitates, one after the other. {summaries(STAGES)}",
+        choices=lambda: STAGES,
+        some=True,
+        distinct=True,
     )
     temperature: float | None = setting(
         None,

@@ -4,6 +4,7 @@ Names are loaded on first use: the ways to begin are listed without Keras.
 """
 
 from etd_tf.lazy import lazy_names
+from etd_tf.modeling.layer_map import layer_map
 
 _HOMES = {
     "CompensatedStudent": "starts.compensation",
@@ -14,11 +15,10 @@ _HOMES = {
     "extract": "student",
     "extract_compensated": "starts.compensation",
     "initial_student": "student",
-    "layer_map": "layer_map",
     "plan_extraction": "planning",
     "score_units": "importance",
     "slice_parameters": "slicing",
 }
 
-__all__ = list(_HOMES)
+__all__ = [*_HOMES, "layer_map"]  # noqa: PLE0604
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.starts import STARTS, ExtractionOptions, starts_help
+from etd_tf.extraction.starts import STARTS, ExtractionOptions
 from etd_tf.jobs.compare_tasks import DownstreamOptions
-from etd_tf.jobs.distill_types import DistillOptions, losses_help
+from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import StudentSize
 from etd_tf.losses import LOSSES, parse_sum, sum_text
-from etd_tf.settings import MISSING, Settings, listed, options_of, part, setting
+from etd_tf.settings import MISSING, Settings, listed, options_of, part, setting, summaries
 
 _GROWTH = 1.5  # between early evaluations
 _PARTS = 20  # equal parts of the run, each followed by an evaluation
@@ -89,7 +89,7 @@ class CompareOptions(Settings):
         ("minilm",),
         lambda: (
             "Losses, each or a sum: minilm+mlm@0.5 trains with MiniLM's and half the weight of "
-            f"mlm. {losses_help()}"
+            f"mlm. {summaries(LOSSES)}"
         ),
         some=True,
         distinct=True,
@@ -103,7 +103,7 @@ class CompareOptions(Settings):
     )
     arms: tuple[str, ...] = setting(
         ("none", "rand", "impt"),
-        lambda: f"How students begin. {starts_help()}",
+        lambda: f"How students begin. {summaries(STARTS)}",
         choices=lambda: STARTS,
         some=True,
         distinct=True,

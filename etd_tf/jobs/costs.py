@@ -17,7 +17,6 @@ from etd_tf.types import Array
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints import Checkpoint
-    from etd_tf.extraction import UnitScores
     from etd_tf.jobs.compare_types import CompareOptions, RunSpec
     from etd_tf.jobs.distill_types import DistillOptions
 
@@ -45,30 +44,6 @@ def training_flops(
         sequences * (C_teacher + 3 * C_student); a backward pass counts as two forwards.
     """
     return sequences * (teacher.flops(sequence_length) + 3 * student.flops(sequence_length))
-
-
-def start_flops(
-    options: "DistillOptions",
-    teacher: "Checkpoint",
-    student: BertConfig,
-    *,
-    amount: Amount,
-    scores: "UnitScores | None" = None,
-) -> dict[str, int]:
-    """Operations before the first step.
-
-    Args:
-        options: The settings.
-        teacher: The teacher.
-        student: The student's sizes.
-        amount: The text that the start reads.
-        scores: What was scored; None before it is known.
-
-    Returns:
-        Operations by stage.
-    """
-    work = Work(teacher, student, options.extraction)
-    return options.extraction.start.flops(work, amount, scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +92,9 @@ def forecast_cost(
     """
     length, trainer = options.corpus.sequence_length, options.trainer
     sequences = trainer.steps * trainer.batch_size
-    amount = Amount(options.extraction.importance_examples, length)
-    before = start_flops(options, teacher, student, amount=amount)
+    extraction = options.extraction
+    amount = Amount(extraction.importance_examples, length)
+    before = extraction.start.flops(Work(teacher, student, extraction), amount)
     training = training_flops(teacher.config, student, sequences=sequences, sequence_length=length)
     parameters = _parameters(teacher, student)
     weights = _FLOAT_BYTES * (teacher.num_parameters() + _STUDENT_COPIES * parameters)

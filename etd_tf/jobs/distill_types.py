@@ -12,7 +12,16 @@ from etd_tf.jobs.options import TEACHER, CorpusOptions, HardwareOptions, Student
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.losses import LOSSES, Loss, sum_text
 from etd_tf.losses import get as get_loss
-from etd_tf.settings import MISSING, Settings, flag_texts, flags_of, listed, options_of, setting
+from etd_tf.settings import (
+    MISSING,
+    Settings,
+    flag_texts,
+    flags_of,
+    listed,
+    options_of,
+    setting,
+    summaries,
+)
 from etd_tf.training.options import TrainerOptions, TrainResult
 
 if TYPE_CHECKING:
@@ -22,11 +31,6 @@ if TYPE_CHECKING:
     from etd_tf.text.records import RecordSet
 
 _BERT_MASKING_RATE = 0.15
-
-
-def losses_help() -> str:
-    """The losses in one sentence for help pages."""
-    return "; ".join(f"{name}: {loss.summary}" for name, loss in LOSSES.items()) + "."
 
 
 def optional_formats() -> Iterable[str]:
@@ -61,7 +65,7 @@ class DistillOptions(Settings):
     corpus: CorpusOptions
     loss: tuple[str, ...] = setting(
         ("minilm",),
-        lambda: f"Losses to be summed. {losses_help()}",
+        lambda: f"Losses to be summed. {summaries(LOSSES)}",
         choices=lambda: LOSSES,
         some=True,
         distinct=True,

@@ -10,9 +10,9 @@ from etd_tf.checkpoints.cards import CARD_FILE
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import FORMATS, Export
 from etd_tf.export.huggingface import HuggingFace
-from etd_tf.extraction.starts import Amount, InitialStudent, sample_size
+from etd_tf.extraction.starts import Amount, InitialStudent, Work, sample_size
 from etd_tf.jobs.cards import distilled_card
-from etd_tf.jobs.costs import start_flops, training_flops
+from etd_tf.jobs.costs import training_flops
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.reporting import (
     Check,
@@ -141,8 +141,8 @@ def _cost(options: DistillOptions, result: DistillResult) -> Cost:
     sequences = steps * options.trainer.batch_size
     teacher, student, initial = result.teacher, result.student.config, result.initial
     size = sample_size(result.records, options.extraction)
-    before = start_flops(
-        *(options, teacher, student), amount=Amount(size, length), scores=initial.scores
+    before = options.extraction.start.flops(
+        Work(teacher, student, options.extraction), Amount(size, length), initial.scores
     )
     return Cost(
         before=tuple(

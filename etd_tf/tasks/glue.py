@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from etd_tf.errors import InputError
 from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
 from etd_tf.storage.atomic import write_atomically
@@ -230,21 +229,3 @@ GLUE_TASKS: dict[str, GlueTask] = {
     )
 }
 """All tasks by GLUE's own names. AX is test only and is predicted by a model trained on MNLI."""
-
-
-def glue_task(name: str) -> GlueTask:
-    """Finds a task of GLUE.
-
-    Args:
-        name: As in `GLUE_TASKS`; case and hyphens do not matter.
-
-    Returns:
-        The task.
-
-    Raises:
-        InputError: There is no such task.
-    """
-    task = GLUE_TASKS.get(name.lower().replace("-", ""))
-    if task is None:
-        raise InputError(f"Unknown GLUE task {name!r}. Tasks: {', '.join(GLUE_TASKS)}.")
-    return task

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from etd_tf.errors import InputError
+from etd_tf.storage.text_files import decode, read_lines
 from etd_tf.tasks.glue import MAX_SCORE, MIN_SCORE, GlueTask
 from etd_tf.tasks.text_task import Examples
 from etd_tf.text.tfds import load_tfds, parse_source
 
-_BOM = b"\xef\xbb\xbf"
+_LONGEST_LINE = 1 << 26  # bytes
 _MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
 _MAX_NAMES = 8  # of files in a message
@@ -119,17 +120,9 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields line numbers (from 1) and lines; only newlines end a line."""
-    try:
-        data = path.read_bytes().removeprefix(_BOM)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    for number, line in enumerate(data.split(b"\n"), 1):
-        if not line.strip(b"\r"):
-            continue
-        try:
-            yield number, line.removesuffix(b"\r").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}, line {number}: not UTF-8 ({error}).") from error
+    for number, offset, raw in read_lines(path, _LONGEST_LINE, cut=False):
+        if raw.strip(b"\r\n"):
+            yield number, decode(raw, path, number, offset).removesuffix("\n").removesuffix("\r")
 
 
 def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from etd_tf.errors import InputError
-from etd_tf.tasks.glue import GLUE_TASKS, glue_task
+from etd_tf.tasks.glue import GLUE_TASKS
 from etd_tf.tasks.glue_data import examples_from_tfds, has_split, load_glue, read_glue_file
 from tests.helpers import need_shared_data
 
@@ -44,7 +44,7 @@ def write(folder: Path, task: str, split: str, content: str | bytes) -> Path:
 @pytest.mark.parametrize(("title", "split"), ROWS)
 def test_real_files_have_their_official_sizes(title, split):
     folder = need_shared_data("glue")
-    examples = load_glue(glue_task(title), split, folder)
+    examples = load_glue(GLUE_TASKS[title.lower().replace("-", "")], split, folder)
     assert len(examples) == ROWS[title, split]
     assert examples.skipped == 0
     assert all(text == text.strip("\r\n") for texts in examples.texts for text in texts)
@@ -56,7 +56,7 @@ def test_real_files_have_their_official_sizes(title, split):
 
 
 def test_real_mrpc_keeps_literal_quotes_behind_a_byte_order_mark():
-    examples = load_glue(glue_task("mrpc"), "dev", need_shared_data("glue"))
+    examples = load_glue(GLUE_TASKS["mrpc"], "dev", need_shared_data("glue"))
     assert examples.texts[0][1].startswith('" The foodservice pie business')
     assert examples.labels[:3].tolist() == [1, 0, 0]
 
@@ -64,7 +64,7 @@ def test_real_mrpc_keeps_literal_quotes_behind_a_byte_order_mark():
 def test_header_is_found_behind_a_byte_order_mark(tmp_path):
     content = '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\ta "b\tc" d\n'
     write(tmp_path, "mrpc", "dev", content)
-    examples = load_glue(glue_task("mrpc"), "dev", tmp_path)
+    examples = load_glue(GLUE_TASKS["mrpc"], "dev", tmp_path)
     assert examples.texts == (('a "b', 'c" d'),)
     assert examples.labels.tolist() == [1]
 
@@ -72,10 +72,10 @@ def test_header_is_found_behind_a_byte_order_mark(tmp_path):
 def test_cola_has_no_header_in_train_and_one_in_test(tmp_path):
     write(tmp_path, "cola", "train", "gj04\t1\t\tFine.\nbc01\t0\t*\tNot fine.")
     write(tmp_path, "cola", "test", "index\tsentence\n4\tFirst.\n9\tSecond.\n")
-    train = load_glue(glue_task("cola"), "train", tmp_path)
+    train = load_glue(GLUE_TASKS["cola"], "train", tmp_path)
     assert train.texts == (("Fine.",), ("Not fine.",))
     assert train.labels.tolist() == [1, 0]
-    test = load_glue(glue_task("cola"), "test", tmp_path)
+    test = load_glue(GLUE_TASKS["cola"], "test", tmp_path)
     assert test.indices.tolist() == [4, 9]
     assert test.labels is None
 
@@ -83,13 +83,13 @@ def test_cola_has_no_header_in_train_and_one_in_test(tmp_path):
 def test_only_newlines_end_a_line(tmp_path):
     content = "sentence\tlabel\r\none\u2028two\x0bthree\x85four\t1\r\n\r\nfive\t0\n"
     write(tmp_path, "sst2", "dev", content)
-    examples = load_glue(glue_task("sst2"), "dev", tmp_path)
+    examples = load_glue(GLUE_TASKS["sst2"], "dev", tmp_path)
     assert examples.texts == (("one\u2028two\x0bthree\x85four",), ("five",))
 
 
 def test_labels_are_read_by_name_not_by_order(tmp_path):
     write(tmp_path, "rte", "dev", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tnot_entailment\n")
-    task = glue_task("rte")
+    task = GLUE_TASKS["rte"]
     examples = load_glue(task, "dev", tmp_path)
     assert task.label_names[examples.labels[0]] == "not_entailment"
 
@@ -97,7 +97,7 @@ def test_labels_are_read_by_name_not_by_order(tmp_path):
 def test_columns_are_found_by_name(tmp_path):
     header = "genre\tsentence2\tgold_label\tsentence1"
     write(tmp_path, "mnli", "dev_matched", f"{header}\nx\thypothesis\tneutral\tpremise\n")
-    examples = load_glue(glue_task("mnli"), "dev_matched", tmp_path)
+    examples = load_glue(GLUE_TASKS["mnli"], "dev_matched", tmp_path)
     assert examples.texts == (("premise", "hypothesis"),)
     assert examples.labels.tolist() == [1]
 
@@ -111,7 +111,7 @@ def test_columns_are_found_by_name(tmp_path):
         ("sst2", "text\tlabel\nfine\t1\n", r"line 1: no column sentence; found text, label"),
         ("sst2", "sentence\tlabel\n", r"has no examples"),
         ("sst2", "", r"no column sentence"),
-        ("sst2", b"sentence\tlabel\nok\t1\n\xff\t1\n", r"line 3: not UTF-8"),
+        ("sst2", b"sentence\tlabel\nok\t1\n\xff\t1\n", r"line 3, byte 20: not UTF-8"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", r"line 2: score '5.1' is not a num"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", r"score 'nan' is not a number"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\thigh\n", r"score 'high'"),
@@ -121,22 +121,22 @@ def test_columns_are_found_by_name(tmp_path):
 def test_unreadable_rows_are_refused_with_file_and_line(tmp_path, task, content, message):
     write(tmp_path, task, "dev", content)
     with pytest.raises(InputError, match=message):
-        load_glue(glue_task(task), "dev", tmp_path)
+        load_glue(GLUE_TASKS[task], "dev", tmp_path)
 
 
 def test_test_set_numbers_must_be_numbers(tmp_path):
     write(tmp_path, "sst2", "test", "index\tsentence\nzero\ta\n")
     with pytest.raises(InputError, match=r"line 2: example number 'zero'"):
-        load_glue(glue_task("sst2"), "test", tmp_path)
+        load_glue(GLUE_TASKS["sst2"], "test", tmp_path)
     write(tmp_path, "sst2", "test", f"index\tsentence\n{'9' * 5000}\ta\n")
     with pytest.raises(InputError, match=r"line 2: example number '9999"):
-        load_glue(glue_task("sst2"), "test", tmp_path)
+        load_glue(GLUE_TASKS["sst2"], "test", tmp_path)
 
 
 def test_rows_that_qqp_ships_broken_are_skipped_and_counted(tmp_path):
     header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
     write(tmp_path, "qqp", "dev", header + "1\t2\t3\ta\tb\t1\n7\tonly this\n4\t5\t6\tc\td\t0\n")
-    examples = load_glue(glue_task("qqp"), "dev", tmp_path)
+    examples = load_glue(GLUE_TASKS["qqp"], "dev", tmp_path)
     assert examples.texts == (("a", "b"), ("c", "d"))
     assert examples.skipped == 1
 
@@ -144,69 +144,69 @@ def test_rows_that_qqp_ships_broken_are_skipped_and_counted(tmp_path):
 def test_every_row_of_a_test_file_is_kept(tmp_path):
     rows = "0\ta\tb\n1\tthe\tcat\tmat\n2\tonly\n3\n"
     write(tmp_path, "qqp", "test", f"id\tquestion1\tquestion2\n{rows}")
-    examples = load_glue(glue_task("qqp"), "test", tmp_path)
+    examples = load_glue(GLUE_TASKS["qqp"], "test", tmp_path)
     assert examples.indices.tolist() == [0, 1, 2, 3]
     assert examples.texts == (("a", "b"), ("the", "cat"), ("only", ""), ("", ""))
     assert examples.skipped == 3
     write(tmp_path, "qqp", "test", "id\tquestion1\tquestion2\n0\ta\tb\nrest of a text\n")
     with pytest.raises(InputError, match="line 3: example number 'rest of a text'"):
-        load_glue(glue_task("qqp"), "test", tmp_path)
+        load_glue(GLUE_TASKS["qqp"], "test", tmp_path)
 
 
 @pytest.mark.parametrize("task", ["sst2", "cola"])
 def test_a_test_file_that_no_submission_can_answer_is_refused(tmp_path, task):
     write(tmp_path, task, "test", "index\tsentence\n4\ta\n5\tb\n4\tc\n")
     with pytest.raises(InputError, match=r"test.tsv: index 4 occurs twice"):
-        load_glue(glue_task(task), "test", tmp_path)
+        load_glue(GLUE_TASKS[task], "test", tmp_path)
 
 
 def test_rows_without_a_majority_label_are_left_out_and_counted(tmp_path):
     header = "\ufeffindex\tsentence1\tsentence2\tgold_label\r\n"
     rows = "0\ta\tb\tneutral\r\n1\tc\td\t-\r\n2\te\tf\tentailment\r\n"
     write(tmp_path, "mnli", "train", header + rows)
-    examples = load_glue(glue_task("mnli"), "train", tmp_path)
+    examples = load_glue(GLUE_TASKS["mnli"], "train", tmp_path)
     assert examples.texts == (("a", "b"), ("e", "f"))
     assert (examples.undecided, examples.skipped) == (1, 0)
     write(tmp_path, "mnli", "train", header + "1\tc\td\t-\r\n")
     with pytest.raises(InputError, match="has no examples"):
-        load_glue(glue_task("mnli"), "train", tmp_path)
+        load_glue(GLUE_TASKS["mnli"], "train", tmp_path)
     write(tmp_path, "rte", "train", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t-\n")
     with pytest.raises(InputError, match="label '-' is not one of"):
-        load_glue(glue_task("rte"), "train", tmp_path)
+        load_glue(GLUE_TASKS["rte"], "train", tmp_path)
 
 
 def test_files_that_are_there_instead_are_named(tmp_path):
     (tmp_path / "MRPC").mkdir()
     (tmp_path / "MRPC" / "msr_paraphrase_train.txt").touch()
     with pytest.raises(InputError, match=r"holds msr_paraphrase_train.txt. GLUE's download script"):
-        load_glue(glue_task("mrpc"), "train", tmp_path)
+        load_glue(GLUE_TASKS["mrpc"], "train", tmp_path)
     (tmp_path / "STS-B").mkdir()
     (tmp_path / "STS-B" / "sts-train.csv").touch()
     with pytest.raises(InputError, match=r"STS-B holds sts-train.csv\.$"):
-        load_glue(glue_task("stsb"), "train", tmp_path)
+        load_glue(GLUE_TASKS["stsb"], "train", tmp_path)
     with pytest.raises(InputError, match=r"holds MRPC, STS-B\.$"):
-        load_glue(glue_task("rte"), "train", tmp_path)
+        load_glue(GLUE_TASKS["rte"], "train", tmp_path)
 
 
 def test_missing_files_and_splits_are_named(tmp_path):
     with pytest.raises(InputError, match=r"SST-2/dev\.tsv does not exist.*or be tfds"):
-        load_glue(glue_task("sst2"), "dev", tmp_path)
+        load_glue(GLUE_TASKS["sst2"], "dev", tmp_path)
     with pytest.raises(InputError, match="Splits: train, dev_matched"):
-        load_glue(glue_task("mnli"), "dev", tmp_path)
+        load_glue(GLUE_TASKS["mnli"], "dev", tmp_path)
     with pytest.raises(InputError, match="Cannot read"):
-        read_glue_file(glue_task("sst2"), "dev", tmp_path / "nowhere.tsv")
-    assert not has_split(glue_task("sst2"), "test", tmp_path)
-    assert has_split(glue_task("sst2"), "test", "tfds")
+        read_glue_file(GLUE_TASKS["sst2"], "dev", tmp_path / "nowhere.tsv")
+    assert not has_split(GLUE_TASKS["sst2"], "test", tmp_path)
+    assert has_split(GLUE_TASKS["sst2"], "test", "tfds")
 
 
 def test_take_and_need_labels(tmp_path):
     write(tmp_path, "sst2", "dev", "sentence\tlabel\na\t0\nb\t1\nc\t1\n")
     write(tmp_path, "sst2", "test", "index\tsentence\n0\ta\n")
-    part = load_glue(glue_task("sst2"), "dev", tmp_path).take(np.asarray([2, 0]))
+    part = load_glue(GLUE_TASKS["sst2"], "dev", tmp_path).take(np.asarray([2, 0]))
     assert part.texts == (("c",), ("a",))
     assert part.need_labels().tolist() == [1, 0]
     assert part.indices.tolist() == [2, 0]
-    unlabelled = load_glue(glue_task("sst2"), "test", tmp_path).take(np.asarray([0]))
+    unlabelled = load_glue(GLUE_TASKS["sst2"], "test", tmp_path).take(np.asarray([0]))
     with pytest.raises(InputError, match=r"SST-2 test has no labels. Use dev"):
         unlabelled.need_labels()
 
@@ -223,34 +223,34 @@ def test_tfds_classes_are_mapped_by_name():
         tfds_row(0, 2, premise="a", hypothesis="b"),
     ]
     names = ("contradiction", "entailment", "neutral")  # another order than the task's
-    examples = examples_from_tfds(glue_task("mnli"), "dev_matched", rows, names)
-    task = glue_task("mnli")
+    examples = examples_from_tfds(GLUE_TASKS["mnli"], "dev_matched", rows, names)
+    task = GLUE_TASKS["mnli"]
     assert examples.texts == (("a", "b"), ("c", "d"))
     assert [task.label_names[label] for label in examples.labels] == ["neutral", "contradiction"]
 
 
 def test_tfds_scores_test_splits_and_foreign_labels():
     row = {"idx": np.int32(0), "label": np.float32(2.5), "sentence1": b"a", "sentence2": b"b"}
-    assert examples_from_tfds(glue_task("stsb"), "dev", [row], ()).labels.tolist() == [2.5]
+    assert examples_from_tfds(GLUE_TASKS["stsb"], "dev", [row], ()).labels.tolist() == [2.5]
     rows = [tfds_row(0, -1, sentence="a")]
     names = ("negative", "positive")
-    assert examples_from_tfds(glue_task("sst2"), "test", rows, names).labels is None
+    assert examples_from_tfds(GLUE_TASKS["sst2"], "test", rows, names).labels is None
     with pytest.raises(InputError, match="has labels bad, good; expected negative, positive"):
-        examples_from_tfds(glue_task("sst2"), "dev", rows, ("bad", "good"))
+        examples_from_tfds(GLUE_TASKS["sst2"], "dev", rows, ("bad", "good"))
 
 
 def test_tfds_rows_without_a_label_never_get_the_last_class():
     names = ("entailment", "neutral", "contradiction")
     rows = [tfds_row(n, label, premise="a", hypothesis="b") for n, label in enumerate((1, -1))]
-    examples = examples_from_tfds(glue_task("mnli"), "dev_matched", rows, names)
+    examples = examples_from_tfds(GLUE_TASKS["mnli"], "dev_matched", rows, names)
     assert (examples.labels.tolist(), examples.undecided) == ([1], 1)
     with pytest.raises(InputError, match=r"glue/sst2 dev, idx 0: label -1 is none of the 2"):
         examples_from_tfds(
-            glue_task("sst2"), "dev", [tfds_row(0, -1, sentence="a")], ("negative", "positive")
+            GLUE_TASKS["sst2"], "dev", [tfds_row(0, -1, sentence="a")], ("negative", "positive")
         )
     row = {"idx": np.int32(0), "label": np.float32(-1), "sentence1": b"a", "sentence2": b"b"}
     with pytest.raises(InputError, match=r"score '-1.0' is not a number from 0 to 5"):
-        examples_from_tfds(glue_task("stsb"), "dev", [row], ())
+        examples_from_tfds(GLUE_TASKS["stsb"], "dev", [row], ())
 
 
 def test_tfds_names_agree_with_the_installed_datasets():
@@ -277,7 +277,7 @@ def test_tfds_problems_name_the_way_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tfds, "load", fail)
     with pytest.raises(InputError, match=r"glue/sst2: no network. Pass --glue_dir=DIR"):
-        load_glue(glue_task("sst2"), "dev", f"tfds:{tmp_path}")
+        load_glue(GLUE_TASKS["sst2"], "dev", f"tfds:{tmp_path}")
     original = builtins.__import__
 
     def refuse(name, *args, **kwargs):
@@ -287,13 +287,13 @@ def test_tfds_problems_name_the_way_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(InputError, match="pip install tensorflow-datasets"):
-        load_glue(glue_task("sst2"), "dev", "tfds")
+        load_glue(GLUE_TASKS["sst2"], "dev", "tfds")
 
 
 def test_tfds_is_read(monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     with tfds.testing.mock_data(num_examples=5, policy=tfds.testing.MockPolicy.USE_CODE):
-        examples = load_glue(glue_task("rte"), "dev", "tfds")
+        examples = load_glue(GLUE_TASKS["rte"], "dev", "tfds")
     assert len(examples) == 5
     assert set(examples.labels) <= {0, 1}
     assert all(len(texts) == 2 for texts in examples.texts)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from etd_tf.checkpoints.loading import load_checkpoint
-from etd_tf.tasks.glue import glue_task
+from etd_tf.tasks.glue import GLUE_TASKS
 from etd_tf.tasks.glue_data import load_glue
 from etd_tf.tasks.probe import StsProbe, compare_sts, sentence_embeddings, sts_probe
 from tests.evaluation.fixtures import write_stsb
@@ -41,7 +41,7 @@ def test_one_text_and_no_text_are_texts():
 
 def test_probe_is_the_rank_correlation_of_cosines(tmp_path):
     checkpoint = tiny_checkpoint()
-    examples = load_glue(glue_task("stsb"), "dev", write_stsb(tmp_path))
+    examples = load_glue(GLUE_TASKS["stsb"], "dev", write_stsb(tmp_path))
     cosines = []
     for pair in examples.texts:
         a, b = (mean_state(checkpoint, text) for text in pair)
@@ -56,7 +56,7 @@ def test_probe_is_the_rank_correlation_of_cosines(tmp_path):
 
 def test_quickstart_teacher_on_real_data():
     folder = need_shared_data("glue", "STS-B").parent
-    examples = load_glue(glue_task("stsb"), "dev", folder)
+    examples = load_glue(GLUE_TASKS["stsb"], "dev", folder)
     part = examples.take(np.arange(0, 1500, 6))
     value = sts_probe(load_checkpoint(need_quickstart_teacher()), part)
     assert value == pytest.approx(0.867, abs=0.03)

@@ -7,7 +7,7 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier
-from etd_tf.tasks.glue import GLUE_TASKS, glue_task
+from etd_tf.tasks.glue import GLUE_TASKS
 from tests.evaluation.fixtures import write_sst2, write_stsb
 from tests.helpers import tiny_checkpoint, tiny_tokenizer
 
@@ -15,7 +15,7 @@ MNLI_ROW = "index\tsentence1\tsentence2"
 
 
 def experiment_of(name, source, checkpoint, **arguments):
-    task = glue_task(name).configured({"glue_dir": str(source), "max_length": 16})
+    task = GLUE_TASKS[name].configured({"glue_dir": str(source), "max_length": 16})
     return task.experiment(checkpoint, **arguments)
 
 
@@ -102,7 +102,7 @@ def test_regression_scores_and_clipped_submissions(checkpoint, tmp_path):
     ("task", "spelling"), [("cola", "1"), ("wnli", "1"), ("rte", "not_entailment"), ("qqp", "1")]
 )
 def test_submissions_spell_labels_as_the_server_does(tmp_path, task, spelling):
-    path = glue_task(task).write_submission(
+    path = GLUE_TASKS[task].write_submission(
         tmp_path / "new", "test", np.asarray([3]), np.asarray([1])
     )
     assert path.read_text() == f"index\tprediction\n3\t{spelling}\n"

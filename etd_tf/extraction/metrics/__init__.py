@@ -19,11 +19,6 @@ METRICS: dict[str, Metric] = {
 """Every metric, by the name that `--importance_metric` takes."""
 
 
-def metrics_help() -> str:
-    """The metrics in one sentence for help pages."""
-    return "; ".join(f"{name}: {metric.summary}" for name, metric in METRICS.items()) + "."
-
-
 __all__ = [
     "METRICS",
     "Amount",
@@ -31,6 +26,5 @@ __all__ = [
     "Metric",
     "TextMetric",
     "UnitScorer",
-    "metrics_help",
     "weighted_sum",
 ]

@@ -13,7 +13,6 @@ from etd_tf.extraction.starts.start import (
     Work,
     no_text,
     sample_size,
-    starts_help,
 )
 
 _NONE = RandomWeights(
@@ -35,8 +34,6 @@ _IMPT = ImportantUnits(
     compensated="impt-compensate",
     chart="",
 )
-
-_IMPT_METRIC = ExtractionOptions.importance_metric  # the default
 
 
 def _by(metric: Metric) -> ImportantUnits:
@@ -127,5 +124,4 @@ __all__ = [
     "made_files",
     "no_text",
     "sample_size",
-    "starts_help",
 ]

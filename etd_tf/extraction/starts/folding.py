@@ -109,16 +109,6 @@ class FoldedSlices:
         return student
 
 
-def fold_parameters(
-    parameters: Mapping[str, Array],
-    plan: ExtractionPlan,
-    statistics: ActivationStatistics,
-    ridges: Mapping[str, float | None],
-) -> Parameters:
-    """Cuts a student and folds what was cut; see `FoldedSlices` for the arguments."""
-    return FoldedSlices(parameters, plan, statistics).parameters(ridges)
-
-
 def _decompose(
     parameters: Mapping[str, Array],
     plan: ExtractionPlan,

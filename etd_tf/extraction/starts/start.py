@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from etd_tf.errors import InputError
-from etd_tf.extraction.metrics import METRICS, Amount, metrics_help
-from etd_tf.settings import Settings, setting
+from etd_tf.extraction.metrics import METRICS, Amount
+from etd_tf.settings import Settings, setting, summaries
 from etd_tf.types import Array
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ KeepSeconds = Callable[[str, float], float]
 """Takes a stage and its seconds just now, 0 where it was reused; returns what it once took."""
 
 
-def starts_help() -> str:
-    """The starts in one sentence for help pages."""
-    return "; ".join(f"{name}: {start.summary}" for name, start in STARTS.items()) + "."
-
-
 @dataclasses.dataclass(frozen=True)
 class ExtractionOptions(Settings):
     """How the student begins; each start reads some of these settings.
@@ -44,7 +39,7 @@ class ExtractionOptions(Settings):
     refuses_idle = False
 
     extraction: str = setting(
-        "impt", lambda: f"How the student begins. {starts_help()}", choices=lambda: STARTS
+        "impt", lambda: f"How the student begins. {summaries(STARTS)}", choices=lambda: STARTS
     )
     head_mode: str = setting(
         "neurons",
@@ -56,7 +51,7 @@ class ExtractionOptions(Settings):
     )
     importance_metric: str = setting(
         "taylor",
-        lambda: f"How units are scored. {metrics_help()}",
+        lambda: f"How units are scored. {summaries(METRICS)}",
         choices=lambda: METRICS,
     )
     importance_loss: str = setting(

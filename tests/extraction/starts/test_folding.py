@@ -9,7 +9,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.extraction.plan import ExtractionPlan
 from etd_tf.extraction.planning import plan_extraction
 from etd_tf.extraction.slicing import slice_parameters
-from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices, fold_parameters
+from etd_tf.extraction.starts.folding import MEANS_ONLY, FoldedSlices
 from etd_tf.extraction.starts.statistics import collect_statistics
 from etd_tf.modeling.structure import SITES
 from tests.extraction.numpy_bert import states
@@ -23,6 +23,10 @@ from tests.helpers import (
 )
 
 _NEARLY_ZERO = dict.fromkeys(SITES, 1e-7)
+
+
+def fold_parameters(parameters, plan, statistics, ridges):
+    return FoldedSlices(parameters, plan, statistics).parameters(ridges)
 
 
 def _redundant(factor=2, seed=0):
