@@ -42,6 +42,7 @@ class Setting:
         choices: Returns the names to choose from.
         free: Whether an unfinished run may go on with another value.
         required: Whether the command cannot run without the flag.
+        replaces: Required flags that the command can do without beside this one.
         some: Whether a list must not be empty.
         distinct: Whether a list must name nothing twice.
     """
@@ -56,6 +57,7 @@ class Setting:
     choices: Callable[[], Iterable[str]] | None = None
     free: bool = False
     required: bool = False
+    replaces: tuple[str, ...] = ()
     some: bool = False
     distinct: bool = False
 

@@ -65,6 +65,7 @@ class FlagSet:
         self.values = flags.FlagValues()
         self.groups: dict[str, list[str]] = {}
         self.required: list[str] = []
+        self._replaces: dict[str, tuple[str, ...]] = {}
         # Flags by the name of their field; by `part.field` for a field of a part.
         self._fields: dict[str, set[str]] = {}
         for cls in classes:
@@ -113,6 +114,8 @@ class FlagSet:
         self._fields.setdefault(part + one.name, set()).add(name)
         if said.required:
             self.required.append(name)
+        if said.replaces:
+            self._replaces[name] = said.replaces
 
     def check_required(self) -> None:
         """Checks that all required flags have a value.
@@ -120,8 +123,10 @@ class FlagSet:
         Raises:
             InputError: One has none; the message is its help.
         """
+        given = [others for name, others in self._replaces.items() if self.values[name].value]
+        spared = {*itertools.chain.from_iterable(given)}
         for name in self.required:
-            if self.values[name].value is None:
+            if self.values[name].value is None and name not in spared:
                 raise InputError(f"--{name} is missing: {self.values[name].help}")
 
     def read(self, cls: type[Made], **given: Any) -> Made:
@@ -217,6 +222,20 @@ class FlagSet:
         if refuses:
             raise InputError(f"{told} Leave it out.")
         logging.warning("%s", told)
+
+    def refuse_beside(self, name: str, *others: str) -> None:
+        """Refuses every flag that was set beside one that leaves nothing else to say.
+
+        Args:
+            name: The flag.
+            *others: Flags that go with it.
+
+        Raises:
+            InputError: Another one was set.
+        """
+        for flag in itertools.chain.from_iterable(self.groups.values()):
+            if flag not in (name, *others) and self._is_changed(flag):
+                self.tell_idle(flag, f"{name}=... says all that there is to say")
 
     def _value(self, one: NamedSetting, flag: str) -> Any:
         value = self.values[flag].value

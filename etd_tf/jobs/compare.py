@@ -7,21 +7,24 @@ random initialisation at equal compute.
 import datetime
 import gc
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from etd_tf.errors import DivergenceError
 from etd_tf.extraction.starts import STARTS
 from etd_tf.jobs.compare_arm import run_arms
 from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
-from etd_tf.jobs.compare_runs import is_finished, load_run
-from etd_tf.jobs.compare_study import Study, workspace_of
+from etd_tf.jobs.compare_runs import data_facts, is_finished, load_run, read_runs
+from etd_tf.jobs.compare_study import LAYOUT, Study, workspace_of
 from etd_tf.jobs.compare_tasks import fingerprint_tasks
-from etd_tf.jobs.compare_types import CompareOptions, RunSpec
+from etd_tf.jobs.compare_types import CompareOptions, RunsOptions, RunSpec
 from etd_tf.progress import track
-from etd_tf.reporting import describe_machine, model_facts
+from etd_tf.reporting import Machine, ModelFacts, describe_machine, model_facts
 from etd_tf.reporting.comparison import Comparison
 from etd_tf.reporting.comparison_page import write_comparison
 from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.settings import listed
+from etd_tf.storage.home import expand
+from etd_tf.storage.workspace import Workspace
 from etd_tf.text.records import TRAIN, VALIDATION
 
 
@@ -51,6 +54,50 @@ def run_comparison(options: CompareOptions) -> Comparison:
             f"{workspace.path}. First: {comparison.failures[0]}"
         )
     return comparison
+
+
+def compare_runs(options: RunsOptions) -> Comparison:
+    """Compares finished runs of etd_distill, as they are.
+
+    Args:
+        options: The runs, and where the comparison goes.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InputError: A run is not finished, or they have not all one teacher and one held-out
+            text; or the directory cannot be used.
+    """
+    with Workspace(LAYOUT, expand(options.output_dir)).open() as workspace:
+        found = read_runs([expand(folder) for folder in options.runs])
+        names = ("teacher", "held-out text")
+        workspace.begin({name: found[0].shared[name] for name in names})
+        report, runs = found[0].report, tuple(one.run for one in found)
+        flags = {"output_dir": str(options.output_dir), "runs": listed(options.runs)}
+        comparison = Comparison(
+            title=f"{report['teacher']['source']}: runs side by side",
+            created=_now(),
+            command=_command(flags),
+            teacher=ModelFacts(**report["teacher"]),
+            labels={run.arm: STARTS[run.arm].title for run in runs if run.arm in STARTS},
+            runs=runs,
+            planned=len(runs),
+            machine=Machine(**report["machine"]),
+            data=data_facts(found),
+            flags=flags,
+        )
+        write_comparison(workspace.path, comparison)
+    return comparison
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _command(flags: Mapping[str, str]) -> str:
+    texts = (f"--{name}={value}" for name, value in sorted(flags.items()))
+    return shlex.join(["etd_compare", *texts])
 
 
 class _Runs:
@@ -103,12 +150,11 @@ class _Runs:
     def _report(self) -> Comparison:
         study = self._study
         options, records = study.options, study.records
-        flags = [f"--{name}={value}" for name, value in sorted(options.base.settings.items())]
         length, size = records.sequence_length, options.base.trainer.batch_size
         comparison = Comparison(
             title=f"{options.base.teacher}: arms side by side",
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            command=shlex.join(["etd_compare", *flags]),
+            created=_now(),
+            command=_command(options.base.settings),
             teacher=model_facts(study.teacher, sequence_length=length, source=options.base.teacher),
             teacher_scores=self._teacher_scores,
             labels={name: STARTS[name].title for name in options.arms},

@@ -68,6 +68,23 @@ class RunSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RunsOptions(Settings):
+    """Runs that were made apart and are to be compared."""
+
+    title = "What is compared"
+
+    runs: tuple[Path, ...] = setting(
+        (),
+        "Finished run directories of etd_distill to compare, instead of making runs; teacher, "
+        "text and students are read from them.",
+        distinct=True,
+        free=True,
+        replaces=("teacher",),
+    )
+    output_dir: Path = setting(MISSING, "Directory of the comparison.", flag="")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareOptions(Settings):
     """Settings of a comparison.
 
