@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from etd_tf.checkpoints.gathering import Lookup, check_names, gather, report_leftover
+from etd_tf.checkpoints.gathering import Lookup, check_names, check_same, gather, report_leftover
 from etd_tf.checkpoints.names import (
     HUGGINGFACE_BERT,
     HUGGINGFACE_DISTILBERT,
@@ -175,10 +175,13 @@ def read_parameters(
         word embeddings is left out, with a warning.
 
     Raises:
-        InputError: A weight is missing.
+        InputError: A weight is missing, or there are two for one place.
     """
     check_names(tensors, source)
-    places = {_plain_name(name, family.prefix): (tensors, name) for name in tensors}
+    places: dict[str, tuple[Mapping[str, Array], str]] = {}
+    for name in tensors:
+        _, other = places.setdefault(_plain_name(name, family.prefix), (tensors, name))
+        check_same(tensors, (other, name), source)
     for repeated, original in family.tied.items():
         if repeated in places:
             places.setdefault(original, places[repeated])

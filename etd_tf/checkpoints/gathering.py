@@ -130,6 +130,25 @@ def check_finite(parameters: Mapping[str, Array], source: str) -> None:
             )
 
 
+def check_same(tensors: Mapping[str, Array], names: tuple[str, str], source: str) -> None:
+    """Checks that two tensors for one place in the model hold the same numbers.
+
+    Args:
+        tensors: Arrays by name.
+        names: The two; equal names need no check.
+        source: The file, for messages.
+
+    Raises:
+        InputError: They differ, so that nothing says which one is meant.
+    """
+    first, second = names
+    if first != second and not np.array_equal(tensors[first], tensors[second], equal_nan=True):
+        raise InputError(
+            f"{source} holds {first} and {second}, two different tensors for the same weight. "
+            "Save the model that is meant on its own: model.save_pretrained(directory)."
+        )
+
+
 def check_names(names: Iterable[str], source: str) -> None:
     """Checks that no tensor shows that the others are not the whole weights.
 

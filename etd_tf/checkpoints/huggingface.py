@@ -38,7 +38,10 @@ _WEIGHT_FILES = (  # the first that exists is read
     "tf_model.h5",
 )
 # Weights of other programs, which are named where there are none that we read.
-_OTHER_WEIGHTS = ("*.msgpack", "*.onnx", "*.ot", "*.gguf", "*.mlmodel", "*.ckpt*", "adapter_*")
+_OTHER_WEIGHTS = (
+    *("*.msgpack", "*.onnx", "*.ot", "*.gguf", "*.mlmodel", "*.ckpt*", "adapter_*"),
+    *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5"),
+)
 _MULTI_LABEL = "multi_label_classification"
 _OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice")
 _ARCHITECTURES = {
@@ -213,6 +216,14 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
             raise InputError(
                 f"{index} places {tensor} in {name}, but that file has no such tensor."
             )
+    for name, shard in shards.items():
+        for tensor in shard:
+            placed = shards.get(weight_map.get(tensor, name), shard)
+            if placed is not shard and not np.array_equal(placed[tensor], shard[tensor]):
+                raise InputError(
+                    f"{index} places {tensor} in {weight_map[tensor]}, but {name} holds another "
+                    "tensor of this name. The files belong to two models; download one again."
+                )
     return Lookup({tensor: (shards[name], tensor) for tensor, name in weight_map.items()})
 
 

@@ -113,7 +113,8 @@ class SafetensorsFile(Mapping[str, Array]):
             raise self._error(f"the entry of tensor {name!r} has a number that is no size")
         if not isinstance(dtype, str) or dtype not in _DTYPES:
             raise self._error(
-                f"tensor {name!r} has dtype {dtype!r}; supported: {', '.join(_DTYPES)}"
+                f"tensor {name!r} has dtype {dtype!r}; supported: {', '.join(_DTYPES)}. If the "
+                "model is quantised, pass the one that it was made of"
             )
         if len(shape) > _MAX_RANK:
             raise self._error(f"tensor {name!r} has {len(shape)} dimensions")

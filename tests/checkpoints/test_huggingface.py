@@ -133,6 +133,21 @@ def test_settings_that_are_named(key: str, value: Any, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "m")
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma"),
+        ("pooler.dense.bias", "bert.pooler.dense.bias"),
+    ],
+)
+def test_two_tensors_for_one_weight(first: str, second: str, tmp_path: Path) -> None:
+    damage(tmp_path / "m", lambda state: state | {second: state[first].copy()})
+    assert_same(load_checkpoint(tmp_path / "m").parameters(), tiny_checkpoint().parameters())
+    damage(tmp_path / "n", lambda state: state | {second: state[first] + 1})
+    with pytest.raises(InputError, match=rf"holds .*{second}.*two different tensors"):
+        load_checkpoint(tmp_path / "n")
+
+
 def test_a_model_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     parameters = checkpoint.parameters()
@@ -190,6 +205,26 @@ def test_sharded_weights(tmp_path: Path) -> None:
     index, expected = sharded(tmp_path)
     write_index(tmp_path, index)
     assert_same(load_checkpoint(tmp_path).parameters(), expected)
+
+
+def test_shards_of_two_models_are_refused(tmp_path: Path) -> None:
+    index, _ = sharded(tmp_path)
+    write_index(tmp_path, index)
+    name, file = next(iter(index["weight_map"].items()))
+    (other,) = set(index["weight_map"].values()) - {file}
+    state = safetensors.numpy.load_file(tmp_path / other)
+    tensor = safetensors.numpy.load_file(tmp_path / file)[name]
+    safetensors.numpy.save_file(state | {name: tensor}, tmp_path / other)
+    load_checkpoint(tmp_path)
+    safetensors.numpy.save_file(state | {name: tensor + 1}, tmp_path / other)
+    with pytest.raises(InputError, match=f"{other} holds another tensor of this name"):
+        load_checkpoint(tmp_path)
+
+
+def test_shards_without_their_index_are_named(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    with pytest.raises(InputError, match=r"found model-00001-of-00002\.safetensors"):
+        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
