@@ -18,7 +18,7 @@ from tests.sources import PACKAGE, imported, sources
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-SOFT_IMPORTS = {"huggingface_hub"}  # each use names the install command in its error
+SOFT_IMPORTS = {"huggingface_hub", "onnxruntime"}  # each use names the install command in its error
 
 
 def distribution(requirement: str) -> str:
@@ -43,7 +43,7 @@ def test_imported_packages_are_declared():
     }
     needed = {names.get(head, head.replace("_", "-")) for head in third_party}
     declared = {distribution(requirement) for requirement in PROJECT["dependencies"]}
-    optional = {distribution(r) for name in ("datasets", "beam") for r in EXTRAS[name]}
+    optional = {distribution(r) for name in ("datasets", "beam", "onnx") for r in EXTRAS[name]}
     assert needed <= declared | optional
     assert declared <= needed, "a dependency that nothing imports"
 
