@@ -103,16 +103,21 @@ def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) ->
     if config not in study.latencies:
         length = study.records.sequence_length
         study.latencies[config] = measure_latencies(study.teacher, student, length)
-    result = DistillResult(folder, study.teacher, student, arm.initial, study.records, training)
+    found = None if study.fidelity is None else study.fidelity.facts(student)
+    made = (student, arm.initial, study.records, training, found)
+    result = DistillResult(folder, study.teacher, *made)
     write_outputs(arm.options, result, study.latencies[config])
     for name in ("checkpoints", *arm.options.extraction.start.keeps):
         shutil.rmtree(folder / name, ignore_errors=True)
     return load_run(folder)
 
 
-def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> None:
+def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> dict[str, float]:
+    """Keeps a student that is to be kept, and says how faithful it is."""
     options, last = study.options, study.options.base.trainer.steps
     if step < last and step in map(options.step_of, options.snapshots):
         student = finished_student(trainer.distiller, study.configs[spec], options.base.teacher)
         folder = student_folder(study.folder / spec.folder, step, last)
         save_checkpoint(student, folder, overwrite=True)
+    fidelity = study.fidelity
+    return {} if fidelity is None else fidelity.log_values(trainer.distiller.student)

@@ -189,7 +189,12 @@ def _of_report(values: dict[str, Any], folder: Path) -> ArmRun:
             if line.get("split") == "validation"
         ),
         seconds=float(cost["total_seconds"]),
+        neighbours=_neighbours(values.get("fidelity")),
     )
+
+
+def _neighbours(fidelity: dict[str, Any] | None) -> float | None:
+    return None if fidelity is None else float(fidelity["student"]["neighbours"])
 
 
 def _arm(flags: dict[str, str], scores: str) -> str:

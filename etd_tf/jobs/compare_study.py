@@ -1,6 +1,7 @@
 """What all runs of a comparison share: teacher, text, scores and task data."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from etd_tf.jobs.distill import LAYOUT as RUN_LAYOUT
 from etd_tf.jobs.distill import check_models, load_teacher
 from etd_tf.jobs.distill import workspace_of as run_workspace
 from etd_tf.jobs.distill_types import DistillOptions
+from etd_tf.jobs.held_out_fidelity import HeldOutFidelity, held_out_fidelity
 from etd_tf.jobs.inputs import check_corpus, identity_of, prepare_corpus
 from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
@@ -98,6 +100,11 @@ class Study:
         for spec in configs:
             options.distill_options(spec, folder).resolve_masking(records)  # only for its checks
         return cls(options, folder, teacher, configs, records, strategy, task_data)
+
+    @functools.cached_property
+    def fidelity(self) -> HeldOutFidelity | None:
+        """What measures students of a sentence encoder; first read behind the first trainer."""
+        return held_out_fidelity(self.teacher, self.records, self.options.held_out_sequences)
 
     def identity(self) -> dict[str, Any]:
         """What the names in the flags stood for when the runs were made, as JSON values."""

@@ -19,10 +19,14 @@ def describe_comparison(comparison: Comparison, folder: Path) -> str:
     Returns:
         Text of several lines.
     """
-    rows = [("loss", "student", "arm", "held-out loss", "compute saved")]
-    for cell in comparison.to_dict()["cells"]:
-        names = (cell["loss"], cell["student"], cell["arm"])
-        rows.append((*names, f"{cell['final_loss']:.4f}", _saved(cell)))
+    cells = comparison.to_dict()["cells"]
+    rows = [["loss", "student", "arm", "held-out loss", "compute saved", "neighbours found"]]
+    for cell in cells:
+        names = [cell["loss"], cell["student"], cell["arm"]]
+        found = f"{cell['neighbours']:.3f}" if "neighbours" in cell else ""
+        rows.append([*names, f"{cell['final_loss']:.4f}", _saved(cell), found])
+    if not any("neighbours" in cell for cell in cells):
+        rows = [row[:-1] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  "

@@ -1,5 +1,7 @@
 """How faithful a student's vectors are to its teacher's on held-out text, in training and after."""
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from absl import logging
 
@@ -44,7 +46,8 @@ class HeldOutFidelity:
         self._sequences = Sequences(
             token_ids, segment_ids, teacher.config.pad_token_id, records.sequence_length
         )
-        self._embedders: dict[Checkpoint, TextEmbedder] = {}
+        # Weak, so that a comparison does not keep every student that it has measured.
+        self._embedders: WeakKeyDictionary[Checkpoint, TextEmbedder] = WeakKeyDictionary()
         self._target = self._vectors(teacher)
 
     def log_values(self, student: Checkpoint) -> dict[str, float]:

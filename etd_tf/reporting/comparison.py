@@ -47,11 +47,21 @@ def _cell(runs: Sequence[ArmRun], baselines: Mapping[int, ArmRun]) -> dict[str, 
         "scoring_flops": first.scoring_flops,
         "final_loss": statistics.fmean(finals),
         "final_loss_range": [min(finals), max(finals)],
+        **_neighbours(runs),
         **_saving({run.seed: compute_saved(run, base) for run, base in pairs}),
         "seconds": statistics.fmean(run.seconds for run in runs),
         "curve": _mean_curve(first, [run.curve for run in runs]),
         "downstream": {task: _scores(task, runs, pairs) for task in tasks},
     }
+
+
+def _neighbours(runs: Sequence[ArmRun]) -> dict[str, Any]:
+    """Share of neighbours that the students find; nothing where a run does not know."""
+    known = [run.neighbours for run in runs if run.neighbours is not None]
+    if len(known) < len(runs):
+        return {}
+    mean = statistics.fmean(known)
+    return {"neighbours": mean, "neighbours_range": [min(known), max(known)]}
 
 
 def _saving(by_seed: Mapping[int, float | None]) -> dict[str, Any]:

@@ -109,18 +109,14 @@ def _overview(values: _Values, groups: Mapping[tuple[str, str], _Group]) -> str:
 
 def _cell(values: _Values, group: _Group) -> str:
     first = group[0]
-    header = (
-        "Arm",
-        "Seeds",
-        "First loss",
-        "Final loss",
-        "Reached after",
-        "Whole run",
-        "Compute saved",
-    )
+    header = ["Arm", "Seeds", "First loss", "Final loss", "Reached after", "Whole run"]
+    header += ["Compute saved", *["Neighbours found"] * _has_neighbours(group)]
     baseline = next((cell for cell in group if cell["arm"] == BASELINE), None)
     body = cell_charts(group, values["labels"])
-    body += table(header, [_arm_row(cell, baseline) for cell in group])
+    rows = [_arm_row(cell, baseline) for cell in group]
+    if _has_neighbours(group):
+        rows = [[*row, _neighbours(cell)] for row, cell in zip(rows, group, strict=True)]
+    body += table(header, rows)
     note = (
         f'<p class="note">{numbers.count(first["steps"])} steps of '
         f"{numbers.flops(_step_flops(first))}; "
@@ -130,6 +126,17 @@ def _cell(values: _Values, group: _Group) -> str:
     return section(
         f"{first['loss']}, student {first['student']}", body + note + _tasks(values, group)
     )
+
+
+def _has_neighbours(group: _Group) -> bool:
+    """Whether the teacher is a sentence encoder."""
+    return any("neighbours" in cell for cell in group)
+
+
+def _neighbours(cell: _Values) -> str:
+    if "neighbours" not in cell:
+        return ""
+    return spread_text(cell["neighbours"], *cell["neighbours_range"], digits=3)
 
 
 def _step_flops(cell: _Values) -> float:

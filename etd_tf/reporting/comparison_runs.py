@@ -48,6 +48,8 @@ class ArmRun:
         curve: Held-out loss after some steps, ascending, 0 and the last included.
         seconds: Wall time of the training, held-out evaluations included.
         downstream: Scores by task.
+        neighbours: Share of a sentence encoder's neighbours that the student finds, see
+            `etd_tf.evaluation.fidelity`; None for other teachers.
     """
 
     loss: str
@@ -60,6 +62,7 @@ class ArmRun:
     curve: tuple[Point, ...]
     seconds: float = 0.0
     downstream: Mapping[str, TaskScores] = dataclasses.field(default_factory=dict)
+    neighbours: float | None = None
 
     def flops(self, step: int) -> int:
         """Operations until the end of a step, scoring included."""

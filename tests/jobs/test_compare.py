@@ -26,6 +26,7 @@ from etd_tf.jobs.compare_types import CompareOptions
 from etd_tf.jobs.distill import run_distillation
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, StudentSize
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.training import TrainerOptions
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.helpers import tiny_checkpoint
@@ -171,6 +172,28 @@ def test_the_summary_names_arms_and_report(study):
     text = describe_comparison(comparison, options.base.output_dir)
     assert "compare.html" in text
     assert f"minilm  {SIZE}  impt" in text
+
+
+def test_arms_of_a_sentence_encoder_show_what_is_left_of_its_vectors(inputs, tmp_path):
+    save_checkpoint(tiny_checkpoint().replace(pooling=Pooling()), tmp_path / "teacher")
+    held_out = write_text(tmp_path / "held_out.txt", 20)
+    options = options_for(inputs, tmp_path / "out", held_out_sequences=16, snapshots=(100,))
+    corpus = dataclasses.replace(options.base.corpus, validation_corpus=(str(held_out),))
+    base = dataclasses.replace(options.base, teacher=str(tmp_path / "teacher"), corpus=corpus)
+    comparison = run_comparison(dataclasses.replace(options, base=base))
+    text = describe_comparison(comparison, tmp_path / "out")
+    assert "neighbours found" in text
+    for arm in ("none", "impt"):
+        folder = tmp_path / "out" / f"minilm-{SIZE}" / f"{arm}-seed0"
+        found = json.loads((folder / "report.json").read_text())["fidelity"]["student"]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        held = [line for line in lines if line["split"] == "validation"]
+        assert all("fidelity_neighbours" in line for line in held)
+        assert held[-1]["fidelity_neighbours"] == pytest.approx(found["neighbours"], abs=1e-6)
+        (run,) = (run for run in comparison.runs if run.arm == arm)
+        assert run.neighbours == found["neighbours"]
+        assert f"{run.neighbours:.3f}" in text
+    assert "Neighbours found" in (tmp_path / "out" / "compare.html").read_text()
 
 
 def test_finished_runs_are_not_made_again(study, monkeypatch):

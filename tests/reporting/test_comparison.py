@@ -1,5 +1,6 @@
 """Tests of summaries over seeds and of the content of compare.json."""
 
+import dataclasses
 import json
 import sys
 
@@ -52,6 +53,18 @@ def test_seeds_are_paired_and_averaged():
     assert [point["mean"] for point in impt["curve"]] == pytest.approx([2.1, 1.2, 0.6])
     assert [point["flops"] for point in impt["curve"]] == [14, 14 + 70, 14 + 140]
     assert rand["compute_saved_by_seed"]["0"] is None
+
+
+def test_neighbours_are_averaged_where_all_seeds_know_them():
+    known = [dataclasses.replace(run, neighbours=0.5 + run.seed / 10) for run in RUNS]
+    none, impt, _ = make_cells(known)
+    assert impt["neighbours"] == pytest.approx(0.55)
+    assert impt["neighbours_range"] == pytest.approx([0.5, 0.6])
+    assert none["neighbours"] == pytest.approx(0.55)
+    none, impt, rand = make_cells([*known[:3], *RUNS[3:]])
+    assert "neighbours" in none
+    assert "neighbours" not in impt
+    assert "neighbours" not in rand
 
 
 def test_one_seed_that_fails_makes_the_mean_unknown():

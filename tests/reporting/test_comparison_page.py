@@ -53,6 +53,14 @@ def test_tables_hold_losses_and_steps():
     assert "not reached by 1 of 2" in text
 
 
+def test_neighbours_are_a_column_where_they_are_known():
+    assert "Neighbours found" not in page_of().text
+    known = [dataclasses.replace(run, neighbours=0.5 + run.seed / 10) for run in RUNS[:4]]
+    text = page_of((*known, *RUNS[4:])).text
+    assert "Compute saved Neighbours found" in text
+    assert "0.550 (0.500 to 0.600)" in text
+
+
 def test_a_partial_comparison_says_so():
     assert "2 of 6 runs so far" in page_of(RUNS[:2], planned=6).text
     assert "0 of 6 runs so far" in page_of((), planned=6).text
