@@ -120,4 +120,4 @@ def _keep(study: Study, spec: RunSpec, trainer: Trainer, step: int) -> dict[str,
         folder = student_folder(study.folder / spec.folder, step, last)
         save_checkpoint(student, folder, overwrite=True)
     fidelity = study.fidelity
-    return {} if fidelity is None else fidelity.log_values(trainer.distiller.student)
+    return {} if fidelity is None else fidelity.log_values(trainer.distiller)

@@ -118,7 +118,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
 
 
 def _log_values(fidelity: HeldOutFidelity | None, trainer: Trainer) -> dict[str, float]:
-    return {} if fidelity is None else fidelity.log_values(trainer.distiller.student)
+    return {} if fidelity is None else fidelity.log_values(trainer.distiller)
 
 
 def check_fidelity(options: DistillOptions, result: DistillResult) -> None:

@@ -1,5 +1,6 @@
 """How faithful a student's vectors are to its teacher's on held-out text, in training and after."""
 
+import dataclasses
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -7,9 +8,12 @@ from absl import logging
 
 from etd_tf.checkpoints import Checkpoint
 from etd_tf.checkpoints.embedding import TextEmbedder
+from etd_tf.distillation import Distiller
 from etd_tf.errors import InputError
 from etd_tf.evaluation.fidelity import MIN_TEXTS, measure_fidelity
 from etd_tf.evaluation.static_floor import count_tokens, make_static_floor
+from etd_tf.lazy import ops
+from etd_tf.modeling.pooling import Pooling
 from etd_tf.reporting.report import FidelityFacts
 from etd_tf.text.batches import load_examples
 from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
@@ -48,18 +52,19 @@ class HeldOutFidelity:
         )
         # Weak, so that a comparison does not keep every student that it has measured.
         self._embedders: WeakKeyDictionary[Checkpoint, TextEmbedder] = WeakKeyDictionary()
-        self._target = self._vectors(teacher)
+        self._pooling = check_pooling(teacher)
+        self._target = self._vectors(teacher, self._pooling)
 
-    def log_values(self, student: Checkpoint) -> dict[str, float]:
-        """Measures a student for `metrics.jsonl`, with the weights that it has now.
+    def log_values(self, distiller: Distiller) -> dict[str, float]:
+        """Measures a student in training for `metrics.jsonl`, as it is now.
 
         Args:
-            student: The student.
+            distiller: Holds the student, and the map behind its pooling where one is trained.
 
         Returns:
             Numbers by name; none where it has diverged, which ends the run anyway.
         """
-        vectors = self._vectors(student)
+        vectors = self._vectors(distiller.student, distiller.student_pooling)
         if not np.all(np.isfinite(vectors)):
             return {}
         return measure_fidelity(self._target, vectors).log_values()
@@ -76,7 +81,7 @@ class HeldOutFidelity:
         sample = min(_COUNTED, self._records.num_examples(TRAIN))
         ids = load_examples(self._records, sample, seed=0)["token_ids"]
         counts = count_tokens([ids], self._teacher.config.vocab_size)
-        vectors = self._vectors(student)
+        vectors = self._vectors(student, student.pooling)
         floor = make_static_floor(self._teacher, counts, vectors.shape[1])
         return FidelityFacts(
             student=measure_fidelity(self._target, vectors),
@@ -84,14 +89,17 @@ class HeldOutFidelity:
             floor_seconds=floor.seconds,
         )
 
-    def _vectors(self, model: Checkpoint) -> np.ndarray:
-        if model not in self._embedders:  # compiled once
+    def _vectors(self, model: Checkpoint, pooling: Pooling | None) -> np.ndarray:
+        """Vectors of the sequences; their lengths do not matter here."""
+        pooling = pooling or self._pooling
+        if model not in self._embedders:  # compiled once, so without what training changes
+            plain = dataclasses.replace(pooling, dense=(), normalize=False, truncate_dim=None)
             tokenizer = model.need_tokenizer(self._records.sequence_length)
-            pooling = model.pooling or self._teacher.pooling
-            if pooling is None:
-                raise InputError(f"{model.source} does not say how to make a sentence vector.")
-            self._embedders[model] = TextEmbedder(model.encoder, tokenizer, pooling)
-        return self._embedders[model].embed_sequences(self._sequences)
+            self._embedders[model] = TextEmbedder(model.encoder, tokenizer, plain)
+        vectors = self._embedders[model].embed_sequences(self._sequences)
+        for layer in pooling.dense:
+            vectors = np.asarray(ops.convert_to_numpy(layer(vectors)))
+        return vectors[:, : pooling.truncate_dim]
 
 
 def check_measurable(teacher: Checkpoint, records: RecordSet, count: int) -> None:
@@ -115,11 +123,14 @@ def check_measurable(teacher: Checkpoint, records: RecordSet, count: int) -> Non
         )
 
 
-def check_pooling(teacher: Checkpoint) -> None:
+def check_pooling(teacher: Checkpoint) -> Pooling:
     """Checks that a teacher is a sentence encoder.
 
     Args:
         teacher: The teacher.
+
+    Returns:
+        How it pools.
 
     Raises:
         InputError: Its files do not say how to make a vector of a text.
@@ -129,6 +140,7 @@ def check_pooling(teacher: Checkpoint) -> None:
             f"{teacher.source} does not say how to make a sentence vector (no modules.json), so "
             "there is no fidelity to measure. Leave min_fidelity out, or use a sentence encoder."
         )
+    return teacher.pooling
 
 
 def held_out_fidelity(

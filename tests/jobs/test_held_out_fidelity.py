@@ -9,9 +9,11 @@ import pytest
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.cli.app import run_command
 from etd_tf.cli.distill import COMMAND
+from etd_tf.distillation import Distiller
 from etd_tf.errors import InputError
 from etd_tf.evaluation.fidelity import measure_fidelity
 from etd_tf.jobs.held_out_fidelity import HeldOutFidelity, held_out_fidelity
+from etd_tf.losses import LOSSES
 from etd_tf.modeling.pooling import Pooling
 from etd_tf.text.batches import load_examples
 from etd_tf.text.options import RecordOptions
@@ -153,12 +155,28 @@ def test_a_student_that_has_diverged_has_no_numbers(folder, finished):
     assert finished.is_dir()
     fidelity = HeldOutFidelity(load_checkpoint(folder / "teacher"), cached(folder), 40)
     student = pooled(3)
-    first = fidelity.log_values(student)
-    assert {*first} == {*NAMES, "fidelity_cosine"}
+    distiller = Distiller(pooled(), student)
+    assert {*fidelity.log_values(distiller)} == {*NAMES, "fidelity_cosine"}
     variable = student.encoder.trainable_variables[0]
     variable.assign(np.full(variable.shape, np.nan))
-    assert fidelity.log_values(student) == {}
-    assert fidelity.log_values(pooled(0))["fidelity_neighbours"] == 1.0
+    assert fidelity.log_values(distiller) == {}
+    same = Distiller(pooled(), pooled())
+    assert fidelity.log_values(same)["fidelity_neighbours"] == 1.0
+
+
+def test_the_map_that_is_trained_counts(folder, finished):
+    assert finished.is_dir()
+    teacher = load_checkpoint(folder / "teacher")
+    fidelity = HeldOutFidelity(teacher, cached(folder), 40)
+    loss = LOSSES["embedding"](keep_map=True)
+    narrow = pooled(3, hidden_size=9, intermediate_size=7)
+    distiller = Distiller(teacher, narrow, loss)
+    values = fidelity.log_values(distiller)
+    assert "fidelity_cosine" in values  # the map leads into the teacher's space
+    kept = narrow.replace(pooling=distiller.student_pooling)
+    facts = fidelity.facts(kept)
+    assert facts.student.neighbours == pytest.approx(values["fidelity_neighbours"])
+    assert facts.student.cosine == pytest.approx(values["fidelity_cosine"], abs=1e-5)
 
 
 if __name__ == "__main__":
