@@ -9,6 +9,7 @@ from etd_tf.reporting import Check, Cost, Curve, Stage, write_report
 from tests.reporting.sample import STUDENT, TEACHER, latency, sample_report
 
 HEADLINE = {
+    "fidelity_neighbours",
     "compression",
     "flops_ratio",
     "speedup",
@@ -18,7 +19,7 @@ HEADLINE = {
 TOP = {
     *("schema_version", "headline", "title", "created", "command", "sequence_length", "teacher"),
     *("student", "extraction", "loss", "latency", "curves", "cost", "machine", "data", "checks"),
-    *("exports", "flags"),
+    *("exports", "fidelity", "flags"),
 }
 MODEL = {
     *("source", "num_layers", "hidden_size", "num_heads", "intermediate_size", "vocab_size"),
