@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etd_tf import __version__
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export.base import Export, Format, size_on_disk, with_head_note
+from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
 from etd_tf.storage.atomic import atomic_directory
@@ -100,7 +100,6 @@ class Onnx(Format):
                 cosine = _quantize(checkpoint, scratch)
                 note += f" {_QUANTIZED} has int8 kernels: its vectors' mean cosine is {cosine:.4f}."
         path = Path(directory) / _FILE
-        note = with_head_note(note, checkpoint)
         return Export(self.name, str(path), size_on_disk(path.parent), error, note)
 
 
