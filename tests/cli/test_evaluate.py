@@ -103,7 +103,8 @@ def test_input_errors_exit_with_2(capsys):
 
 def test_help_starts_no_tensorflow():
     program = (
-        "import sys, etd_tf.cli.evaluate as e; e.run_command(e.COMMAND, ['--help']); "
+        "import sys, etd_tf.cli.app as a, etd_tf.cli.evaluate as e; "
+        "a.run_command(e.COMMAND, ['--help']); "
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     )
     result = subprocess.run(

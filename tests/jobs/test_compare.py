@@ -293,12 +293,15 @@ def test_students_are_fine_tuned_on_squad(inputs, study):
 def test_an_interrupted_run_goes_on_exactly(inputs, study, tmp_path, monkeypatch):
     options = options_for(inputs, tmp_path / "out", arms=("impt",))
 
-    def interrupt(step):
-        if step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     keep = compare_arm._keep
-    monkeypatch.setattr(compare_arm, "_keep", lambda *args: (keep(*args), interrupt(args[-1])))
+
+    def interrupt(*args):
+        found = keep(*args)
+        if args[-1] == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(compare_arm, "_keep", interrupt)
     with pytest.raises(Interrupted, match="Step 4 of 8"):
         run_comparison(options)
     run_dir = tmp_path / "out" / f"minilm-{SIZE}" / "impt-seed0"

@@ -15,7 +15,7 @@ from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 def test_downstream_tasks_need_data():
     with pytest.raises(InputError, match="pass glue_dir=DIR"):
         DownstreamOptions(tasks=("sts-probe",))
-    with pytest.raises(InputError, match="choose from sts-probe, .*glue/cola"):
+    with pytest.raises(InputError, match=r"choose from sts-probe, .*glue/cola"):
         DownstreamOptions(tasks=("mnli",), data={"glue_dir": "glue"})
     with pytest.raises(InputError, match="tasks=sts-probes is unknown"):
         DownstreamOptions(tasks=("sts-probes",), data={"glue_dir": "glue"})
