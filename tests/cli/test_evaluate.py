@@ -105,7 +105,7 @@ def test_help_starts_no_tensorflow():
     program = (
         "import sys, etd_tf.cli.app as a, etd_tf.cli.evaluate as e; "
         "a.run_command(e.COMMAND, ['--help']); "
-        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from etd_tf.extraction.gates import UnitValues
 from etd_tf.extraction.metrics.metric import (
     Amount,
@@ -13,12 +11,14 @@ from etd_tf.extraction.metrics.metric import (
     add_sites,
     weighted_sum,
 )
-from etd_tf.lazy import tf
+from etd_tf.lazy import LazyModule, tf
 from etd_tf.modeling.config import BertConfig
 from etd_tf.types import Tensor
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
+
+np: Any = LazyModule("numpy")  # not for help pages
 
 
 class Activation(TextMetric):

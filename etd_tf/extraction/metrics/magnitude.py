@@ -1,11 +1,10 @@
 """Size of a unit's weights."""
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from etd_tf.extraction.gates import UnitValues
 from etd_tf.extraction.metrics.metric import Amount, Metric
+from etd_tf.lazy import LazyModule
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.structure import FFN, HIDDEN, QUERY_KEY, VALUE, axis_sizes, weights_of
 from etd_tf.types import Parameters
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
     from etd_tf.extraction.inputs import ScoringInputs
     from etd_tf.extraction.objectives import Objective
+
+np: Any = LazyModule("numpy")  # not for help pages
 
 
 class Magnitude(Metric):

@@ -6,10 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from etd_tf.extraction.gates import UnitValues
-from etd_tf.lazy import tf
+from etd_tf.lazy import LazyModule, tf
 from etd_tf.progress import track
 from etd_tf.types import Tensor
 
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
     from etd_tf.extraction.inputs import ScoringInputs
     from etd_tf.extraction.objectives import Objective
+
+np: Any = LazyModule("numpy")  # not for help pages
 
 _STEPS_FOR_XLA = 8  # fewer batches take less time than compiling for them
 
