@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from etd_tf.errors import InputError
 from etd_tf.lazy import ops
 from etd_tf.modeling.config import BertConfig
-from etd_tf.settings import Settings
+from etd_tf.settings import Settings, setting
 from etd_tf.types import Array, Tensor
 
 if TYPE_CHECKING:
@@ -206,6 +206,16 @@ def layer_index(layer: int, num_layers: int, name: str) -> int:
             f"1 to {num_layers} from below, or -1 (the last) to -{num_layers} from above."
         )
     return layer - 1 if layer > 0 else num_layers + layer
+
+
+def dims_setting() -> Any:
+    """Declares the parts of sentence vectors that a loss compares on their own."""
+    return setting(
+        (),
+        "Compare also the first so many numbers of sentence vectors, e.g. 192,96.",
+        least=1,
+        distinct=True,
+    )
 
 
 def check_dims(dims: Sequence[int], size: int, who: str) -> None:

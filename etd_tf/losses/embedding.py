@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etd_tf.lazy import ops
-from etd_tf.losses.base import Features, Loss, ModelSpec, check_dims
+from etd_tf.losses.base import Features, Loss, ModelSpec, check_dims, dims_setting
 from etd_tf.losses.reductions import check_same_shape, constant, half_squared_distance, to_float32
 from etd_tf.settings import setting
 from etd_tf.types import Tensor
@@ -62,12 +62,7 @@ class Embedding(Loss):
     keep_map: bool = setting(
         False, "Keep the map to the teacher's vectors in the student, as a dense layer."
     )
-    matryoshka: tuple[int, ...] = setting(
-        (),
-        "Compare also the first so many numbers of sentence vectors, e.g. 192,96.",
-        least=1,
-        distinct=True,
-    )
+    matryoshka: tuple[int, ...] = dims_setting()
 
     @property
     def term_weights(self) -> dict[str, float]:

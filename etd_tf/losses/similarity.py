@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from etd_tf.lazy import ops
-from etd_tf.losses.base import Features, Loss, ModelSpec, check_dims
+from etd_tf.losses.base import Features, Loss, ModelSpec, check_dims, dims_setting
 from etd_tf.losses.reductions import constant, masked_mean, to_float32, unit_vectors
-from etd_tf.settings import setting
 from etd_tf.types import Tensor
 
 
@@ -63,12 +62,7 @@ class Similarity(Loss):
     summary = "similarities of the texts in a batch"
     needs_vectors = True
 
-    matryoshka: tuple[int, ...] = setting(
-        (),
-        "Compare also the first so many numbers of sentence vectors, e.g. 192,96.",
-        least=1,
-        distinct=True,
-    )
+    matryoshka: tuple[int, ...] = dims_setting()
 
     @property
     def term_weights(self) -> dict[str, float]:
