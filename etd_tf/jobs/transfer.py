@@ -33,11 +33,10 @@ from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.heads import check_is_text, read_head
 from etd_tf.storage.holding import hold
 from etd_tf.storage.home import expand
-from etd_tf.storage.text_files import read_lines
+from etd_tf.storage.text_files import read_texts
 from etd_tf.tasks.text_experiment import TextExperiment
 
 OUTPUTS_FILE = "teacher_outputs.npz"
-_LONGEST_LINE = 1 << 20  # bytes
 
 
 def run_transfer(options: TransferJobOptions) -> TransferResult:
@@ -169,11 +168,7 @@ def _read_unlabelled(options: TransferJobOptions) -> list[tuple[str, ...]]:
     path, wanted = expand(options.unlabelled), len(options.find_task().text_names)
     check_is_text(path, read_head(path))
     texts = []
-    for number, _, raw in read_lines(path, _LONGEST_LINE, cut=False):
-        try:
-            line = raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}, line {number}: not UTF-8 ({error.reason}).") from error
+    for number, line in enumerate(read_texts(path), 1):
         parts = tuple(line.split("\t")) if wanted > 1 else (line,)
         if len(parts) != wanted:
             raise InputError(
