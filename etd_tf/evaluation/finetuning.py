@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,7 @@ class Trainings:
         self._options, self._record = options, record
         self._tuner: FineTuner | None = None
         self._model: TaskModel | None = None
+        self._end = self._ends()[-1]
 
     def run(self) -> FinetuneResult:
         """Chooses the learning rate, trains with every seed and averages."""
@@ -129,28 +130,33 @@ class Trainings:
         return FinetuneResult(rate, cells, summary, self._experiment.baseline())
 
     def choose_learning_rate(self) -> float:
-        """Picks the rate with the best mean score on held-out training examples."""
-        rates = self._options.learning_rates
-        if len(rates) == 1:
+        """Picks the rate, and where to end, with the best mean score on held-out examples."""
+        rates, ends = self._options.learning_rates, self._ends()
+        if len(rates) * len(ends) == 1:
             return rates[0]
         train, held_out = self._experiment.held_out_split()
         for rate in rates:
             for seed in self._options.seeds:
                 if self._record.find(SELECTION, rate, seed) is None:
                     self._selection(rate, seed, train, held_out)
-        means = {rate: self._mean_score(rate) for rate in rates}
-        best = max(rates, key=lambda rate: means[rate])
+        means = {(rate, end): self._mean_score(rate, end) for rate in rates for end in ends}
+        best = max(means, key=lambda one: means[one])
         if means[best] == -math.inf:
             raise DivergenceError(
                 f"Every learning rate of {', '.join(f'{rate:g}' for rate in rates)} diverged. "
                 "Pass lower ones."
             )
-        return best
+        self._end = best[1]
+        return best[0]
 
-    def _mean_score(self, rate: float) -> float:
+    def _ends(self) -> tuple[str, ...]:
+        """Names, in the record, of the held-out scores of all points where training may end."""
+        return (HELD_OUT,)
+
+    def _mean_score(self, rate: float, end: str) -> float:
         """Mean held-out score of a rate; minus infinity where a seed diverged."""
         cells = [self._record.find(SELECTION, rate, seed) for seed in self._options.seeds]
-        scores = [cell.scores[HELD_OUT] for cell in cells if cell and cell.scores]
+        scores = [cell.scores[end] for cell in cells if cell and end in cell.scores]
         if len(scores) < len(cells):
             return -math.inf
         return statistics.fmean(score[self._experiment.metric] for score in scores)
@@ -158,11 +164,15 @@ class Trainings:
     def _selection(self, rate: float, seed: int, train: IntArray, held_out: IntArray) -> None:
         started = time.monotonic()
         data = self._training_set().take(train)
-        loss, scores = None, {}
-        try:
-            loss = self._train(data, rate, seed, "Choosing, ")
+        loss, scores, found = None, {}, dict[str, Scores]()
+
+        def score(end: str) -> None:
             model = self._tuner_model()
-            scores = {HELD_OUT: self._experiment.evaluate_training_rows(model, held_out)}
+            found[end] = self._experiment.evaluate_training_rows(model, held_out)
+
+        try:
+            loss = self._train(data, rate, seed, "Choosing, ", score)
+            scores = found
         except DivergenceError as error:
             logging.warning("%s", error)
         self._record.add(Cell(SELECTION, rate, seed, loss, time.monotonic() - started, scores))
@@ -186,7 +196,15 @@ class Trainings:
     def _training_set(self) -> TrainingSet:
         return self._experiment.training_set()
 
-    def _train(self, data: TrainingSet, rate: float, seed: int, prefix: str) -> float:
+    def _train(
+        self,
+        data: TrainingSet,
+        rate: float,
+        seed: int,
+        prefix: str,
+        ended: Callable[[str], None] = lambda _: None,
+    ) -> float:
+        """Trains anew; calls `ended` with each of `_ends` that is reached."""
         model = self._tuner_model()
         if self._tuner is None:
             self._tuner = FineTuner(
@@ -194,7 +212,9 @@ class Trainings:
             )
         model.set_parameters(initial_parameters(self._checkpoint, model, seed))
         what = self._describe(rate, seed, prefix)
-        return self._tuner.fit(data, self._schedule(rate, seed), description=what)
+        loss = self._tuner.fit(data, self._schedule(rate, seed), description=what)
+        ended(HELD_OUT)
+        return loss
 
     def _describe(self, rate: float, seed: int, prefix: str) -> str:
         done, all_ = len(self._record.cells), self._num_trainings()
@@ -202,7 +222,9 @@ class Trainings:
         return what[0].upper() + what[1:]
 
     def _num_trainings(self) -> int:
-        return self._options.num_trainings
+        options = self._options
+        only_ends = len(options.learning_rates) == 1 and len(self._ends()) > 1
+        return options.num_trainings + len(options.seeds) * only_ends
 
     def _schedule(self, rate: float, seed: int) -> Schedule:
         options = self._options

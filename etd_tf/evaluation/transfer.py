@@ -9,8 +9,6 @@ least-squares fit, and it ends with its stage.
 
 import dataclasses
 import math
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,19 +18,19 @@ from absl import logging
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.errors import DivergenceError, InputError
+from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier, TaskModel, initial_parameters
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import FinetunedModel
 from etd_tf.evaluation.finetuning import FinetuneResult, Trainings
 from etd_tf.evaluation.inference import compile_forward, run_sequences
-from etd_tf.evaluation.run_record import HELD_OUT, SELECTION, Cell, RunRecord
+from etd_tf.evaluation.run_record import HELD_OUT, RunRecord
 from etd_tf.evaluation.stages import LOGITS, STAGES, STATES, TransferOptions
 from etd_tf.evaluation.training import FineTuner, Loss, TrainingSet
 from etd_tf.modeling.layers import Dense
 from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.tokenization.sequences import Sequences
-from etd_tf.types import Array, IntArray, Tensor
+from etd_tf.types import Array, Tensor
 
 STATE, TEACHER_LOGITS = "teacher_state", "teacher_logits"
 _FIT_EXAMPLES = 2048  # for the least-squares map; more change little
@@ -235,14 +233,11 @@ class _StagedTrainings(Trainings):
         record: RunRecord,
         data: Callable[[], TransferData],
     ) -> None:
-        super().__init__(student, experiment, options.training, record)
         self._stages, self._transfer = options, data
+        super().__init__(student, experiment, options.training, record)
         self._data: TransferData | None = None
         self._tuners: dict[str, list[FineTuner]] = {}
         self._matcher: StateMatcher | None = None
-        self._held_out: IntArray | None = None
-        self._stage_scores: dict[str, Scores] = {}
-        self.last = options.stages[-1]
 
     def _need_data(self) -> TransferData:
         if self._data is None:
@@ -253,53 +248,28 @@ class _StagedTrainings(Trainings):
         data = super()._training_set()
         return TrainingSet(data.sequences, {**data.labels, **self._need_data().train.labels()})
 
+    def _ends(self) -> tuple[str, ...]:
+        return tuple(f"{HELD_OUT} {stage}" for stage in self._stages.ends())
+
     def choose_learning_rate(self) -> float:
-        """Picks the rate and the last stage with the best mean score on held-out examples."""
-        rates, ends = self._options.learning_rates, self._stages.ends()
-        if len(rates) * len(ends) == 1:
-            return rates[0]
-        train, held_out = self._experiment.held_out_split()
-        for rate in rates:
-            for seed in self._options.seeds:
-                if self._record.find(SELECTION, rate, seed) is None:
-                    self._select(rate, seed, train, held_out)
-        means = {(rate, end): self._stage_score(rate, end) for rate in rates for end in ends}
-        best = max(means, key=lambda one: means[one])
-        if means[best] == -math.inf:
-            raise DivergenceError(
-                f"Every learning rate of {', '.join(f'{rate:g}' for rate in rates)} diverged. "
-                "Pass lower ones."
-            )
-        self.last = best[1]
-        logging.info("Chosen on held-out examples: rate %g, last stage %s.", *best)
-        return best[0]
+        """Picks the rate and the last stage."""
+        rate = super().choose_learning_rate()
+        logging.info("Rate %g, last stage %s.", rate, self.last)
+        return rate
 
-    def _num_trainings(self) -> int:
-        rates, seeds = len(self._options.learning_rates), len(self._options.seeds)
-        chosen = rates * len(self._stages.ends()) > 1
-        return seeds * (rates + 1 if chosen else 1)
+    @property
+    def last(self) -> str:
+        """The stage to end with."""
+        return self._stages.ends()[self._ends().index(self._end)]
 
-    def _stage_score(self, rate: float, end: str) -> float:
-        """Mean held-out score after a stage; minus infinity where a seed diverged."""
-        cells = [self._record.find(SELECTION, rate, seed) for seed in self._options.seeds]
-        key = f"{HELD_OUT} {end}"
-        scores = [cell.scores[key] for cell in cells if cell and key in cell.scores]
-        if len(scores) < len(cells):
-            return -math.inf
-        return statistics.fmean(score[self._experiment.metric] for score in scores)
-
-    def _select(self, rate: float, seed: int, train: IntArray, held_out: IntArray) -> None:
-        started, loss, scores = time.monotonic(), None, {}
-        self._held_out, self._stage_scores = held_out, {}
-        try:
-            loss = self._train(self._training_set().take(train), rate, seed, "Choosing, ")
-            scores = {f"{HELD_OUT} {end}": one for end, one in self._stage_scores.items()}
-        except DivergenceError as error:
-            logging.warning("%s", error)
-        self._held_out = None
-        self._record.add(Cell(SELECTION, rate, seed, loss, time.monotonic() - started, scores))
-
-    def _train(self, data: TrainingSet, rate: float, seed: int, prefix: str) -> float:
+    def _train(
+        self,
+        data: TrainingSet,
+        rate: float,
+        seed: int,
+        prefix: str,
+        ended: Callable[[str], None] = lambda _: None,
+    ) -> float:
         model = self._tuner_model()
         model.set_parameters(initial_parameters(self._checkpoint, model, seed))
         loss = math.nan
@@ -313,10 +283,9 @@ class _StagedTrainings(Trainings):
             what = f"{self._describe(rate, seed, prefix)}, {stage}"
             for tuner in self._tuners_of(stage):
                 loss = tuner.fit(rows, self._schedule(rate, seed), description=what)
-            if self._held_out is not None and stage in self._stages.ends():
-                scores = self._experiment.evaluate_training_rows(model, self._held_out)
-                self._stage_scores[stage] = scores
-            if stage == self.last and self._held_out is None:
+            if stage in self._stages.ends():
+                ended(f"{HELD_OUT} {stage}")
+            if stage == self.last:  # of all, until it is chosen
                 break
         return loss
 
