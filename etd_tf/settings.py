@@ -94,9 +94,6 @@ def setting(
             needs them.
         **said: Further fields of `Setting`: `least=0`, `free=True` and so on. Bounds are
             for numbers, and for each number of a list.
-
-    Returns:
-        The field.
     """
     if choices is not None and not callable(choices):
         choices = functools.partial(tuple, tuple(choices))
@@ -135,9 +132,6 @@ def part(of: Callable[..., Any] | None, **said: Any) -> Any:
     Args:
         of: Makes the default; None for a default of None.
         **said: Fields of `Part`.
-
-    Returns:
-        The field.
     """
     metadata = {_KEY: Part(**said)}
     if of is None:
@@ -280,9 +274,6 @@ def free_flags(cls: type, *, all_are: bool = False) -> frozenset[str]:
     Args:
         cls: The class.
         all_are: Whether the class is a part of which all are free.
-
-    Returns:
-        The flags' names.
     """
     found: set[str] = set()
     for one in members_of(cls):
@@ -372,10 +363,6 @@ class Settings:
 
 def check_value(one: NamedSetting, value: Any) -> None:
     """Checks a value against what its setting says.
-
-    Args:
-        one: The setting.
-        value: A value of it.
 
     Raises:
         InputError: It has another type, is out of range or is no choice.

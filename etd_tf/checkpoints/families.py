@@ -137,10 +137,6 @@ def find_family(values: Mapping[str, Any], source: str) -> Family:
 def read_config(values: Mapping[str, Any], family: Family) -> BertConfig:
     """Translates a `config.json` of any family.
 
-    Args:
-        values: The parsed JSON object.
-        family: The model's family.
-
     Returns:
         The configuration; positions that only padding tokens use are not counted.
 

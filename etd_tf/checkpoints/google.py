@@ -74,9 +74,6 @@ class _Variables(Mapping[str, Array]):
 def find_prefix(directory: Path) -> Path | None:
     """Finds the checkpoint of a directory.
 
-    Args:
-        directory: The directory.
-
     Returns:
         The checkpoint's path without `.index`, or None where there is none.
 

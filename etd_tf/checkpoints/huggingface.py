@@ -56,9 +56,6 @@ def read_huggingface(directory: Path) -> Checkpoint:
     Args:
         directory: Holds `config.json`, a weights file and usually a tokenizer.
 
-    Returns:
-        The checkpoint.
-
     Raises:
         InputError: A file is missing or corrupt, or the model is of another kind.
     """
@@ -228,12 +225,7 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
 
 
 def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
-    """Writes a directory that stock Transformers loads with `from_pretrained`.
-
-    Args:
-        checkpoint: What to write.
-        directory: An existing directory.
-    """
+    """Writes a directory that stock Transformers loads with `from_pretrained`."""
     head, parameters = checkpoint.task_head, checkpoint.parameters()
     tensors: Parameters = {}
     if head is not None:
@@ -252,12 +244,7 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
 
 
 def write_description(checkpoint: Checkpoint, directory: Path) -> None:
-    """Writes the directory without its weights: `config.json` and the tokenizer.
-
-    Args:
-        checkpoint: What to write.
-        directory: An existing directory.
-    """
+    """Writes the directory without its weights: `config.json` and the tokenizer."""
     config, head = checkpoint.config, checkpoint.task_head
     values = config.to_huggingface()
     values["architectures"] = ["BertForMaskedLM" if _has_head(checkpoint) else "BertModel"]

@@ -68,9 +68,6 @@ def read_keras_hub(directory: Path) -> Checkpoint:
             `BertMaskedLM` and `task.weights.h5` the masked-LM head is read too, with that of a
             `BertTextEmbedder` the pooling.
 
-    Returns:
-        The checkpoint.
-
     Raises:
         InputError: A file is missing or corrupt, or the preset is of another model.
     """
@@ -177,10 +174,6 @@ def _read_config(directory: Path) -> BertConfig:
 
 def build(config: BertConfig, *, with_head: bool) -> Model:
     """Builds KerasHub's model in float32, with random weights.
-
-    Args:
-        config: The architecture.
-        with_head: Add the masked-LM head.
 
     Returns:
         The backbone and the task.

@@ -40,9 +40,6 @@ def torch_name(path: str) -> str:
 def read_tf_h5(path: str | Path) -> dict[str, Array]:
     """Reads all weights under their PyTorch names and orientation.
 
-    Args:
-        path: The file.
-
     Returns:
         Arrays by PyTorch name; kernels are transposed views `[output, input]`.
 

@@ -136,9 +136,6 @@ class FlagSet:
             cls: One of the classes behind the flags, or of their parts.
             **given: Fields that are not what a flag says.
 
-        Returns:
-            The settings.
-
         Raises:
             InputError: A value is not valid, or a flag that was set has no effect.
         """

@@ -34,10 +34,6 @@ def baseline_values(baselines: Baselines) -> dict[str, dict[str, float]]:
 def describe_failures(scores: Mapping[str, Mapping[str, float]], baselines: Baselines) -> list[str]:
     """Says which scores are no better than an answer that does not look at the example.
 
-    Args:
-        scores: By split and metric.
-        baselines: What to compare with.
-
     Returns:
         A sentence for each such score; none where all are better.
     """

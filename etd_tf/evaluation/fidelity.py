@@ -147,10 +147,6 @@ def _pair_cosines(unit: Array, pairs: IntArray) -> Array:
 def rank_correlation(first: Array, second: Array) -> float:
     """Spearman's correlation of numbers `[n]`; equal numbers share the mean of their ranks.
 
-    Args:
-        first: The numbers.
-        second: As many others.
-
     Returns:
         From -1 to 1; 0 where all numbers of one side are equal.
     """

@@ -20,9 +20,6 @@ def compile_forward(forward: Forward) -> Forward:
     Args:
         forward: Maps `token_ids`, `segment_ids` and `padding_mask` `[B, T]` to a tensor
             whose first axis is B.
-
-    Returns:
-        The compiled function.
     """
     spec = tf.TensorSpec([None, None], tf.int32)
     names = ("token_ids", "segment_ids", "padding_mask")

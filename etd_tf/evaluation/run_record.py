@@ -80,9 +80,6 @@ class RunRecord:
             outputs: Those of `OUTPUTS` that the run will write.
             command: What makes the run, for messages.
 
-        Returns:
-            The record.
-
         Raises:
             InputError: The directory cannot be written, holds a finished or other run, or
                 `outputs` of something that is no such run.
@@ -127,9 +124,6 @@ class RunRecord:
 
         Args:
             name: One of the run's outputs.
-
-        Returns:
-            Its path.
 
         Raises:
             ValueError: The run has no such output, or no directory.

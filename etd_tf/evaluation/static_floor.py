@@ -96,9 +96,6 @@ def make_static_floor(teacher: Checkpoint, counts: IntArray, dimension: int) -> 
         counts: How often each token is in typical text, `[V]`, as by `count_tokens`.
         dimension: Dims of the student's vectors; the token table has no more than it has.
 
-    Returns:
-        The floor.
-
     Raises:
         InputError: The teacher has no tokenizer.
     """

@@ -76,9 +76,6 @@ def build_tables(normalizer: Any, pre_tokenizer: Any) -> CodePointTables:
         normalizer: A `tokenizers.normalizers.BertNormalizer`, or None.
         pre_tokenizer: A `tokenizers.pre_tokenizers.BertPreTokenizer`.
 
-    Returns:
-        The tables.
-
     Raises:
         InputError: The normaliser is not a map of single characters.
     """

@@ -133,9 +133,6 @@ def run_litert(content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
         content: The file's bytes.
         inputs: The signature's inputs by name.
 
-    Returns:
-        Its outputs by name.
-
     Raises:
         InputError: Nothing is installed that runs it.
     """

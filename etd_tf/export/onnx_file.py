@@ -141,9 +141,6 @@ class _Graph:
 def make_model(checkpoint: "Checkpoint") -> Any:
     """Builds the model in memory.
 
-    Args:
-        checkpoint: The model.
-
     Returns:
         An `onnx.ModelProto`; see `Onnx` for its inputs and outputs.
     """
@@ -348,9 +345,6 @@ def run_onnx(path: str | Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     Args:
         path: The file.
         inputs: Inputs by name; those that the model does not take are left out.
-
-    Returns:
-        Its outputs by name.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         from onnx.reference import ReferenceEvaluator

@@ -51,9 +51,6 @@ def encode_prediction_log(model_name: str, request: WarmupRequest) -> bytes:
     Args:
         model_name: Name under which the model is served.
         request: The request.
-
-    Returns:
-        The serialised message.
     """
     spec = encode_field(_MODEL_NAME, model_name.encode()) + encode_field(
         _MODEL_SIGNATURE, request.signature.encode()

@@ -60,9 +60,6 @@ class ScoringInputs:
                 0) and `padding_mask` (default: tokens that are not padding).
             config: The teacher's architecture.
 
-        Returns:
-            The inputs.
-
         Raises:
             InputError: An array is missing, has another shape or type, holds values outside
                 the model's tables, or there is no example or no real token.

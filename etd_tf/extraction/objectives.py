@@ -138,9 +138,6 @@ def make_objective(teacher: Checkpoint, loss: str, *, seed: int) -> Objective:
         loss: `"mlm"`, `"reconstruction"`, or `"auto"`: masked-LM where there is a head.
         seed: Seed of the random parts.
 
-    Returns:
-        The objective.
-
     Raises:
         InputError: The loss is unknown, or it is `"mlm"` without head or tokenizer.
     """

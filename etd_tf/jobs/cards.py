@@ -11,11 +11,6 @@ from etd_tf.reporting import RunReport
 def extracted_card(teacher: Checkpoint, initial: InitialStudent, start: Start) -> str:
     """The card of a student that was not distilled.
 
-    Args:
-        teacher: Its teacher.
-        initial: The student.
-        start: How it was made.
-
     Returns:
         The text of its `README.md`.
     """
@@ -25,11 +20,6 @@ def extracted_card(teacher: Checkpoint, initial: InitialStudent, start: Start) -
 
 def distilled_card(options: DistillOptions, result: DistillResult, report: RunReport) -> str:
     """The card of a finished student.
-
-    Args:
-        options: The job's settings.
-        result: What the job made.
-        report: What was measured.
 
     Returns:
         The text of its `README.md`.

@@ -34,16 +34,7 @@ class _Arm:
 
 
 def student_folder(run_dir: Path, step: int, last: int) -> Path:
-    """Where the student after a step is kept, if it is one of those that are.
-
-    Args:
-        run_dir: The run directory.
-        step: The step.
-        last: The run's last step.
-
-    Returns:
-        The directory.
-    """
+    """Where the student after a step is kept, if it is one of those that are."""
     finished = run_dir / STUDENT
     if step == last and finished.is_dir():  # earlier versions kept it with the others
         return finished

@@ -44,14 +44,7 @@ def add_scores(study: Study, spec: RunSpec, run: ArmRun) -> ArmRun:
 
 
 def teacher_scores(study: Study) -> dict[str, float]:
-    """Scores the teacher on the tasks that need no training.
-
-    Args:
-        study: The comparison.
-
-    Returns:
-        Scores by task.
-    """
+    """Scores the teacher on the tasks that need no training."""
     options = study.options.downstream
     return {
         name: _known_score(

@@ -11,9 +11,6 @@ from etd_tf.reporting import numbers
 def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
     """Checks a comparison as far as possible without long work, and forecasts its cost.
 
-    Args:
-        options: The settings.
-
     Returns:
         The forecast; times are rough.
 
@@ -33,14 +30,7 @@ def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
 
 
 def describe_forecast(forecast: ComparisonForecast) -> str:
-    """Formats a forecast.
-
-    Args:
-        forecast: The forecast.
-
-    Returns:
-        Text of several lines.
-    """
+    """Formats a forecast."""
     finished = f" ({forecast.finished} finished)" if forecast.finished else ""
     rate = numbers.flops(forecast.peak_flops)
     rows = {

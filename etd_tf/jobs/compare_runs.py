@@ -36,9 +36,6 @@ def is_finished(folder: Path) -> bool:
 def load_run(folder: Path) -> ArmRun:
     """Reads a finished run.
 
-    Args:
-        folder: Its directory.
-
     Returns:
         The run without downstream scores.
 
@@ -86,9 +83,6 @@ class FinishedRun:
 
 def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     """Reads finished runs that are to be compared.
-
-    Args:
-        folders: Their directories.
 
     Returns:
         The runs in the same order.

@@ -82,9 +82,6 @@ class Study:
             folder: The comparison's directory.
             task_data: Fingerprint of each downstream task's data.
 
-        Returns:
-            The study.
-
         Raises:
             InputError: A run could not be made, or no text is held out.
         """
@@ -137,9 +134,6 @@ class Study:
 
 def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec, BertConfig]]:
     """Checks everything that can be checked without long work; writes nothing.
-
-    Args:
-        options: The settings.
 
     Returns:
         The teacher, and the student's configuration of each run.

@@ -10,15 +10,7 @@ from etd_tf.reporting.comparison_runs import BASELINE
 
 
 def describe_comparison(comparison: Comparison, folder: Path) -> str:
-    """Tells for every loss, student and arm the final loss and the compute saved.
-
-    Args:
-        comparison: The comparison.
-        folder: Its directory.
-
-    Returns:
-        Text of several lines.
-    """
+    """Tells for every loss, student and arm the final loss and the compute saved."""
     cells = comparison.to_dict()["cells"]
     rows = [["loss", "student", "arm", "held-out loss", "compute saved", "neighbours found"]]
     for cell in cells:

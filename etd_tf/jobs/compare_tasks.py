@@ -88,9 +88,6 @@ class DownstreamOptions(Settings):
 def fingerprint_tasks(options: DownstreamOptions) -> dict[str, str]:
     """Reads the tasks' labelled data, so that what is missing or another shows at once.
 
-    Args:
-        options: The tasks.
-
     Returns:
         By task a SHA-256 of its data.
 

@@ -24,9 +24,6 @@ def default_evaluations(steps: int) -> tuple[int, ...]:
 
     Dense early, then every 100th part up to a fifth of the run, then every 20th part.
 
-    Args:
-        steps: Length of the run.
-
     Returns:
         Ascending steps from 1 to `steps`.
     """

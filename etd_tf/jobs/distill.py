@@ -124,10 +124,6 @@ def _log_values(fidelity: HeldOutFidelity | None, trainer: Trainer) -> dict[str,
 def check_fidelity(options: DistillOptions, result: DistillResult) -> None:
     """Checks that a student is as faithful as was asked for.
 
-    Args:
-        options: The settings.
-        result: What was made.
-
     Raises:
         FidelityError: It is not.
     """
@@ -208,9 +204,6 @@ def check_distillation(options: DistillOptions) -> tuple[Checkpoint, BertConfig]
 
 def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
     """Loads the teacher and checks it against student, loss and text, cheapest first.
-
-    Args:
-        options: The settings.
 
     Returns:
         The teacher, and the student's configuration.

@@ -12,14 +12,7 @@ from etd_tf.tasks import ScoredTask
 
 
 def describe_evaluation(result: EvaluationResult) -> str:
-    """Formats everything that an evaluation found out.
-
-    Args:
-        result: The result.
-
-    Returns:
-        Text of several lines.
-    """
+    """Formats everything that an evaluation found out."""
     task, blocks = result.task, []
     if isinstance(task, ScoredTask) and result.zero_shot is not None:
         blocks.append(_zero_shot(task, result.zero_shot))
@@ -137,15 +130,7 @@ def _costs(costs: dict[str, ModelCost]) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Formats cells as columns of equal width, two spaces apart.
-
-    Args:
-        header: Names of the columns.
-        rows: As many cells each.
-
-    Returns:
-        Text of several lines.
-    """
+    """Formats cells as columns of equal width, two spaces apart."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(

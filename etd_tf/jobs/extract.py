@@ -95,14 +95,7 @@ def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:
 
 
 def describe_extraction(result: ExtractResult) -> str:
-    """Tells what was made and how to go on.
-
-    Args:
-        result: The finished job.
-
-    Returns:
-        Text of several lines.
-    """
+    """Tells what was made and how to go on."""
     teacher, initial = result.teacher, result.initial
     student, plan = initial.checkpoint, initial.plan
     rows = {"teacher": _sizes(teacher), "student": _sizes(student)}

@@ -70,14 +70,7 @@ class HeldOutFidelity:
         return measure_fidelity(self._target, vectors).log_values()
 
     def facts(self, student: Checkpoint) -> FidelityFacts:
-        """Measures a student, and one without a Transformer as its floor.
-
-        Args:
-            student: The student.
-
-        Returns:
-            Both.
-        """
+        """Measures a student, and one without a Transformer as its floor."""
         sample = min(_COUNTED, self._records.num_examples(TRAIN))
         ids = load_examples(self._records, sample, seed=0)["token_ids"]
         counts = count_tokens([ids], self._teacher.config.vocab_size)
@@ -104,11 +97,6 @@ class HeldOutFidelity:
 
 def check_measurable(teacher: Checkpoint, records: RecordSet, count: int) -> None:
     """Checks that fidelity can be measured.
-
-    Args:
-        teacher: The teacher.
-        records: The text.
-        count: Held-out sequences to use.
 
     Raises:
         InputError: It cannot.
@@ -147,11 +135,6 @@ def held_out_fidelity(
     teacher: Checkpoint, records: RecordSet, count: int
 ) -> HeldOutFidelity | None:
     """Prepares the measurement where teacher and text allow it.
-
-    Args:
-        teacher: The teacher.
-        records: The text.
-        count: Held-out sequences to use.
 
     Returns:
         It; None for a teacher without pooling or, with a warning, too little held-out text.

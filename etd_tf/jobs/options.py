@@ -53,12 +53,6 @@ class StudentSize(Settings):
     def parse(cls, text: str) -> "StudentSize":
         """Reads `LAYERSxHIDDENxHEADSxINTERMEDIATE`, e.g. `6x384x12x1536`.
 
-        Args:
-            text: The sizes.
-
-        Returns:
-            The sizes.
-
         Raises:
             InputError: The text has another form.
         """

@@ -47,9 +47,6 @@ def write_outputs(
         options: The job's settings.
         result: What the job made.
         latency: Times of models of these sizes, if they are known.
-
-    Returns:
-        The report.
     """
     forms = [name for name, form in FORMATS.items() if not form.optional]
     exports = tuple(_export(result, name) for name in (*forms, *options.exports))
@@ -81,9 +78,6 @@ def make_report(
         result: What the job made.
         exports: Forms of the student on disk.
         latency: Measured times.
-
-    Returns:
-        The report.
     """
     length = result.records.sequence_length
     student = model_facts(
@@ -175,11 +169,6 @@ def measure_latencies(
     teacher: Checkpoint, student: Checkpoint, sequence_length: int
 ) -> tuple[LatencyComparison, ...]:
     """Times both models on a sequence and on a batch.
-
-    Args:
-        teacher: The teacher.
-        student: The student.
-        sequence_length: Tokens a sequence.
 
     Returns:
         The times by batch size, the smallest first.

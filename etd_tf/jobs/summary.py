@@ -8,9 +8,6 @@ from etd_tf.reporting import RunReport
 def describe_result(result: DistillResult) -> str:
     """Tells what was made, the numbers and how to load it.
 
-    Args:
-        result: The finished job.
-
     Returns:
         Text of several lines; empty for a worker that wrote nothing.
     """
@@ -95,14 +92,7 @@ def _fidelity(report: RunReport) -> list[str]:
 
 
 def describe_cost(cost: CostForecast) -> str:
-    """Formats a forecast.
-
-    Args:
-        cost: The forecast.
-
-    Returns:
-        Text of several lines.
-    """
+    """Formats a forecast."""
     hours = cost.seconds / 3600
     time = f"{hours:,.1f} h" if hours >= 1 else f"{cost.seconds / 60:,.1f} min"
     rows = {

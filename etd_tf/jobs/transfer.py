@@ -186,15 +186,7 @@ def _fingerprint(texts: list[tuple[str, ...]]) -> str:
 
 
 def describe_transfer(task: tasks.TextTask, result: TransferResult) -> str:
-    """Formats the scores of student and teacher.
-
-    Args:
-        task: The task.
-        result: The result.
-
-    Returns:
-        Text of several lines.
-    """
+    """Formats the scores of student and teacher."""
     from etd_tf.jobs.evaluation_summary import format_table
 
     rows = []

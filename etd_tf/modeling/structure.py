@@ -124,11 +124,6 @@ def weights_of(
 ) -> Iterator[tuple[str, Weight, int | None]]:
     """Lists the weights of a model in their order.
 
-    Args:
-        num_layers: L.
-        pooler: Include the pooler.
-        mlm_head: Include the masked-LM head.
-
     Yields:
         The canonical name, the weight, and the layer that it belongs to, counted from 0, or
         None.

@@ -31,12 +31,7 @@ _Group: TypeAlias = Sequence[_Values]  # the arms of one loss and student
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Writes `compare.json`, and `compare.html` from what is in it.
-
-    Args:
-        folder: An existing directory.
-        comparison: What to write.
-    """
+    """Writes `compare.json`, and `compare.html` from what is in it."""
     text = json.dumps(standard_json(comparison.to_dict()), indent=2) + "\n"
     write_atomically(folder / DATA_FILE, text)
     write_atomically(folder / PAGE_FILE, render_comparison(json.loads(text)))
@@ -205,9 +200,6 @@ def saved_text(saving: Mapping[str, Any], arm: str) -> str:
     Args:
         saving: What `compare.json` says of the share: an arm's entry, or that of its task.
         arm: Whose; the baseline gets an empty text.
-
-    Returns:
-        Plain text.
     """
     share, by_seed = saving["compute_saved"], saving["compute_saved_by_seed"]
     if share is not None:

@@ -22,9 +22,6 @@ def fidelity_card(report: RunReport) -> list[tuple[str, str, str]]:
 def fidelity_section(report: RunReport) -> str:
     """Shows the student beside the static floor: a table, and the share over the steps.
 
-    Args:
-        report: The report.
-
     Returns:
         A `section` element; empty where nothing was measured.
     """

@@ -10,10 +10,6 @@ Cell: TypeAlias = str | int | float
 def section(title: str, body: str) -> str:
     """Puts HTML under a heading.
 
-    Args:
-        title: Plain text.
-        body: HTML.
-
     Returns:
         A `section` element.
     """

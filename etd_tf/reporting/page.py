@@ -19,9 +19,6 @@ _SPLITS = {"train": "training", "validation": "held-out"}
 def render(report: RunReport) -> str:
     """Renders a report.
 
-    Args:
-        report: The report.
-
     Returns:
         A complete HTML document without scripts and external resources.
     """

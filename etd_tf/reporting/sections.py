@@ -79,10 +79,6 @@ def measured_on(machine: Machine, data: Mapping[str, str | int | float]) -> str:
 def run_again(command: str, flags: Mapping[str, str]) -> str:
     """Shows the command and, folded, every flag.
 
-    Args:
-        command: What repeats the run.
-        flags: Values by name.
-
     Returns:
         A `section` element.
     """

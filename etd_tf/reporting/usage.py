@@ -11,9 +11,6 @@ from etd_tf.reporting.report import RunReport
 def usage(report: RunReport) -> str:
     """Builds the section with code that loads each export, and a table of them.
 
-    Args:
-        report: The report.
-
     Returns:
         A `section` element; nothing where nothing was exported.
     """

@@ -128,11 +128,7 @@ def _settle_tree(root: Path) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Puts a file's content on the disk; goes on with a warning where that is not supported.
-
-    Args:
-        descriptor: Of the open file.
-    """
+    """Puts a file's content on the disk; goes on with a warning where that is not supported."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -143,12 +139,7 @@ def sync(descriptor: int) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """Sets who may read a file; goes on with a warning where that is not supported.
-
-    Args:
-        path: The file or directory.
-        mode: Its permissions.
-    """
+    """Sets who may read a file; goes on with a warning where that is not supported."""
     try:
         path.chmod(mode)
     except OSError as error:

@@ -15,9 +15,6 @@ DEFAULT_CACHE = "~/.cache/etd_tf"
 def expand(path: str | Path) -> Path:
     """Puts the home directory in the place of `~`.
 
-    Args:
-        path: A path.
-
     Returns:
         It without `~`. The default cache is in the temporary directory where there is no
         home directory, as for a user id without an account in a container.

@@ -14,9 +14,6 @@ def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]
         path: The file.
         max_bytes: Larger files are refused before they are read.
 
-    Returns:
-        The parsed object.
-
     Raises:
         InputError: The file is missing, unreadable, too large, not UTF-8, not JSON or
             not an object.

@@ -83,9 +83,6 @@ def frame_records(records: Sequence[bytes]) -> list[bytes]:
 
     Args:
         records: Serialised records, at least 4 bytes each.
-
-    Returns:
-        One frame a record.
     """
     lengths = [struct.pack("<Q", len(record)) for record in records]
     length_crcs = masked_crc32c(lengths).astype("<u4").tobytes()
@@ -98,9 +95,6 @@ def frame_records(records: Sequence[bytes]) -> list[bytes]:
 
 def find_records(path: Path) -> IntArray:
     """Finds where the records of an uncompressed TFRecord file begin.
-
-    Args:
-        path: The file.
 
     Returns:
         Int64 `[records + 1]` offsets; the last one is the file's size.
@@ -159,9 +153,6 @@ def read_records(path: Path, offsets: IntArray, indices: IntArray) -> list[bytes
         path: An uncompressed TFRecord file.
         offsets: Int64 `[records + 1]`, see `find_records`.
         indices: Int `[k]`: which records.
-
-    Returns:
-        k records.
 
     Raises:
         InputError: The file is cut short or damaged; the message names it.

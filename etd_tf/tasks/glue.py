@@ -120,9 +120,6 @@ class GlueTask(GlueData, TextTask):
             indices: GLUE's example numbers, `[n]`.
             predictions: Class numbers in the task's order, or scores, `[n]`; scores are
                 clipped to the range of the task.
-
-        Returns:
-            The file.
         """
         if self.is_regression:
             values = [f"{min(max(float(p), MIN_SCORE), MAX_SCORE):.3f}" for p in predictions]

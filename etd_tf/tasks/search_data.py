@@ -51,9 +51,6 @@ def read_beir(folder: Path, split: str) -> SearchData:
             be packed, with `.gz` behind their names.
         split: E.g. `"test"`.
 
-    Returns:
-        The data.
-
     Raises:
         InputError: A file is missing, or a row cannot be read; the message has file and line.
     """
@@ -91,9 +88,6 @@ def search_in_squad(dataset: SquadDataset) -> SearchData:
 
     Args:
         dataset: The questions; equal paragraphs are one.
-
-    Returns:
-        The data.
     """
     place: dict[str, int] = {}
     for context in dataset.contexts:

@@ -70,9 +70,6 @@ def choose_answers(
         windows: Their windows.
         logits: Of each window, `[T, 2]` start and end logits, possibly padded.
         options: Limits and threshold.
-
-    Returns:
-        The predictions.
     """
     found: list[list[tuple[float, int, int]]] = [[] for _ in dataset.questions]
     null_scores = np.full(len(dataset.questions), np.inf)

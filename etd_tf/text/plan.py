@@ -51,9 +51,6 @@ def scan_source(
         seed: Seed of that choice.
         advance: Called after every document.
 
-    Returns:
-        The scan.
-
     Raises:
         InputError: The source cannot be read as the text it should be; names the place.
     """

@@ -169,9 +169,6 @@ class Preparation:
             options: Lengths, shards and the held-out share; None for the usual ones.
             validation_corpus: Text for the validation split, if any.
 
-        Returns:
-            The preparation.
-
         Raises:
             InputError: No file matches.
         """
@@ -203,9 +200,6 @@ class Preparation:
             directory: The output directory; the caller holds it.
             executor: Does the work; the files do not depend on it.
             overwrite: Replace finished records, or an unfinished preparation of other text.
-
-        Returns:
-            The records.
 
         Raises:
             InputError: See `prepare_records`.

@@ -43,9 +43,6 @@ def write_shard(path: Path, blocks: Iterable[Encoded], *, packer: Packer) -> Sha
         path: The TFRecord file; the index goes beside it.
         blocks: Encoded texts, see `Encoder.encode`.
         packer: Ids to rows; left empty.
-
-    Returns:
-        The summary.
     """
     scratch = path.with_name(f".{path.name}.partial-shard")  # see remove_leftovers
     digest, tokens = hashlib.sha256(), 0

@@ -29,9 +29,6 @@ def import_tfds(purpose: str) -> Any:
     Args:
         purpose: What needs it, as the user asked for it.
 
-    Returns:
-        The module.
-
     Raises:
         InputError: It is not installed.
     """

@@ -20,9 +20,6 @@ _MAX_GAPS = 10_000  # ids without a token, beyond one a token
 def count_ids(vocabulary: Mapping[str, int]) -> int:
     """Finds the size of the table that a vocabulary's ids point into.
 
-    Args:
-        vocabulary: Id of each token.
-
     Returns:
         The highest id plus 1.
 
@@ -54,9 +51,6 @@ def wordpiece_backend(
         strip_accents: Drop accents; None: as `lowercase`.
         split_chinese: Make each Chinese character a word.
 
-    Returns:
-        The tokenizer.
-
     Source: Devlin et al. 2018 (arXiv 1810.04805), google-research/bert `tokenization.py`.
     """
     model = models.WordPiece(dict(vocabulary), unk_token="[UNK]", max_input_chars_per_word=100)
@@ -83,9 +77,6 @@ def byte_level_backend(
         vocabulary: Id of each token.
         merges: Pairs in the order they are merged.
         add_prefix_space: Treat the first word as if a space came before it.
-
-    Returns:
-        The tokenizer.
 
     Raises:
         Exception: The merges do not fit the vocabulary (the library has no own error class).
@@ -114,9 +105,6 @@ def with_added_tokens(
     Args:
         backend: The tokenizer of the vocabulary; may be changed in place.
         added: By id `{"content": TOKEN, ...}` with the fields of `tokenizers.AddedToken`.
-
-    Returns:
-        The tokenizer.
 
     Raises:
         InputError: An entry is malformed, or a token would get another id.

@@ -76,9 +76,6 @@ def wordpiece_files(
         vocabulary: One piece a line, in id order, as UTF-8.
         lowercase: Whether it lowercases.
         strip_accents: Whether it drops accents; None: as `lowercase`.
-
-    Returns:
-        Content by name.
     """
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase}
     if strip_accents is not None:

@@ -122,9 +122,6 @@ def _different_normalizer(
 def different_tokens(tokenizer: Tokenizer) -> list[str]:
     """Says which special and added tokens BERT's tokenizer does not know.
 
-    Args:
-        tokenizer: The tokenizer.
-
     Returns:
         Phrases as of `different_options`.
     """

@@ -59,9 +59,6 @@ def make_optimizer(
         weight_decay: Decoupled decay of everything but biases and LayerNorm weights.
         variables: What it will update; its state is created here.
         loss_scaling: Wrap it for float16 gradients.
-
-    Returns:
-        The optimizer.
     """
     with float32_keras():  # that of a constant learning rate
         adamw = FusedAdamW(

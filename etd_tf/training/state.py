@@ -53,9 +53,6 @@ class StateStore:
             step: Finished optimizer steps.
             variables: All variables by name.
             seconds: Time spent so far, over all sittings.
-
-        Returns:
-            The checkpoint's folder.
         """
         path = self.directory / f"step-{step:08d}"
         tensors = {name: _to_numpy(variable) for name, variable in variables.items()}

@@ -23,9 +23,6 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
             TPU VM or `TPU_NAME`); `"auto"` picks TPU, several machines, several GPUs or one
             device, in this order, from what the environment offers.
 
-    Returns:
-        The strategy.
-
     Raises:
         InputError: The name is unknown, `TF_CONFIG` is missing or malformed, or no TPU
             answers.

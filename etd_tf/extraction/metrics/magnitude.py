@@ -53,9 +53,6 @@ def weight_magnitude(parameters: Parameters, config: BertConfig) -> UnitValues:
         parameters: The teacher's weights by canonical name.
         config: Its architecture.
 
-    Returns:
-        The scores.
-
     Source: Han et al. 2015 (arXiv 1506.02626), applied to whole units as in Li et al.
     2016 (arXiv 1608.08710).
     """

@@ -139,9 +139,6 @@ def load_scores(path: Path, teacher: "Checkpoint", *, metric: str | None = None)
         teacher: Whose scores they must be.
         metric: The importance metric that was asked for; None takes any.
 
-    Returns:
-        The scores.
-
     Raises:
         InputError: The file cannot be read, or the scores are of another teacher or metric.
     """

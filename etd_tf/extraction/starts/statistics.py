@@ -84,9 +84,6 @@ def collect_statistics(
         layers: Teacher layers to measure, counted from 1; default all.
         batch_size: Examples a step.
 
-    Returns:
-        The statistics.
-
     Raises:
         InputError: The examples do not fit the teacher or are all padding, or a layer does
             not exist.
