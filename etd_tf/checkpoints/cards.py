@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etd_tf import __version__
-from etd_tf.checkpoints.checkpoint import CLASSIFIER, Checkpoint
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, TAGS, Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.storage.sources import resolve_source
 
@@ -96,7 +96,11 @@ def _kind(checkpoint: Checkpoint, teacher: Checkpoint | None) -> list[str]:
         library, task = "sentence-transformers", "sentence-similarity"
         tags += [library, "feature-extraction", "text-embeddings-inference"]
     elif head is not None:
-        task = "text-classification" if head.name == CLASSIFIER else "question-answering"
+        task = {
+            CLASSIFIER: "text-classification",
+            SPANS: "question-answering",
+            TAGS: "token-classification",
+        }[head.name]
     else:
         task = "fill-mask" if checkpoint.has_mlm_head else "feature-extraction"
     lines = [f"library_name: {library}", f"pipeline_tag: {task}"]

@@ -24,8 +24,8 @@ from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
 
-CLASSIFIER, SPANS = "classifier", "qa_outputs"
-"""Heads of fine-tuned models, by the names that Hugging Face gives them."""
+CLASSIFIER, SPANS, TAGS = "classifier", "qa_outputs", "token_classifier"
+"""Heads of fine-tuned models: a label a text, a span of the text, a label a token."""
 
 _MIN_LENGTH = 6  # two separators in the middle of a pair, and one token of each text
 
@@ -35,7 +35,7 @@ class TaskHead:
     """The dense layer on top of a fine-tuned encoder.
 
     Attributes:
-        name: `CLASSIFIER` (it reads the pooled output) or `SPANS` (it reads every token).
+        name: `CLASSIFIER` (it reads the pooled output), `SPANS` or `TAGS` (they read every token).
         kernel: Float32 `[H, C]`.
         bias: Float32 `[C]`.
         label_names: Class names in the order of the logits; empty for regression and spans.
@@ -68,9 +68,14 @@ class TaskHead:
         """The number of logits, C."""
         return int(self.bias.shape[0])
 
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it reads every token, and not the pooled output."""
+        return self.name != CLASSIFIER
+
     def fits(self, hidden_size: int, *, pooler: bool) -> bool:
         """Whether it can sit on an encoder of this width, with or without a pooler."""
-        of_this_kind = self.num_outputs == 2 if self.name == SPANS else pooler
+        of_this_kind = {CLASSIFIER: pooler, SPANS: self.num_outputs == 2, TAGS: True}[self.name]
         return of_this_kind and self.kernel.shape[0] == hidden_size
 
 

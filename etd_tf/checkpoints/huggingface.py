@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, Checkpoint, TaskHead
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, TAGS, Checkpoint, TaskHead
 from etd_tf.checkpoints.families import WORDS, Family, find_family, read_config, read_parameters
 from etd_tf.checkpoints.gathering import Lookup, read_weight
 from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
@@ -43,10 +43,12 @@ _OTHER_WEIGHTS = (
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5"),
 )
 _MULTI_LABEL = "multi_label_classification"
-_OTHER_TASKS = ("ForTokenClassification", "ForMultipleChoice")
-_ARCHITECTURES = {
-    CLASSIFIER: "BertForSequenceClassification",
-    SPANS: "BertForQuestionAnswering",
+_TAGGER, _OTHER_TASK = "ForTokenClassification", "ForMultipleChoice"
+# Head -> the class that has it, and what the class calls its dense layer.
+_CLASSES = {
+    CLASSIFIER: ("BertForSequenceClassification", "classifier"),
+    SPANS: ("BertForQuestionAnswering", "qa_outputs"),
+    TAGS: (f"Bert{_TAGGER}", "classifier"),
 }
 
 
@@ -70,7 +72,7 @@ def read_huggingface(directory: Path) -> Checkpoint:
     if head is None:
         _report_head(values, str(config_file))
     else:
-        own = f"{head.name}."
+        own = f"{_CLASSES[head.name][1]}."
         tensors = Lookup({name: (tensors, name) for name in tensors if not name.startswith(own)})
     return Checkpoint(
         config,
@@ -115,8 +117,8 @@ def _report_head(values: Mapping[str, Any], source: str) -> None:
         if separator and task not in ("MaskedLM", "PreTraining"):
             logging.warning(
                 "%s: the head of %s is not read, only the encoder is. Read are heads with one "
-                "label a text (BERT's, RoBERTa's and XLM-R's, without problem_type=%s) and heads "
-                "for question answering.",
+                "label a text (BERT's, RoBERTa's and XLM-R's, without problem_type=%s), heads "
+                "with one label a token and heads for question answering.",
                 source,
                 name,
                 _MULTI_LABEL,
@@ -132,23 +134,25 @@ def _read_task_head(
     tensors: Mapping[str, Array], values: Mapping[str, Any], config: BertConfig, source: str
 ) -> TaskHead | None:
     """The head of a fine-tuned BERT; None where there is none, or one of another kind."""
-    heads = [name for name in _ARCHITECTURES if f"{name}.weight" in tensors]
-    if values.get("problem_type") == _MULTI_LABEL:
+    classes = _architectures(values)
+    of_tokens = any(name.endswith(_TAGGER) for name in classes)
+    # Layers of one name read other states in other classes.
+    known = [TAGS if of_tokens else CLASSIFIER, SPANS]
+    heads = [(name, _CLASSES[name][1]) for name in known]
+    heads = [(name, layer) for name, layer in heads if f"{layer}.weight" in tensors]
+    if values.get("problem_type") == _MULTI_LABEL or len(heads) != 1:
         return None
-    if any(name.endswith(_OTHER_TASKS) for name in _architectures(values)):
-        return None  # their `classifier` reads other states
-    if len(heads) != 1 or f"{heads[0]}.bias" not in tensors:
+    ((kind, layer),) = heads
+    if any(name.endswith(_OTHER_TASK) for name in classes) or f"{layer}.bias" not in tensors:
         return None
-    kernel, bias = (
-        read_weight(tensors, f"{heads[0]}.{part}", source) for part in ("weight", "bias")
-    )
+    kernel, bias = (read_weight(tensors, f"{layer}.{part}", source) for part in ("weight", "bias"))
     if kernel.ndim != 2 or bias.shape != kernel.shape[:1]:
         return None
     head = TaskHead(
-        heads[0],
+        kind,
         kernel.T,
         bias,
-        _label_names(values, len(bias)) if heads[0] == CLASSIFIER else (),
+        () if kind == SPANS else _label_names(values, len(bias)),
         str(values.get("finetuning_task") or ""),
     )
     pooler = any(name.endswith("pooler.dense.weight") for name in tensors)
@@ -229,7 +233,8 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
     head, parameters = checkpoint.task_head, checkpoint.parameters()
     tensors: Parameters = {}
     if head is not None:
-        tensors = {f"{head.name}.weight": head.kernel.T, f"{head.name}.bias": head.bias}
+        layer = _CLASSES[head.name][1]
+        tensors = {f"{layer}.weight": head.kernel.T, f"{layer}.bias": head.bias}
     for row in expand(HUGGINGFACE_BERT, checkpoint.config.num_layers):
         if row.canonical not in parameters:
             continue
@@ -267,13 +272,18 @@ def _has_head(checkpoint: Checkpoint) -> bool:
 
 def _head_settings(head: TaskHead) -> dict[str, Any]:
     """What `config.json` says about the head."""
-    values = {"architectures": [_ARCHITECTURES[head.name]], "finetuning_task": head.task}
-    if head.name != CLASSIFIER:
+    values: dict[str, Any] = {
+        "architectures": [_CLASSES[head.name][0]],
+        "finetuning_task": head.task,
+    }
+    if head.name == SPANS:
         return values
     names = head.label_names or [f"LABEL_{index}" for index in range(head.num_outputs)]
-    return {
-        **values,
+    values |= {
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "regression" if head.num_outputs == 1 else "single_label_classification",
     }
+    if head.name == TAGS:
+        return values
+    kind = "regression" if head.num_outputs == 1 else "single_label_classification"
+    return {**values, "problem_type": kind}

@@ -13,6 +13,7 @@ _HOMES = {
     "LatencyStats": "latency",
     "SequenceClassifier": "classifiers",
     "SpanClassifier": "classifiers",
+    "TokenClassifier": "classifiers",
     "benchmark_models": "benchmark",
     "compare_latency": "latency",
     "export_finetuned": "serving",

@@ -18,6 +18,8 @@ from etd_tf.modeling.parameters import get_parameters, set_parameters
 from etd_tf.types import Parameters, Tensor
 
 _KERNEL_STDDEV = 0.02  # BERT's initializer_range
+IGNORED = -100
+"""Label of a token that has no class, as in PyTorch."""
 # Far beyond the seeds that the dropouts of any encoder use up in one call.
 _HEAD_SEED_OFFSET = 1 << 20
 
@@ -86,6 +88,13 @@ class TaskModel(CheckedModel):
         self.output_dense.kernel.assign(parameters["head.kernel"])
         self.output_dense.bias.assign(parameters["head.bias"])
 
+    def _dropped(self, states: Tensor, dropout_seed: Tensor | None) -> Tensor:
+        """What the head reads in training: some of the states' numbers are 0."""
+        seed = self.encoder.seed_generator
+        if dropout_seed is not None:
+            seed = SeedStream(ops.add(dropout_seed, [0, _HEAD_SEED_OFFSET]))
+        return dropout(states, self.config.hidden_dropout, seed)
+
     def _config(self) -> dict[str, Any]:
         return {
             "config": self.config.to_dict(),
@@ -139,10 +148,7 @@ class SequenceClassifier(TaskModel):
         trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
         pooled = trace.pooled_output
         if training:
-            seed = self.encoder.seed_generator
-            if dropout_seed is not None:
-                seed = SeedStream(ops.add(dropout_seed, [0, _HEAD_SEED_OFFSET]))
-            pooled = dropout(pooled, self.config.hidden_dropout, seed)
+            pooled = self._dropped(pooled, dropout_seed)
         return {"logits": ops.cast(self.output_dense(pooled), "float32")}
 
     @staticmethod
@@ -161,6 +167,75 @@ class SequenceClassifier(TaskModel):
         logits = self(inputs)["logits"]
         if self.num_labels == 1:
             return {"score": logits[:, 0]}
+        return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: sizes and policy, no weights."""
+        return {**self._config(), "num_labels": self.num_labels}
+
+
+@keras.saving.register_keras_serializable(package="etd_tf")
+class TokenClassifier(TaskModel):
+    """Dropout and a dense layer on every token: a vector of logits a token.
+
+    Args:
+        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
+        num_labels: C, the number of classes.
+        dtype: Keras dtype policy; logits are float32 in any case.
+        name: Model name.
+
+    Source: Devlin et al. 2018 (arXiv 1810.04805), section 5.3.
+    """
+
+    head_name = "token_classifier"
+    serves_tokens = True
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        num_labels: int,
+        *,
+        dtype: Any = None,
+        name: str = "token_classifier",
+    ) -> None:
+        super().__init__(config, num_labels, pooler=False, dtype=dtype, name=name)
+        self.num_labels = num_labels
+
+    def call(
+        self,
+        inputs: Mapping[str, Tensor],
+        training: bool = False,
+        dropout_seed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Classifies every token of a batch.
+
+        Args:
+            inputs: As for `BertEncoder`.
+            training: Apply dropout.
+            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
+
+        Returns:
+            `logits`, float32 `[B, T, C]`; padding is not masked.
+        """
+        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
+        states = trace.sequence_output
+        if training:
+            states = self._dropped(states, dropout_seed)
+        return {"logits": ops.cast(self.output_dense(states), "float32")}
+
+    @staticmethod
+    def training_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy of the tokens that have a class."""
+        return token_loss(outputs, batch)
+
+    @staticmethod
+    def stack(outputs: Mapping[str, Tensor]) -> Tensor:
+        """The logits `[B, T, C]`."""
+        return outputs["logits"]
+
+    def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Float32 `logits` and `probabilities` `[B, T, C]`."""
+        logits = self(inputs)["logits"]
         return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
 
     def get_config(self) -> dict[str, Any]:
@@ -249,6 +324,24 @@ def classification_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tenso
 def regression_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """Mean squared error of `logits` `[B, 1]` against float `labels` `[B]`."""
     return ops.mean(ops.square(ops.subtract(outputs["logits"][:, 0], batch["labels"])))
+
+
+def token_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean cross-entropy over the tokens that have a class.
+
+    Args:
+        outputs: `logits` `[B, T, C]`.
+        batch: Int `labels` `[B, L]`, L at least T; `IGNORED` where a token has no class.
+
+    Returns:
+        The scalar.
+    """
+    logits = outputs["logits"]
+    labels = batch["labels"][:, : ops.shape(logits)[1]]
+    counted = ops.cast(ops.not_equal(labels, IGNORED), "float32")
+    losses = ops.sparse_categorical_crossentropy(ops.maximum(labels, 0), logits, from_logits=True)
+    total = ops.maximum(ops.sum(counted), 1.0)
+    return ops.divide(ops.sum(ops.multiply(counted, losses)), total)
 
 
 def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:

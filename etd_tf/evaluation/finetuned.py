@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.checkpoints import Checkpoint, TaskHead, load_checkpoint, save_checkpoint
-from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, TAGS
 from etd_tf.errors import InputError
-from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TaskModel
+from etd_tf.evaluation.classifiers import (
+    SequenceClassifier,
+    SpanClassifier,
+    TaskModel,
+    TokenClassifier,
+)
 from etd_tf.modeling.layers import blank_weights
 from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
+
+_OF_CLASSES = {CLASSIFIER: SequenceClassifier, TAGS: TokenClassifier}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +28,8 @@ class FinetunedModel:
     Attributes:
         model: The model.
         checkpoint: Its encoder and tokenizer.
-        label_names: Class names in the order of the logits; empty for regression and
-            for answer spans.
+        label_names: Class names in the order of the logits; empty for regression and for answer
+            spans.
     """
 
     model: TaskModel
@@ -37,7 +44,7 @@ class FinetunedModel:
             task: The task's name.
 
         Raises:
-            InputError: A classifier is used for answer spans, or the other way round.
+            InputError: It is of another kind, e.g. a classifier of texts for answer spans.
         """
         if self.model.head_name != wanted:
             raise InputError(
@@ -56,10 +63,10 @@ def save_finetuned(
     task: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Writes `BertForSequenceClassification` or `BertForQuestionAnswering`.
+    """Writes `BertForSequenceClassification`, `...TokenClassification` or `...QuestionAnswering`.
 
     Args:
-        model: A `SequenceClassifier` or `SpanClassifier`.
+        model: A `SequenceClassifier`, `TokenClassifier` or `SpanClassifier`.
         directory: The directory to create.
         tokenizer: Its tokenizer, if any.
         label_names: Class names in the order of the logits; empty for regression.
@@ -100,21 +107,21 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
         raise InputError(
             f"{directory} is not fine-tuned, or its head is of a kind that is not read. Read are "
             f"BertForSequenceClassification and RoBERTa's ({CLASSIFIER} [C, H] on a pooler with "
-            f"tanh; DistilBERT's has ReLU) and heads for question answering ({SPANS} [2, H]). "
-            "Leave out finetune=False to fine-tune it."
+            "tanh; DistilBERT's has ReLU), heads of ...ForTokenClassification and heads for "
+            f"question answering ({SPANS} [2, H]). Leave out finetune=False to fine-tune it."
         )
-    if head.name == CLASSIFIER and head.num_outputs > 1 and not head.label_names:
+    if head.name != SPANS and head.num_outputs > 1 and not head.label_names:
         raise InputError(
             f"The config.json of {directory} has no id2label with the {head.num_outputs} classes "
             'of the model. Add it, e.g. "id2label": {"0": "negative", "1": "positive"}.'
         )
     with blank_weights():
         model: TaskModel = (
-            SequenceClassifier(checkpoint.config, head.num_outputs, dtype=dtype)
-            if head.name == CLASSIFIER
-            else SpanClassifier(checkpoint.config, dtype=dtype)
+            SpanClassifier(checkpoint.config, dtype=dtype)
+            if head.name == SPANS
+            else _OF_CLASSES[head.name](checkpoint.config, head.num_outputs, dtype=dtype)
         )
-    shapes = parameter_shapes(checkpoint.config, pooler=head.name == CLASSIFIER)
+    shapes = parameter_shapes(checkpoint.config, pooler=not head.of_tokens)
     weights = {name: value for name, value in checkpoint.parameters().items() if name in shapes}
     model.set_parameters({**weights, "head.kernel": head.kernel, "head.bias": head.bias})
     return FinetunedModel(model, checkpoint, head.label_names)

@@ -25,7 +25,8 @@ def export_finetuned(
     Signatures: `serving_default` takes strings `[B]` and `serve_ids` token ids. A classifier
     gives `logits` `[B, C]` and `probabilities` `[B, C]` (regression: `score` `[B]`), a
     question answerer `start_logits` and `end_logits` `[B, T]` with `token_ids` and
-    `padding_mask`. Label names are in `assets.extra/labels.txt`, one a line.
+    `padding_mask`, a token classifier `logits` and `probabilities` `[B, T, C]` with these.
+    Label names are in `assets.extra/labels.txt`, one a line.
 
     Args:
         model: The fine-tuned model.
@@ -55,7 +56,7 @@ def export_finetuned(
         return_tokens=model.serves_tokens,
     )
     version = write_serving_model(directory, model.serve, spec, overwrite=overwrite).path
-    if not model.serves_tokens:
+    if label_names or not model.serves_tokens:
         extra = version / "assets.extra"
         extra.mkdir(exist_ok=True)
         write_atomically(extra / "labels.txt", "".join(f"{name}\n" for name in label_names))

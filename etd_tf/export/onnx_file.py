@@ -156,7 +156,7 @@ def make_model(checkpoint: "Checkpoint") -> Any:
         outputs["sentence_embedding"] = ["batch", dims]
     head = checkpoint.task_head
     if head is not None:
-        of_tokens = head.name == "qa_outputs"
+        of_tokens = head.of_tokens
         inputs = states if of_tokens else encoder.pooled(states)
         kernel, bias = (
             graph.weight("head.kernel", head.kernel),

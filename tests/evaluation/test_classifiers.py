@@ -8,9 +8,12 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import (
+    IGNORED,
     SequenceClassifier,
     SpanClassifier,
+    TokenClassifier,
     initial_parameters,
+    token_loss,
 )
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config
 
@@ -81,6 +84,37 @@ def test_head_dropout_reaches_the_pooled_output():
     assert set(np.round(ratio, 3).ravel().tolist()) == {0.0, 2.0}
 
 
+def test_token_logits_are_a_dense_layer_on_every_token_behind_dropout():
+    config = tiny_config(attention_dropout=0.0, hidden_dropout=0.5)
+    model = fresh(TokenClassifier(config, config.hidden_size))
+    batch = random_batch(config)
+    states = np.asarray(model.encoder(batch)["sequence_output"])
+    weights = model.get_parameters()
+    expected = states @ weights["head.kernel"] + weights["head.bias"]
+    np.testing.assert_allclose(np.asarray(model(batch)["logits"]), expected, atol=1e-5)
+    weights["head.kernel"] = np.eye(config.hidden_size, dtype=np.float32)
+    weights["head.bias"] = np.zeros(config.hidden_size, np.float32)
+    model.set_parameters(weights)
+    seed = np.asarray([3, 0], np.int32)
+    logits = np.asarray(model(batch, training=True, dropout_seed=seed)["logits"])
+    trace = model.encoder.trace(batch, training=True, dropout_seed=seed)
+    ratio = logits / np.asarray(trace.sequence_output)
+    assert set(np.round(ratio, 3).ravel().tolist()) == {0.0, 2.0}
+
+
+def test_the_loss_of_tokens_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    logits = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    labels = np.asarray([[IGNORED, 2, 0, IGNORED, 1], [IGNORED, 1, IGNORED, IGNORED, 1]])
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits).reshape(-1, 3), torch.from_numpy(labels[:, :4]).reshape(-1)
+    )
+    loss = token_loss({"logits": logits}, {"labels": labels})
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    nothing = token_loss({"logits": logits}, {"labels": np.full((2, 4), IGNORED)})
+    assert float(nothing) == 0.0
+
+
 def test_initial_parameters_keep_the_encoder_and_make_a_head():
     checkpoint = tiny_checkpoint(mlm_head=True)
     model = SequenceClassifier(checkpoint.config, CLASSES)
@@ -117,8 +151,12 @@ def test_wrong_weights_are_refused():
 
 @pytest.mark.parametrize(
     "model",
-    [SequenceClassifier(tiny_config(), CLASSES), SpanClassifier(tiny_config())],
-    ids=["sequence", "span"],
+    [
+        SequenceClassifier(tiny_config(), CLASSES),
+        SpanClassifier(tiny_config()),
+        TokenClassifier(tiny_config(), CLASSES),
+    ],
+    ids=["sequence", "span", "token"],
 )
 def test_keras_saves_and_loads_task_models(tmp_path, model):
     fresh(model)

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
+from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TokenClassifier
 from etd_tf.evaluation.finetuned import (
     load_finetuned,
     match_labels,
@@ -62,6 +62,47 @@ def test_pytorch_classifies_alike(tmp_path, hidden_act):
     assert np.abs(np.asarray(model(batch)["logits"]) - expected).max() <= 2e-5
     auto = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
     assert type(auto).__name__ == "BertForSequenceClassification"
+
+
+TAGS = ("O", "B-LOC", "I-LOC")
+
+
+def test_pytorch_tags_alike(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = fresh(TokenClassifier(tiny_config(), len(TAGS)))
+    save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=TAGS, task="tag")
+    theirs, info = transformers.AutoModelForTokenClassification.from_pretrained(
+        tmp_path / "m", output_loading_info=True
+    )
+    assert type(theirs).__name__ == "BertForTokenClassification"
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert theirs.config.id2label == dict(enumerate(TAGS))
+    assert theirs.config.label2id == {name: index for index, name in enumerate(TAGS)}
+    batch = random_batch(model.config)
+    expected = torch_logits(theirs, batch).logits.numpy()
+    difference = np.abs(np.asarray(model(batch)["logits"]) - expected)
+    assert difference[batch["padding_mask"] == 1].max() <= 2e-5
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "DistilBert"])
+def test_all_families_tag_like_pytorch(family, tmp_path):
+    settings = {"type_vocab_size": 2, "pad_token_id": 0} if family == "Bert" else {}
+    theirs = theirs_of(family, "TokenClassification", id2label=dict(enumerate(TAGS)), **settings)
+    theirs.save_pretrained(tmp_path / "m")
+    loaded = load_finetuned(tmp_path / "m")
+    assert (loaded.label_names, loaded.model.head_name) == (TAGS, "token_classifier")
+    batch = random_batch(loaded.model.config, length=9)
+    expected = their_outputs(theirs, {**batch, "segment_ids": 0}).logits.numpy()
+    batch["segment_ids"] = np.zeros_like(batch["segment_ids"])
+    difference = np.abs(np.asarray(loaded.model(batch)["logits"]) - expected)
+    assert np.abs(expected).max() > 0.1
+    assert difference[batch["padding_mask"] == 1].max() <= 2e-5
+    save_checkpoint(loaded.checkpoint, tmp_path / "ours")
+    again = load_finetuned(tmp_path / "ours").model(batch)["logits"]
+    np.testing.assert_array_equal(again, loaded.model(batch)["logits"])
+    with pytest.raises(InputError, match=r"called token_classifier; glue/sst2 needs classifier"):
+        loaded.check_head("classifier", "glue/sst2")
 
 
 def test_pytorch_answers_alike(tmp_path):
@@ -146,7 +187,6 @@ def test_other_families_answer_like_pytorch(family, tmp_path):
     ("family", "task", "settings"),
     [
         ("DistilBert", "SequenceClassification", {}),
-        ("Bert", "TokenClassification", {}),
         ("Bert", "MultipleChoice", {}),
         ("Bert", "SequenceClassification", {"problem_type": "multi_label_classification"}),
     ],
@@ -159,14 +199,15 @@ def test_heads_that_are_not_read_are_named(family, task, settings, tmp_path, cap
         load_finetuned(tmp_path / "m")
 
 
-@pytest.mark.parametrize("kind", ["classes", "score", "span"])
+@pytest.mark.parametrize("kind", ["classes", "score", "span", "tags"])
 def test_round_trip(tmp_path, caplog, kind):
     model = {
         "classes": classifier,
         "score": lambda: classifier(1),
         "span": lambda: fresh(SpanClassifier(tiny_config())),
+        "tags": lambda: fresh(TokenClassifier(tiny_config(), 3)),
     }[kind]()
-    names = NAMES if kind == "classes" else ()
+    names = NAMES if kind in ("classes", "tags") else ()
     save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=names)
     loaded = load_finetuned(tmp_path / "m")
     assert "not used" not in caplog.text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier
+from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TokenClassifier
 from etd_tf.evaluation.serving import export_finetuned
 from tests.helpers import random_batch, tiny_config, tiny_tokenizer
 
@@ -59,6 +59,23 @@ def test_served_scores_are_one_number_an_example():
     outputs = model.serve(batch)
     logits = np.asarray(model(batch)["logits"])
     np.testing.assert_array_equal(outputs["score"], logits[:, 0])
+
+
+def test_saved_model_gives_probabilities_of_each_token(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    model = fresh(TokenClassifier(tiny_config(num_layers=1), 3))
+    options = {"tokenizer": tiny_tokenizer(), "label_names": NAMES, "max_length": 20}
+    version = export_finetuned(model, tmp_path / "tags", **options)
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    outputs = serve(text=tf.constant(["the cat sat", "a"]))
+    ids = np.asarray([tiny_tokenizer().backend.encode("the cat sat").ids])
+    assert outputs["token_ids"][0].numpy().tolist() == ids[0].tolist()
+    assert outputs["padding_mask"].numpy().sum(1).tolist() == [5, 3]
+    logits = np.asarray(model({"token_ids": ids, "segment_ids": np.zeros_like(ids)})["logits"])[0]
+    np.testing.assert_allclose(outputs["logits"][0], logits, atol=1e-5)
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(outputs["probabilities"][0], expected, atol=1e-5)
+    assert (version / "assets.extra" / "labels.txt").read_text().split() == list(NAMES)
 
 
 def test_saved_model_takes_question_and_context(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from etd_tf.checkpoints import load_checkpoint
-from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, TaskHead
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, TAGS, TaskHead
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export import Onnx, onnx_file
 from etd_tf.export.onnx_file import run_onnx
@@ -91,7 +91,7 @@ def test_names_and_axes(tmp_path):
     assert "token_type_ids" not in shapes(onnx_file.make_model(one).graph.input)
 
 
-@pytest.mark.parametrize("name", [CLASSIFIER, SPANS])
+@pytest.mark.parametrize("name", [CLASSIFIER, SPANS, TAGS])
 def test_a_head_gives_logits(tmp_path, name):
     outputs = 2 if name == SPANS else 3
     kernel = np.random.default_rng(0).normal(size=(15, outputs)).astype(np.float32)
@@ -100,7 +100,7 @@ def test_a_head_gives_logits(tmp_path, name):
     path = written(checkpoint, tmp_path / "out")
     batch = random_batch(checkpoint.config)
     found = checkpoint.encoder(batch)
-    states = found["sequence_output" if name == SPANS else "pooled_output"]
+    states = found["pooled_output" if name == CLASSIFIER else "sequence_output"]
     logits = run_onnx(path, as_theirs(batch))["logits"]
     np.testing.assert_allclose(logits, np.asarray(states) @ kernel + 1, atol=1e-4)
 
