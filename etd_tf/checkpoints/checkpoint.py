@@ -132,7 +132,7 @@ class Checkpoint:
         self._fingerprint: str | None = None
         self._embedder: TextEmbedder | None = None
         shapes = parameter_shapes(config, pooler=self.has_pooler, mlm_head=self.has_mlm_head)
-        check_parameters(self._arrays, shapes)
+        check_parameters(self._arrays, shapes, source)
         if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
             raise InputError(
                 f"The tokenizer of {source or 'the checkpoint'} has {tokenizer.vocab_size} tokens, "

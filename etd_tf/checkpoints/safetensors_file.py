@@ -111,10 +111,13 @@ class SafetensorsFile(Mapping[str, Array]):
         numbers = (*shape, begin, end)
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise self._error(f"the entry of tensor {name!r} has a number that is no size")
-        if not isinstance(dtype, str) or dtype not in _DTYPES:
-            raise self._error(
-                f"tensor {name!r} has dtype {dtype!r}; supported: {', '.join(_DTYPES)}. If the "
-                "model is quantised, pass the one that it was made of"
+        if not isinstance(dtype, str):
+            raise self._error(f"the entry of tensor {name!r} has a dtype that is no name")
+        if dtype not in _DTYPES:
+            raise InputError(
+                f"{self.path}: tensor {name!r} has dtype {dtype!r}; supported: "
+                f"{', '.join(_DTYPES)}. If the model is quantised, pass the one that it was made "
+                "of; else save it as float32."
             )
         if len(shape) > _MAX_RANK:
             raise self._error(f"tensor {name!r} has {len(shape)} dimensions")

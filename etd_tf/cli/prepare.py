@@ -52,7 +52,7 @@ class PrepareFlags(Settings):
     runner: str = setting(
         "local",
         "local, or an Apache Beam runner: direct (processes of this machine), flink, spark, "
-        "dataflow, ...; needs etd_tf[beam]. The files are the same.",
+        "dataflow, ...; needs Apache Beam. The files are the same.",
         group="Run",
     )
     runner_options: tuple[str, ...] = setting(

@@ -174,13 +174,14 @@ def layer_flops(config: Sizes, sequence_length: int) -> int:
 
 
 def check_parameters(
-    parameters: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+    parameters: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], source: str = ""
 ) -> None:
     """Checks that arrays are exactly the weights of a model.
 
     Args:
         parameters: Arrays by canonical name.
         shapes: Expected shape by canonical name.
+        source: The model, for messages.
 
     Raises:
         InputError: A weight is missing, is left over or has another shape.
@@ -196,4 +197,5 @@ def check_parameters(
     problems += [f"{name} has no place in the model" for name in extra]
     if problems:
         shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
-        raise InputError(f"The weights do not fit the configuration: {shown}.")
+        whose = f"The weights of {source}" if source else "The weights"
+        raise InputError(f"{whose} do not fit the configuration: {shown}.")

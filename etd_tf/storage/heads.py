@@ -156,8 +156,13 @@ def check_is_text(path: Path, head: bytes) -> None:
     """
     if is_tfrecord(head):
         raise InputError(
-            f"{path} holds TFRecords, and the rest of the corpus is text. Give text only, or one "
+            f"{path} holds TFRecords, where text is expected. A corpus is text only, or one "
             "directory or glob of records."
+        )
+    if b"\r" in head and b"\n" not in head and _is_utf8(head):
+        raise InputError(
+            f"{path} is text with the line ends of old Macs. Run: tr '\\r' '\\n' < {path} > "
+            f"{path}.txt."
         )
     found = _binary(path, head)
     if found:

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from etd_tf.errors import InputError
-from etd_tf.storage.heads import damaged, unpacked, unpacking_errors, unreadable
+from etd_tf.storage.heads import (
+    check_is_text,
+    damaged,
+    read_head,
+    unpacked,
+    unpacking_errors,
+    unreadable,
+)
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_TEXT = 1 << 26  # bytes
@@ -72,22 +79,40 @@ def _safe_cut(raw: bytes) -> int:
     return cut - 1 if raw[cut - 1] >= 0xC0 else len(raw)
 
 
-def read_texts(path: Path) -> list[str]:
-    """Reads a file of one text a line.
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Reads the lines of a file that has to be text.
 
     Args:
-        path: The file, UTF-8 and possibly gzipped.
+        path: UTF-8, with or without a byte order mark; possibly packed by gzip, bzip2 or xz.
 
-    Returns:
-        The lines without their ends; an empty line is a text, too.
+    Yields:
+        Line number from 1, and the line without its end; line feeds alone end a line.
 
     Raises:
-        InputError: The file cannot be read, is not UTF-8, or has a line that is too long.
+        InputError: It is no file, cannot be read, is no UTF-8 text, or has a line that is too
+            long.
     """
-    return [
-        decode(raw, path, number, offset).removesuffix("\n").removesuffix("\r")
-        for number, offset, raw in read_lines(path, _LONGEST_TEXT, cut=False)
-    ]
+    if path.is_dir() or not path.exists():
+        raise InputError(f"{path} does not exist, or is no file.")
+    check_is_text(path, read_head(path))
+    for number, offset, raw in read_lines(path, _LONGEST_TEXT, cut=False):
+        line = decode(raw, path, number, offset)
+        yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def read_texts(path: Path) -> list[str]:
+    """Reads a file of one text a line, as `text_lines` does.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The lines; an empty line is a text, too.
+
+    Raises:
+        InputError: As of `text_lines`.
+    """
+    return [line for _, line in text_lines(path)]
 
 
 def decode(raw: bytes, path: Path, number: int, offset: int) -> str:

@@ -7,19 +7,18 @@ the first line names the columns except in CoLA's train and dev files.
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from etd_tf.errors import InputError
-from etd_tf.storage.text_files import decode, read_lines
+from etd_tf.storage.text_files import text_lines
 from etd_tf.tasks.glue import MAX_SCORE, MIN_SCORE, GlueTask
 from etd_tf.tasks.text_task import Examples
 from etd_tf.text.tfds import load_tfds, parse_source
 
-_LONGEST_LINE = 1 << 26  # bytes
 _MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
 _MAX_NAMES = 8  # of files in a message
@@ -88,7 +87,7 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
             and line.
     """
     path, file = Path(path), task.files[split]
-    lines = _lines(path)
+    lines = ((number, line) for number, line in text_lines(path) if line)
     columns = file.columns or tuple(next(lines, (1, ""))[1].split("\t"))
     labelled = not file.submission
     wanted = (*task.columns, *((task.label_column,) if labelled else ()))
@@ -116,13 +115,6 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
         raise InputError(f"{path} has no examples. Download the file again.")
     examples = _from_rows(task, split, path, rows)
     return dataclasses.replace(examples, skipped=skipped, undecided=undecided)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields line numbers (from 1) and lines; only newlines end a line."""
-    for number, offset, raw in read_lines(path, _LONGEST_LINE, cut=False):
-        if raw.strip(b"\r\n"):
-            yield number, decode(raw, path, number, offset).removesuffix("\n").removesuffix("\r")
 
 
 def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str]) -> None:

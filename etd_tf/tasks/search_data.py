@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.storage.text_files import decode, read_lines
+from etd_tf.storage.text_files import text_lines
 from etd_tf.tasks.squad_data import SquadDataset
 
 CORPUS, QUERIES, JUDGEMENTS = "corpus.jsonl", "queries.jsonl", "qrels"
-_LONGEST = 1 << 26  # bytes of a line
 _COLUMNS = ("query-id", "corpus-id", "score")
 
 
@@ -145,7 +144,6 @@ def _read_judgements(path: Path) -> Iterator[tuple[str, str, str, int]]:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """File and line, and text, of each line that is not blank."""
-    for number, offset, raw in read_lines(path, _LONGEST, cut=False):
-        line = decode(raw, path, number, offset).rstrip("\r\n")
+    for number, line in text_lines(path):
         if line.strip():
             yield f"{path}, line {number}", line

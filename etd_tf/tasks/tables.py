@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from etd_tf.errors import InputError
-from etd_tf.storage.heads import (
-    check_is_text,
-    damaged,
-    read_head,
-    unpacked,
-    unpacking_errors,
-    unreadable,
-)
+from etd_tf.storage.text_files import text_lines
 
 _DELIMITERS = (",", "\t", ";")
 
@@ -53,33 +46,12 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
         InputError: It cannot be read, is no table, lacks a column, or a row has too few or too
             many cells; names file and line.
     """
-    text = _read(path)
+    text = "\n".join(line for _, line in text_lines(path))
     is_json = text.lstrip().startswith("{")
     rows = _json_rows(path, text, columns) if is_json else _cell_rows(path, text, columns)
     if not rows:
         raise InputError(f"{path} has no rows. Give a file with examples.")
     return rows
-
-
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist, or is no file.")
-    check_is_text(path, read_head(path))
-    try:
-        with unpacked(path) as file:
-            data = file.read()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except unpacking_errors() as error:
-        raise damaged(path, 0, error) from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}, line {line}: not UTF-8 ({error.reason}). Convert the file, e.g. "
-            f"iconv -f WINDOWS-1252 -t UTF-8 {path}."
-        ) from error
 
 
 def _json_rows(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
@@ -126,7 +98,7 @@ def _unless_ragged(path: Path, text: str) -> list[tuple[str, list[str]]]:
 
 def _delimiter(text: str, columns: Sequence[str]) -> str:
     """The sign that parts the first line into the wanted columns, or else into the most."""
-    head = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    head = text.lstrip("\r\n").partition("\n")[0]
 
     def found(delimiter: str) -> tuple[int, int]:
         names = _names(next(csv.reader([head], delimiter=delimiter), []))
@@ -145,7 +117,7 @@ def _split(
     """Yields place and cells of each row, all as many as the first has."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     # Only line feeds end a row: carriage returns and separators of Unicode are text.
-    stream = io.StringIO(text.replace("\r\n", "\n"), newline="\n")
+    stream = io.StringIO(text, newline="\n")
     reader = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
     names: list[str] = []
     while True:

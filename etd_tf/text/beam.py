@@ -83,7 +83,7 @@ def beam_engine(runner: str, runner_options: Sequence[str] = (), *, workers: int
         )
     if importlib.util.find_spec("apache_beam") is None:
         raise InputError(
-            f"runner={runner} needs Apache Beam: pip install 'etd_tf[beam]'. Without it, "
+            f"runner={runner} needs Apache Beam: pip install apache-beam. Without it, "
             "runner=local uses all cores of this machine."
         )
     arguments = _joined(runner_options)

@@ -13,6 +13,7 @@ from etd_tf.storage.heads import HEAD, check_is_text, read_head
 JSON_NAMES = (".jsonl", ".ndjson", ".json")
 _TABLE_NAMES = (".csv", ".tsv")
 _TABLE_ROWS = 3  # that agree make a table
+_WORD_ROWS = 10  # that agree make a table of single words
 # Names of columns without which hardly a table of texts is made; lines of words have none.
 _COLUMNS = {
     *("text", "label", "labels", "sentence", "sentence1", "sentence2", "sentiment", "title", "id"),
@@ -102,8 +103,6 @@ def _no_prose(begin: str, name: str, *, whole: bool) -> Sequence[str] | None:
     for pattern, kind, advice in _REFUSED:
         if pattern.match(stripped):
             return kind, advice
-    if "\r" in begin and "\n" not in begin:
-        return "text with the line ends of old Macs", r"Run: tr '\r' '\n' < FILE > FILE.txt"
     tag = _FIRST_TAG.match(stripped)
     if tag and tag[1] != "doc" and f"</{tag[1]}>" in begin:
         return f"mark-up (it begins with {tag[0][:60]})", "Take the text out of it"
@@ -128,10 +127,13 @@ def _is_csv(lines: Sequence[str]) -> bool:
     """Whether names without blanks stand above rows with as many cells, and a cell is no word.
 
     Verses and lists of words may have a comma in every line, too. So a column has to be of
-    numbers or of whole sentences, or a cell in quotes, or a column of a name that tables have.
+    numbers or of whole sentences, or a cell in quotes, or a column of a name that tables have;
+    or many lines agree that a comma has no blank behind it.
     """
     header = lines[0].strip().split(",") if len(lines) >= _TABLE_ROWS else []
-    if len(header) < 2 or not all(re.fullmatch(r'"?\w*"?', cell) for cell in header):
+    if len(header) == 1:
+        return header[0] in _COLUMNS and _is_sentences(lines[1:50])
+    if not header or not all(re.fullmatch(r'"?\w*"?', cell) for cell in header):
         return False
     try:
         rows = list(csv.reader(lines[:50], strict=True))
@@ -141,7 +143,15 @@ def _is_csv(lines: Sequence[str]) -> bool:
         return False
     names = {cell.strip('"').lower() for cell in header}
     quoted = any(re.search(r'(^|,)"', line) for line in lines[1:50])
-    return quoted or bool(names & _COLUMNS) or any(map(_is_column, zip(*rows[1:], strict=True)))
+    words = len(rows) >= _WORD_ROWS and all(re.fullmatch(r"[!-~]+", line) for line in lines[:50])
+    columns = zip(*rows[1:], strict=True)
+    return quoted or words or bool(names & _COLUMNS) or any(map(_is_column, columns))
+
+
+def _is_sentences(lines: Sequence[str]) -> bool:
+    """Whether all lines are several words, or some in quotes: cells below a single name."""
+    cells = [line.strip() for line in lines]
+    return all(" " in cell for cell in cells) or any(re.fullmatch('".*"', cell) for cell in cells)
 
 
 def _is_column(cells: Sequence[str]) -> bool:

@@ -95,7 +95,7 @@ def test_what_python_writes_is_read(tmp_path_factory, rows, delimiter):
         ('{"text": "a", "label": 1}\n{"text": "a"}\n', "line 2: no column label; found text"),
         ('{"text": "a", "label": 1}\n{"text": \n', "line 2: not JSON"),
         ('{"text": "a", "label": 1}\n[1]\n', "line 2: expected a JSON object"),
-        (b"text,label\na,1\ncaf\xe9,2\n", "line 3: not UTF-8"),
+        (b"text,label\na,1\ncaf\xe9,2\n", "line 3, byte 18: not UTF-8"),
         (b"PK\x03\x04\0\0", "it is a zip archive"),
         ("text,label\n" + "x" * 200_000 + ",1\n", "line 2: field larger"),
     ],

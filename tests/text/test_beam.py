@@ -31,7 +31,7 @@ def flags_of(tmp_path, *more):
 def test_a_missing_beam_is_told_before_any_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert run_command(COMMAND, flags_of(tmp_path, "--runner=flink")) == 2
-    assert "pip install 'etd_tf[beam]'" in capsys.readouterr().err
+    assert "pip install apache-beam" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
