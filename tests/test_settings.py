@@ -16,11 +16,11 @@ from etd_tf.jobs.compare_types import CompareOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import (
     CorpusOptions,
-    EvaluationOptions,
     ExtractOptions,
     HardwareOptions,
     StudentSize,
 )
+from etd_tf.jobs.task_options import EvaluationOptions
 from etd_tf.settings import (
     MISSING,
     NamedPart,

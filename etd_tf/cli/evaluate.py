@@ -6,7 +6,7 @@ import sys
 from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet, model_source
 from etd_tf.errors import InputError
-from etd_tf.jobs.options import EvaluationOptions
+from etd_tf.jobs.task_options import EvaluationOptions
 from etd_tf.settings import setting
 from etd_tf.tasks import TASKS, TrainedTask
 

@@ -5,7 +5,7 @@ import sys
 
 from etd_tf.cli.app import Command
 from etd_tf.cli.flags import FlagSet, model_source
-from etd_tf.jobs.options import TransferJobOptions
+from etd_tf.jobs.task_options import TransferJobOptions
 
 SUMMARY = """distils a fine-tuned model into a small one on the texts of its task.
 

@@ -94,7 +94,9 @@ def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) ->
     if config not in study.latencies:
         length = study.records.sequence_length
         study.latencies[config] = measure_latencies(study.teacher, student, length)
-    found = None if study.fidelity is None else study.fidelity.facts(student)
+    found = (
+        None if study.fidelity is None else study.fidelity.facts(student, arm.initial.checkpoint)
+    )
     made = (student, arm.initial, study.records, training, found)
     result = DistillResult(folder, study.teacher, *made)
     write_outputs(arm.options, result, study.latencies[config])

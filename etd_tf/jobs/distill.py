@@ -106,10 +106,10 @@ def run_distillation(options: DistillOptions) -> DistillResult:
             training = trainer.fit(
                 text.batches,
                 text.held_out(count),
-                on_evaluate=lambda _: _log_values(fidelity, trainer),
+                on_evaluate=lambda step: _log_values(fidelity, trainer) if step else {},
             )
         student = finished_student(trainer.distiller, config, options.teacher)
-        found = None if fidelity is None else fidelity.facts(student)
+        found = None if fidelity is None else fidelity.facts(student, initial.checkpoint)
         result = DistillResult(run.path, teacher, student, initial, records, training, found)
         if run.is_chief:
             result = dataclasses.replace(result, report=write_outputs(options, result))

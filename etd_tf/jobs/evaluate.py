@@ -14,7 +14,7 @@ from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneResult, finetune
 from etd_tf.evaluation.options import PREDICTIONS_DIR
 from etd_tf.evaluation.run_record import RunRecord
-from etd_tf.jobs.options import EvaluationOptions
+from etd_tf.jobs.task_options import EvaluationOptions
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.holding import hold
 from etd_tf.tasks import ScoredTask, Task, TrainedTask

@@ -1,6 +1,7 @@
 """How faithful a student's vectors are to its teacher's on held-out text, in training and after."""
 
 import dataclasses
+import functools
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -53,7 +54,11 @@ class HeldOutFidelity:
         # Weak, so that a comparison does not keep every student that it has measured.
         self._embedders: WeakKeyDictionary[Checkpoint, TextEmbedder] = WeakKeyDictionary()
         self._pooling = check_pooling(teacher)
-        self._target = self._vectors(teacher, self._pooling)
+
+    @functools.cached_property
+    def _target(self) -> np.ndarray:
+        """The teacher's vectors; a run waits for them at its first evaluation, not at its start."""
+        return self._vectors(self._teacher, self._pooling)
 
     def log_values(self, distiller: Distiller) -> dict[str, float]:
         """Measures a student in training for `metrics.jsonl`, as it is now.
@@ -69,8 +74,8 @@ class HeldOutFidelity:
             return {}
         return measure_fidelity(self._target, vectors).log_values()
 
-    def facts(self, student: Checkpoint) -> FidelityFacts:
-        """Measures a student, and one without a Transformer as its floor."""
+    def facts(self, student: Checkpoint, initial: Checkpoint) -> FidelityFacts:
+        """Measures a student, what it was before training, and one without a Transformer."""
         sample = min(_COUNTED, self._records.num_examples(TRAIN))
         ids = load_examples(self._records, sample, seed=0)["token_ids"]
         counts = count_tokens([ids], self._teacher.config.vocab_size)
@@ -78,6 +83,7 @@ class HeldOutFidelity:
         floor = make_static_floor(self._teacher, counts, vectors.shape[1])
         return FidelityFacts(
             student=measure_fidelity(self._target, vectors),
+            initial=measure_fidelity(self._target, self._vectors(initial, initial.pooling)),
             floor=measure_fidelity(self._target, floor.embed_ids(self._sequences.token_ids)),
             floor_seconds=floor.seconds,
         )

@@ -28,7 +28,7 @@ from etd_tf.evaluation.transfer import (
     teacher_outputs,
     transfer,
 )
-from etd_tf.jobs.options import TransferJobOptions
+from etd_tf.jobs.task_options import TransferJobOptions
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.heads import check_is_text, read_head
 from etd_tf.storage.holding import hold

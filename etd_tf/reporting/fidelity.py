@@ -4,7 +4,7 @@ from etd_tf.evaluation.fidelity import LOG_PREFIX, Fidelity
 from etd_tf.reporting import numbers
 from etd_tf.reporting.charts import Series, line_chart
 from etd_tf.reporting.markup import Cell, section, table
-from etd_tf.reporting.report import RunReport
+from etd_tf.reporting.report import FidelityFacts, RunReport
 
 _NEIGHBOURS = f"{LOG_PREFIX}neighbours"
 
@@ -31,6 +31,7 @@ def fidelity_section(report: RunReport) -> str:
     header = ("", "Neighbours found", "Rank correlation of cosines", "Mean cosine")
     rows = [
         _row("Student", facts.student),
+        _row("The same before its training", facts.initial),
         _row("Static floor, without a Transformer", facts.floor),
     ]
     note = (
@@ -41,7 +42,7 @@ def fidelity_section(report: RunReport) -> str:
     )
     if not facts.beats_floor:
         note += " The student does not beat it."
-    body = table(header, rows) + _chart(report, facts.floor.neighbours)
+    body = table(header, rows) + _chart(report, facts)
     return section("Fidelity to the teacher", f'{body}<p class="note">{note}</p>')
 
 
@@ -50,13 +51,17 @@ def _row(name: str, found: Fidelity) -> list[Cell]:
     return [name, f"{found.neighbours:.3f}", f"{found.spearman:.3f}", cosine]
 
 
-def _chart(report: RunReport, floor: float) -> str:
+def _chart(report: RunReport, facts: FidelityFacts) -> str:
     """The share of neighbours over the steps, with the floor as a level."""
     for curve in report.curves:
-        if curve.name == _NEIGHBOURS and len(curve.steps) > 1:
-            ends = (curve.steps[0], curve.steps[-1])
+        if curve.name == _NEIGHBOURS:
+            found = {0: facts.initial.neighbours} | dict(
+                zip(curve.steps, curve.values, strict=True)
+            )
+            steps, floor = tuple(found), facts.floor.neighbours
+            ends = (steps[0], steps[-1])
             level = Series("static floor", ends, (floor, floor), colour=1, dashed=True)
-            student = Series("student", curve.steps, curve.values, markers=True)
+            student = Series("student", steps, tuple(found.values()), markers=True)
             title = "Share of the teacher's neighbours that are found"
             return line_chart((student, level), title=title, x_label="step", width=860, height=220)
     return ""

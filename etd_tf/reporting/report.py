@@ -182,11 +182,13 @@ class FidelityFacts:
 
     Attributes:
         student: The student's.
+        initial: Those of the student as it was cut out, before its training.
         floor: Those of a student of the same width without a Transformer.
         floor_seconds: What the floor took to make.
     """
 
     student: Fidelity
+    initial: Fidelity
     floor: Fidelity
     floor_seconds: float
 

@@ -11,7 +11,7 @@ from etd_tf.errors import InputError
 from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.jobs.evaluate import run_evaluation
 from etd_tf.jobs.evaluation_summary import describe_evaluation
-from etd_tf.jobs.options import EvaluationOptions
+from etd_tf.jobs.task_options import EvaluationOptions
 from etd_tf.storage.holding import hold
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb
 from tests.helpers import tiny_checkpoint

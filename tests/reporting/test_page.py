@@ -218,15 +218,18 @@ def test_steps_that_float16_did_not_skip_are_not_drawn(skipped):
 
 
 def test_fidelity_is_shown_beside_the_floor():
-    curve = Curve("fidelity_neighbours", "validation", (0, 10), (0.31, 0.6125))
+    curve = Curve("fidelity_neighbours", "validation", (10,), (0.6125,))
     floor = Fidelity(0.4, 0.3, None, 300, 4000)
-    facts = FidelityFacts(Fidelity(0.6125, 0.75, 0.5, 300, 4000), floor, floor_seconds=0.5)
+    initial, student = (Fidelity(share, 0.75, 0.5, 300, 4000) for share in (0.31, 0.6125))
+    facts = FidelityFacts(student, initial, floor, floor_seconds=0.5)
     report = dataclasses.replace(sample_report(), fidelity=facts, curves=(curve,))
     page = Page(render(report))
     assert page.open == []
     assert "61 % of the teacher's neighbours found; 40 % without a Transformer" in page.text
     assert "Student 0.613 0.750 0.500" in page.text or "Student 0.612 0.750 0.500" in page.text
+    assert "The same before its training 0.310 0.750" in page.text
     assert "without a Transformer 0.400 0.300" in page.text
+    assert "Share of the teacher's neighbours that are found" in page.text
     assert "300 held-out sequences, 4,000 pairs" in page.text
     assert "does not beat it" not in page.text
     assert "Fidelity neighbours" not in page.text
