@@ -10,12 +10,13 @@ from tokenizers import normalizers
 from etd_tf.errors import InputError
 from etd_tf.tokenization.backends import (
     byte_level_backend,
+    count_ids,
     with_added_tokens,
     wordpiece_backend,
 )
 
-# Everything Transformers may have written beside the weights. Kept byte for byte, so
-# that a student's tokenizer is exactly its teacher's.
+# Everything Transformers may have written beside the weights. Kept byte for byte where
+# nothing has to change, so that a student's tokenizer is exactly its teacher's.
 TOKENIZER_FILES = (
     "vocab.txt",
     "tokenizer.json",
@@ -43,6 +44,7 @@ WORDPIECE_CLASSES = (
     *("Lxmert", "MPNet", "Retribert", "DPRReader", "DPRQuestionEncoder", "DPRContextEncoder"),
 )
 _BYTE_LEVEL = ("Roberta", "Longformer", "Bart", "LED")
+MORE_SPECIALS = ("additional_special_tokens", "extra_special_tokens")
 # Settings of what we do not build, by the values at which they change nothing.
 _FOREIGN: dict[str, tuple[Any, ...]] = {
     "auto_map": (None, {}),
@@ -68,8 +70,9 @@ class TokenizerFiles:
         files: Content by name (see `TOKENIZER_FILES`), maybe with `MODEL_FILES`.
 
     Attributes:
-        files: The files of the tokenizer alone, without byte order marks. Where a file of the
-            model changes it, they say so.
+        files: The files of the tokenizer alone, without byte order marks. `tokenizer.json` has
+            the tokens that other files add, and no padding, cutting or chance. Where a file of
+            the model changes the tokenizer, they say so.
         settings: The content of `tokenizer_config.json`; empty where there is none.
         lowercase: Whether a WordPiece tokenizer lowercases its input. Where no file says
             so, it does unless many pieces of the vocabulary have upper-case letters.
@@ -95,7 +98,7 @@ class TokenizerFiles:
             InputError: There is no usable vocabulary, files do not fit together, or they are
                 those of a tokenizer that is not built here.
         """
-        backend = self._backend()
+        backend = self._completed(self._backend())
         sentences = self.json("sentence_bert_config.json", optional=True)
         if sentences.get("do_lower_case") is True:
             self._lowercase_first(backend)
@@ -104,15 +107,31 @@ class TokenizerFiles:
             self._change_settings(model_max_length=longest)
         return backend
 
+    def _completed(self, backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+        """Adds the tokens that other files name, and takes out what is no property of texts."""
+        dropout = getattr(backend.model, "dropout", None)
+        changed = dropout or backend.padding is not None or backend.truncation is not None
+        if dropout:
+            backend.model.dropout = None
+            self.notes.append("Its BPE leaves out merges by chance; here it does not.")
+        backend.no_padding()
+        backend.no_truncation()
+        for find in (self._added_tokens, self._special_tokens):
+            tokens = find(backend)
+            backend, changed = with_added_tokens(backend, tokens), changed or bool(tokens)
+        if changed and "tokenizer.json" in self.files:
+            self.files["tokenizer.json"] = backend.to_str().encode("utf-8")
+        return backend
+
     def _backend(self) -> tokenizers.Tokenizer:
         if "tokenizer.json" in self._files:
             return self._from_tokenizer_json()
         if "vocab.txt" in self._files:
             self._check_class(WORDPIECE_CLASSES, "vocab.txt")
-            return with_added_tokens(self._from_vocabulary(), self._added_tokens())
+            return self._from_vocabulary()
         if "vocab.json" in self._files and "merges.txt" in self._files:
             self._check_class(_BYTE_LEVEL, "vocab.json and merges.txt")
-            return with_added_tokens(self._from_merges(), self._added_tokens())
+            return self._from_merges()
         raise InputError(
             "No usable tokenizer: expected tokenizer.json, vocab.txt, or vocab.json with "
             f"merges.txt, found {sorted(self.files) or 'nothing'}. {_HOW_TO_CONVERT}"
@@ -120,8 +139,7 @@ class TokenizerFiles:
 
     def _check_class(self, known: Sequence[str], names: str) -> None:
         """Refuses a vocabulary that means something else to the tokenizer it was made for."""
-        config = self.json("config.json", optional=True)
-        declared = self.settings.get("tokenizer_class") or config.get("tokenizer_class")
+        declared = self._declared_class()
         kind = str(declared or "").removesuffix("Fast").removesuffix("Tokenizer")
         strange = [n for n, usual in _FOREIGN.items() if self.settings.get(n) not in usual]
         if (declared and kind not in known) or strange:
@@ -131,6 +149,10 @@ class TokenizerFiles:
                 f"{''.join(f', {name}={self.settings[name]!r}' for name in strange)}. Expected "
                 f"one of {', '.join(f'{name}Tokenizer' for name in known)}. {_HOW_TO_CONVERT}"
             )
+
+    def _declared_class(self) -> Any:
+        config = self.json("config.json", optional=True)
+        return self.settings.get("tokenizer_class") or config.get("tokenizer_class")
 
     def _lowercase_first(self, backend: tokenizers.Tokenizer) -> None:
         """Lowercases the input, as sentence-transformers does before the tokenizer."""
@@ -179,10 +201,11 @@ class TokenizerFiles:
         normalizer = values.get("normalizer")
         if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
             found = {theirs: normalizer.get(theirs) for theirs in _NORMALIZATION.values()}
+            follows = takes_settings(str(self._declared_class() or "BertTokenizer"))
             said = {
                 theirs: self.settings[ours]
                 for ours, theirs in _NORMALIZATION.items()
-                if _is_bert(self.settings) and ours in self.settings
+                if follows and ours in self.settings
             }
             if found | said != found:  # Transformers follows the settings
                 normalizer.update(said)
@@ -198,7 +221,7 @@ class TokenizerFiles:
         pieces = self._text("vocab.txt").split("\n")
         while pieces and not pieces[-1].strip():
             pieces.pop()
-        vocabulary = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
+        vocabulary = {piece.rstrip(" \t\r"): index for index, piece in enumerate(pieces)}
         if "[UNK]" not in vocabulary:
             raise InputError("vocab.txt has no [UNK] entry; it is not a BERT vocabulary.")
         if _switch(self.settings.get("do_lower_case")) is None:
@@ -232,16 +255,49 @@ class TokenizerFiles:
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"vocab.json and merges.txt cannot be read ({error}).") from error
 
-    def _added_tokens(self) -> dict[int, Any]:
-        """Tokens beside the vocabulary by id, as Transformers' slow tokenizers save them."""
+    def _added_tokens(self, backend: tokenizers.Tokenizer) -> dict[int, Any]:
+        """Tokens by id that are beside the vocabulary, as Transformers saves them."""
         declared = self.settings.get("added_tokens_decoder")
         if not isinstance(declared, dict):
             added = self.json("added_tokens.json", optional=True)
             declared = {str(index): {"content": token} for token, index in added.items()}
+        known = backend.get_added_tokens_decoder()
         try:
-            return {int(index): token for index, token in declared.items()}
+            found = {int(index): token for index, token in declared.items()}
         except ValueError as error:
             raise InputError(f"The ids of added tokens are no numbers ({error}).") from error
+        return {
+            index: token
+            for index, token in found.items()
+            if index not in known or known[index].content != _content(token)
+        }
+
+    def _special_tokens(self, backend: tokenizers.Tokenizer) -> dict[int, Any]:
+        """Further tokens by id that no word is made of, because a setting names them.
+
+        Those that the vocabulary lacks get the next ids, as in Transformers.
+        """
+        declared = {**self.json("special_tokens_map.json", optional=True), **self.settings}
+        more: list[Any] = []
+        for name in MORE_SPECIALS:
+            value = declared.get(name)
+            more += value.values() if isinstance(value, dict) else value or []
+        known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        found: dict[int, Any] = {}
+        new = {text: token for token in more if (text := _content(token)) and text not in known}
+        size = count_ids(backend.get_vocab()) if new else 0
+        for text, token in new.items():
+            values = token if isinstance(token, dict) else {"content": text}
+            index = backend.token_to_id(text)
+            found[size if index is None else index] = {**values, "special": True}
+            size += index is None
+        return found
+
+
+def _content(token: Any) -> str | None:
+    """The text of a token in any of the forms that settings have; None for anything else."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) and content else None
 
 
 def _switch(value: Any) -> bool | None:
@@ -249,8 +305,10 @@ def _switch(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _is_bert(settings: Mapping[str, Any]) -> bool:
-    return str(settings.get("tokenizer_class", "")).startswith(("BertTokenizer", "DistilBert"))
+def takes_settings(declared: str) -> bool:
+    """Whether a class makes BERT's tokenizer of its settings; DPR's always lowercase."""
+    kind = declared.removesuffix("Fast").removesuffix("Tokenizer")
+    return kind in WORDPIECE_CLASSES and not kind.startswith("DPR")
 
 
 def _has_case(piece: str) -> bool:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from etd_tf.tokenization.files import WORDPIECE_CLASSES
+from etd_tf.tokenization.files import MORE_SPECIALS, takes_settings
 from etd_tf.tokenization.tokenizer import Tokenizer
 
 _ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -37,8 +37,13 @@ def save_for_transformers(
         (directory / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
     settings = dict(tokenizer.settings)
     settings.pop("auto_map", None)  # its code does not travel
+    for name in MORE_SPECIALS:
+        if isinstance(settings.get(name), list):  # what else they say is in tokenizer.json
+            settings[name] = [
+                t.get("content") if isinstance(t, dict) else t for t in settings[name]
+            ]
     plain = not different_options(tokenizer, strip_accents=tokenizer.strip_accents)
-    if plain and _takes_settings(str(settings.setdefault("tokenizer_class", "BertTokenizer"))):
+    if plain and takes_settings(str(settings.setdefault("tokenizer_class", "BertTokenizer"))):
         # Transformers goes by these, whatever tokenizer.json says.
         settings["do_lower_case"] = tokenizer.lowercase
         settings["strip_accents"] = tokenizer.strip_accents
@@ -55,12 +60,6 @@ def save_for_transformers(
     settings["model_max_length"] = longest if fits else max_length
     content = json.dumps(settings, indent=2) + "\n"
     (directory / "tokenizer_config.json").write_text(content, encoding="utf-8")
-
-
-def _takes_settings(declared: str) -> bool:
-    """Whether a class makes BERT's tokenizer of its settings; DPR's always lowercase."""
-    kind = declared.removesuffix("Fast").removesuffix("Tokenizer")
-    return kind in WORDPIECE_CLASSES and not kind.startswith("DPR")
 
 
 def splits_chinese(tokenizer: Tokenizer) -> bool:

@@ -39,8 +39,7 @@ class Tokenizer:
             (byte-level BPE) is needed.
 
     Attributes:
-        files: The files, byte for byte but for byte order marks and for what the files of the
-            model change.
+        files: The files, byte for byte but for what `TokenizerFiles` changes.
         settings: The content of `tokenizer_config.json`; empty where there is none.
         backend: The `tokenizers.Tokenizer`; it adds special tokens, never truncates
             and never pads unless told to.
@@ -60,14 +59,19 @@ class Tokenizer:
         self.backend = parts.backend()
         self.files, self.settings, self.notes = parts.files, parts.settings, tuple(parts.notes)
         self.lowercase, self.strip_accents = parts.lowercase, parts.strip_accents
-        self.backend.no_padding()
-        self.backend.no_truncation()
         vocabulary = self.backend.get_vocab()
         self.vocab_size = count_ids(vocabulary)
         declared = {**parts.json("special_tokens_map.json", optional=True), **parts.settings}
         self.special_tokens = _find_special_tokens(vocabulary, declared)
         self._special_ids = {role: vocabulary[t] for role, t in self.special_tokens.items()}
-        self.encode_batch([_PROBE])  # fails for parts that do not fit together
+        (probe,) = self.encode_batch([_PROBE])  # fails for parts that do not fit together
+        around = self.backend.encode(_PROBE).ids
+        if around != [self.cls_id, *probe, self.sep_id]:
+            self.notes += (
+                f"The files make {around} of a text that is {probe}; models get "
+                f"{self.special_tokens['cls']} before a text and {self.special_tokens['sep']} "
+                "behind it, and nothing else.",
+            )
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[dict[str, bytes]]]:
         return Tokenizer, (self.files,)  # how it travels to other processes

@@ -11,9 +11,10 @@ import tokenizers
 from absl import logging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from etd_tf.errors import InputError
+from etd_tf.tokenization.saving import save_for_transformers
 from etd_tf.tokenization.tokenizer import Tokenizer
 from tests.helpers import WORDPIECES, tiny_tokenizer
 from tests.tokenization.test_tokenizer import SPECIALS, byte_level_files
@@ -163,6 +164,99 @@ def test_added_tokens_come_after_the_last_line(tmp_path: Path, blank: int) -> No
 SWITCHES = st.fixed_dictionaries(
     {name: st.booleans() for name in ("single_word", "lstrip", "rstrip", "normalized", "special")}
 )
+
+
+NEW = {"content": "[NEW]", "lstrip": True, "rstrip": False, "single_word": False}
+NAMED = {  # settings, and what else there is
+    "additional": ({"additional_special_tokens": ["[NEW]"]}, {}),
+    "extra": ({"extra_special_tokens": ["[NEW]"]}, {}),
+    "by name": ({"extra_special_tokens": {"marker_token": "[NEW]"}}, {}),
+    "in the map": ({}, {"special_tokens_map.json": {"additional_special_tokens": ["[NEW]"]}}),
+    "with edges": (
+        {"added_tokens_decoder": {"9": {**NEW, "normalized": False, "special": True}}},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("json_file", [True, False])
+@pytest.mark.parametrize("case", NAMED)
+def test_tokens_that_settings_name_are_whole_and_travel(
+    tmp_path: Path, case: str, json_file: bool, known: bool
+) -> None:
+    told, others = NAMED[case]
+    pieces = [*SPECIALS, "the", "new", "x", "y", *["[NEW]"] * known]
+    files = {"vocab.txt": "\n".join(pieces) + "\n"}
+    roles = {f"{t[1:-1].lower()}_token": t for t in SPECIALS}
+    options: dict[str, Any] = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **roles}
+    if json_file:
+        files = {
+            "tokenizer.json": Tokenizer({"vocab.txt": files["vocab.txt"].encode()}).backend.to_str()
+        }
+    config = {"config.json": {"model_type": "bert"}}
+    written(tmp_path, {**files, **others, **config, "tokenizer_config.json": options | told})
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    ids = tokenizer.encode_batch(TEXTS)
+    assert 9 in ids[2]
+    assert ids == theirs(tmp_path, TEXTS)
+    (tmp_path / "out").mkdir()
+    written(tmp_path / "out", config)
+    save_for_transformers(tokenizer, tmp_path / "out", max_length=9, num_segments=2)
+    assert theirs(tmp_path / "out", TEXTS) == ids
+    alone = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert [one.ids for one in alone.encode_batch(TEXTS, add_special_tokens=False)] == ids
+
+
+@pytest.mark.parametrize("declared", ["BertTokenizer", "ElectraTokenizerFast", "", "config"])
+def test_settings_count_for_every_class_that_takes_them(tmp_path: Path, declared: str) -> None:
+    options: dict[str, Any] = {"do_lower_case": False, "tokenizer_class": declared}
+    if declared in ("", "config"):
+        del options["tokenizer_class"]
+    config = {"model_type": "bert"} | ({"tokenizer_class": "BertTokenizer"} if declared else {})
+    uncased = Tokenizer({"vocab.txt": lines("cat", "Cat", "C", "##at").encode()})
+    uncased.backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    written(tmp_path, {"tokenizer.json": uncased.backend.to_str(), "config.json": config})
+    written(tmp_path, {"tokenizer_config.json": options})
+    texts = ["Cat cat CAT"]
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    assert not tokenizer.lowercase
+    assert tokenizer.encode_batch(texts) == theirs(tmp_path, texts) == [[6, 5, 1]]
+
+
+def test_a_student_s_tokenizer_neither_pads_nor_cuts_nor_throws_dice(tmp_path: Path) -> None:
+    backend = Tokenizer(byte_level_files()).backend
+    backend.enable_truncation(3)
+    backend.enable_padding(length=9)
+    backend.model.dropout = 0.5  # type: ignore[attr-defined]
+    tokenizer = Tokenizer({"tokenizer.json": backend.to_str().encode()})
+    assert len({tuple(ids) for ids in tokenizer.encode_batch(["the cat sat"] * 50)}) == 1
+    assert len(tokenizer.notes) == 1
+    save_for_transformers(tokenizer, tmp_path, max_length=9, num_segments=2)
+    state = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    assert (state["padding"], state["truncation"]) == (None, None)
+    assert state["model"]["dropout"] is None
+
+
+def test_blanks_behind_a_piece_are_no_part_of_it(tmp_path: Path) -> None:
+    written(
+        tmp_path, {"vocab.txt": lines("cat ", "the\t", "x"), "config.json": {"model_type": "bert"}}
+    )
+    texts = ["the cat x"]
+    assert Tokenizer.from_directory(tmp_path).encode_batch(texts) == theirs(tmp_path, texts)
+
+
+def test_a_template_that_is_not_followed_is_told() -> None:
+    backend = tiny_tokenizer().backend
+    assert not tiny_tokenizer().notes
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] [MASK] $A [SEP]",
+        special_tokens=[
+            (token, backend.token_to_id(token)) for token in ("[CLS]", "[MASK]", "[SEP]")
+        ],
+    )
+    (note,) = Tokenizer({"tokenizer.json": backend.to_str().encode()}).notes
+    assert "models get [CLS] before a text and [SEP] behind it" in note
 
 
 @settings(
