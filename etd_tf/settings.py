@@ -403,8 +403,9 @@ def _check_items(one: NamedSetting, shown: Any, items: Sequence[Any]) -> None:
 
 
 def summaries(choices: Mapping[str, Any]) -> str:
-    """Objects with a `summary` in one sentence for help pages, by name."""
-    return "; ".join(f"{name}: {one.summary}" for name, one in choices.items()) + "."
+    """Objects with a `summary`, or summaries, in one sentence for help pages, by name."""
+    said = (f"{name}: {getattr(one, 'summary', one)}" for name, one in choices.items())
+    return "; ".join(said) + "."
 
 
 def listed(values: Iterable[Any]) -> str:

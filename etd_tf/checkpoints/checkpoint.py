@@ -20,6 +20,7 @@ from etd_tf.modeling.heads import MaskedLMHead
 from etd_tf.modeling.layers import blank_weights
 from etd_tf.modeling.parameters import parameter_variables, set_parameters
 from etd_tf.modeling.pooling import Pooling
+from etd_tf.modeling.reading import USUAL, Reading
 from etd_tf.modeling.structure import check_parameters, parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Array, Parameters
@@ -35,11 +36,12 @@ class TaskHead:
     """The dense layer on top of a fine-tuned encoder.
 
     Attributes:
-        name: `CLASSIFIER` (it reads the pooled output), `SPANS` or `TAGS` (they read every token).
-        kernel: Float32 `[H, C]`.
+        name: `CLASSIFIER` (it reads one vector of a text), `SPANS` or `TAGS` (every token).
+        kernel: Float32 `[H, C]`; of twins `[4H, C]`.
         bias: Float32 `[C]`.
         label_names: Class names in the order of the logits; empty for regression and spans.
         task: Name of the task; may be empty.
+        reading: What a classifier reads.
 
     Raises:
         InputError: The arrays do not fit each other, or the number of names is not that of classes.
@@ -50,6 +52,7 @@ class TaskHead:
     bias: Array
     label_names: tuple[str, ...] = ()
     task: str = ""
+    reading: Reading = USUAL
 
     def __post_init__(self) -> None:
         if self.kernel.ndim != 2 or self.kernel.shape[1:] != self.bias.shape:
@@ -75,8 +78,9 @@ class TaskHead:
 
     def fits(self, hidden_size: int, *, pooler: bool) -> bool:
         """Whether it can sit on an encoder of this width, with or without a pooler."""
+        pooler = pooler or not self.reading.needs_pooler
         of_this_kind = {CLASSIFIER: pooler, SPANS: self.num_outputs == 2, TAGS: True}[self.name]
-        return of_this_kind and self.kernel.shape[0] == hidden_size
+        return of_this_kind and self.kernel.shape[0] == self.reading.width(hidden_size)
 
 
 class Checkpoint:

@@ -1,5 +1,6 @@
 """Hugging Face model directories, read and written without PyTorch."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from etd_tf.checkpoints.tf_h5_file import read_tf_h5
 from etd_tf.checkpoints.torch_file import TorchFile
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
+from etd_tf.modeling.reading import Reading
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.storage.sources import check_present
 from etd_tf.tokenization.saving import save_for_transformers
@@ -50,6 +52,8 @@ _CLASSES = {
     SPANS: ("BertForQuestionAnswering", "qa_outputs"),
     TAGS: (f"Bert{_TAGGER}", "classifier"),
 }
+# The layer of a head that no class of Transformers has, and what `config.json` says of it.
+_OWN_HEAD = "etd_tf_head"
 
 
 def read_huggingface(directory: Path) -> Checkpoint:
@@ -72,7 +76,7 @@ def read_huggingface(directory: Path) -> Checkpoint:
     if head is None:
         _report_head(values, str(config_file))
     else:
-        own = f"{_CLASSES[head.name][1]}."
+        own = f"{_layer_name(head.name, head.reading)}."
         tensors = Lookup({name: (tensors, name) for name in tensors if not name.startswith(own)})
     return Checkpoint(
         config,
@@ -134,11 +138,11 @@ def _read_task_head(
     tensors: Mapping[str, Array], values: Mapping[str, Any], config: BertConfig, source: str
 ) -> TaskHead | None:
     """The head of a fine-tuned BERT; None where there is none, or one of another kind."""
-    classes = _architectures(values)
+    classes, reading = _architectures(values), _reading(values, source)
     of_tokens = any(name.endswith(_TAGGER) for name in classes)
     # Layers of one name read other states in other classes.
     known = [TAGS if of_tokens else CLASSIFIER, SPANS]
-    heads = [(name, _CLASSES[name][1]) for name in known]
+    heads = [(name, _layer_name(name, reading)) for name in known]
     heads = [(name, layer) for name, layer in heads if f"{layer}.weight" in tensors]
     if values.get("problem_type") == _MULTI_LABEL or len(heads) != 1:
         return None
@@ -154,9 +158,27 @@ def _read_task_head(
         bias,
         () if kind == SPANS else _label_names(values, len(bias)),
         str(values.get("finetuning_task") or ""),
+        reading,
     )
     pooler = any(name.endswith("pooler.dense.weight") for name in tensors)
     return head if head.fits(config.hidden_size, pooler=pooler) else None
+
+
+def _layer_name(head: str, reading: Reading) -> str:
+    """What the dense layer is called: programs that would read something else do not find it."""
+    return _OWN_HEAD if head == CLASSIFIER and not reading.is_usual else _CLASSES[head][1]
+
+
+def _reading(values: Mapping[str, Any], source: str) -> Reading:
+    """What the head reads; `BertForSequenceClassification` says nothing of it."""
+    said = values.get(_OWN_HEAD, {})
+    try:
+        return Reading(**said)
+    except TypeError as error:
+        raise InputError(
+            f"The config.json of {source} says {_OWN_HEAD}={said!r}; expected pool and pairs. "
+            "Fetch the model again."
+        ) from error
 
 
 def _label_names(values: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
@@ -233,7 +255,7 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
     head, parameters = checkpoint.task_head, checkpoint.parameters()
     tensors: Parameters = {}
     if head is not None:
-        layer = _CLASSES[head.name][1]
+        layer = _layer_name(head.name, head.reading)
         tensors = {f"{layer}.weight": head.kernel.T, f"{layer}.bias": head.bias}
     for row in expand(HUGGINGFACE_BERT, checkpoint.config.num_layers):
         if row.canonical not in parameters:
@@ -267,15 +289,17 @@ def write_description(checkpoint: Checkpoint, directory: Path) -> None:
 
 
 def _has_head(checkpoint: Checkpoint) -> bool:
-    return checkpoint.has_mlm_head or checkpoint.task_head is not None
+    head = checkpoint.task_head
+    return checkpoint.has_mlm_head or (head is not None and head.reading.is_usual)
 
 
 def _head_settings(head: TaskHead) -> dict[str, Any]:
     """What `config.json` says about the head."""
-    values: dict[str, Any] = {
-        "architectures": [_CLASSES[head.name][0]],
-        "finetuning_task": head.task,
-    }
+    values: dict[str, Any] = {"finetuning_task": head.task}
+    if head.reading.is_usual:
+        values["architectures"] = [_CLASSES[head.name][0]]
+    else:
+        values[_OWN_HEAD] = dataclasses.asdict(head.reading)
     if head.name == SPANS:
         return values
     names = head.label_names or [f"LABEL_{index}" for index in range(head.num_outputs)]

@@ -257,7 +257,7 @@ def _wrong_head(written: TaskHead | None, head: TaskHead | None, format: str) ->
         return []
     same = (
         written is not None
-        and written.name == head.name
+        and (written.name, written.reading) == (head.name, head.reading)
         and np.array_equal(written.kernel, head.kernel, equal_nan=True)
         and np.array_equal(written.bias, head.bias, equal_nan=True)
     )
@@ -292,8 +292,15 @@ def _pooling_notes(checkpoint: Checkpoint, format: str) -> list[str]:
 
 def _notes(checkpoint: Checkpoint, format: str) -> tuple[str, ...]:
     """Lists what the format cannot express."""
+    head = checkpoint.task_head
     if format == "huggingface":
-        return ()
+        if head is None or head.reading.is_usual:
+            return ()
+        return (
+            f"No class of Transformers has this head ({head.reading.describe()}): AutoModel reads "
+            "the encoder. load_finetuned and the commands read all; SavedModel, LiteRT and ONNX "
+            "hold all.",
+        )
     config, notes = checkpoint.config, []
     if format == "keras_hub" and config.hidden_act != "gelu_new":
         notes.append(

@@ -1,6 +1,7 @@
 """Task models: the encoder with one dense layer on top, its loss and what it serves."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,9 +13,10 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.modeling.attention import padding_bias
 from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
-from etd_tf.modeling.encoder import BertEncoder
+from etd_tf.modeling.encoder import BertEncoder, EncoderTrace
 from etd_tf.modeling.layers import Dense, SeedStream, dropout
 from etd_tf.modeling.parameters import get_parameters, set_parameters
+from etd_tf.modeling.reading import Reading
 from etd_tf.types import Parameters, Tensor
 
 _KERNEL_STDDEV = 0.02  # BERT's initializer_range
@@ -25,25 +27,33 @@ _HEAD_SEED_OFFSET = 1 << 20
 
 
 class TaskModel(CheckedModel):
-    """An encoder and a dense layer, built at construction."""
+    """An encoder and a dense layer, built at construction.
+
+    Args:
+        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
+        outputs: Numbers that the layer gives.
+        dtype: Keras dtype policy.
+        name: Model name.
+        reading: What the layer reads; None for every token's last state.
+    """
 
     def __init__(
         self,
         config: BertConfig | Mapping[str, Any],
         outputs: int,
         *,
-        pooler: bool,
         dtype: Any,
         name: str,
+        reading: Reading | None = None,
     ) -> None:
         super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         if not isinstance(config, BertConfig):
             config = BertConfig(**config)
         self.config = config
+        pooler = reading is not None and reading.needs_pooler
+        width = config.hidden_size if reading is None else reading.width(config.hidden_size)
         self.encoder = BertEncoder(config, pooler=pooler, dtype=self.dtype_policy)
-        self.output_dense = Dense(
-            config.hidden_size, outputs, dtype=self.dtype_policy, name=self.head_name
-        )
+        self.output_dense = Dense(width, outputs, dtype=self.dtype_policy, name=self.head_name)
         self.built = True
 
     head_name: ClassVar[str]
@@ -105,11 +115,13 @@ class TaskModel(CheckedModel):
 
 @keras.saving.register_keras_serializable(package="etd_tf")
 class SequenceClassifier(TaskModel):
-    """Pooled output, dropout and a dense layer: one vector of logits a sequence.
+    """A vector of a text, dropout and a dense layer: one vector of logits a text, or a pair.
 
     Args:
         config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
         num_labels: C, the number of classes; 1 for regression.
+        reading: Which vector the head reads, and how a pair is read; default: the pooled output
+            of both texts in one sequence. A `Reading`, or its fields in a dictionary.
         dtype: Keras dtype policy; logits are float32 in any case.
         name: Model name.
 
@@ -123,11 +135,13 @@ class SequenceClassifier(TaskModel):
         config: BertConfig | Mapping[str, Any],
         num_labels: int,
         *,
+        reading: Reading | Mapping[str, str] | None = None,
         dtype: Any = None,
         name: str = "sequence_classifier",
     ) -> None:
-        super().__init__(config, num_labels, pooler=True, dtype=dtype, name=name)
-        self.num_labels = num_labels
+        reading = reading if isinstance(reading, Reading) else Reading(**(reading or {}))
+        super().__init__(config, num_labels, reading=reading, dtype=dtype, name=name)
+        self.num_labels, self.reading = num_labels, reading
 
     def call(
         self,
@@ -138,7 +152,7 @@ class SequenceClassifier(TaskModel):
         """Classifies a batch.
 
         Args:
-            inputs: As for `BertEncoder`.
+            inputs: As for `BertEncoder`; of twins `[2B, T]`.
             training: Apply dropout.
             dropout_seed: Integer tensor `[2]` that determines the dropout masks.
 
@@ -146,10 +160,21 @@ class SequenceClassifier(TaskModel):
             `logits`, float32 `[B, C]`.
         """
         trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-        pooled = trace.pooled_output
+        pooled = self.reading.compared(self.vectors(trace, inputs))
         if training:
             pooled = self._dropped(pooled, dropout_seed)
         return {"logits": ops.cast(self.output_dense(pooled), "float32")}
+
+    def vectors(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
+        """One vector of each text `[N, H]`: the pooler's output, or its state."""
+        return trace.pooled_output if self.reading.needs_pooler else self.states(trace, inputs)
+
+    def states(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
+        """One state of each text `[N, H]`: what the head, or the pooler before it, reads."""
+        states = trace.sequence_output
+        mask = inputs.get("padding_mask")
+        mask = ops.ones(ops.shape(states)[:2]) if mask is None else mask
+        return self.reading.states(states, mask)
 
     @staticmethod
     def training_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
@@ -171,7 +196,8 @@ class SequenceClassifier(TaskModel):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
-        return {**self._config(), "num_labels": self.num_labels}
+        reading = dataclasses.asdict(self.reading)
+        return {**self._config(), "num_labels": self.num_labels, "reading": reading}
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
@@ -198,7 +224,7 @@ class TokenClassifier(TaskModel):
         dtype: Any = None,
         name: str = "token_classifier",
     ) -> None:
-        super().__init__(config, num_labels, pooler=False, dtype=dtype, name=name)
+        super().__init__(config, num_labels, dtype=dtype, name=name)
         self.num_labels = num_labels
 
     def call(
@@ -265,7 +291,7 @@ class SpanClassifier(TaskModel):
         dtype: Any = None,
         name: str = "span_classifier",
     ) -> None:
-        super().__init__(config, 2, pooler=False, dtype=dtype, name=name)
+        super().__init__(config, 2, dtype=dtype, name=name)
 
     def call(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.tokenization.sequences import Sequences
+from etd_tf.tokenization.sequences import Sequences, TwinSequences
 from etd_tf.tokenization.tokenizer import Tokenizer
 
 _TEXTS_AT_ONCE = 8192
@@ -24,7 +24,11 @@ def tokenize_all(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[in
 
 
 def encode_texts(
-    checkpoint: Checkpoint, texts: Sequence[tuple[str, ...]], *, max_length: int = 128
+    checkpoint: Checkpoint,
+    texts: Sequence[tuple[str, ...]],
+    *,
+    max_length: int = 128,
+    twin: bool = False,
 ) -> Sequences:
     """Encodes single texts as `[CLS] a [SEP]` and pairs as `[CLS] a [SEP] b [SEP]`.
 
@@ -37,13 +41,18 @@ def encode_texts(
         checkpoint: The model, for its tokenizer and number of segments.
         texts: One or two texts an example.
         max_length: Tokens a sequence, special tokens included.
+        twin: Encode each text of a pair alone.
 
     Returns:
-        The sequences in the order of `texts`.
+        The sequences in the order of `texts`; of twins `TwinSequences`.
 
     Raises:
         InputError: The model has no tokenizer or too few positions.
     """
+    if twin:
+        alone = [(group[place],) for place in (0, 1) for group in texts]
+        found = encode_texts(checkpoint, alone, max_length=max_length)
+        return TwinSequences(found.token_ids, found.segment_ids, found.pad_id, found.max_length)
     tokenizer = checkpoint.need_tokenizer(max_length)
     pieces = tokenize_all(tokenizer, [text for group in texts for text in group])
     middle = [tokenizer.sep_id] * middle_separators(tokenizer)

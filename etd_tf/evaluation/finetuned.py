@@ -14,11 +14,11 @@ from etd_tf.evaluation.classifiers import (
     TaskModel,
     TokenClassifier,
 )
+from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.layers import blank_weights
+from etd_tf.modeling.reading import USUAL
 from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
-
-_OF_CLASSES = {CLASSIFIER: SequenceClassifier, TAGS: TokenClassifier}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +83,7 @@ def save_finetuned(
         arrays.pop("head.bias"),
         label_names=tuple(label_names),
         task=task,
+        reading=model.reading if isinstance(model, SequenceClassifier) else USUAL,
     )
     checkpoint = Checkpoint(model.config, arrays, tokenizer=tokenizer, task_head=head)
     save_checkpoint(checkpoint, directory, overwrite=overwrite)
@@ -116,15 +117,19 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
             'of the model. Add it, e.g. "id2label": {"0": "negative", "1": "positive"}.'
         )
     with blank_weights():
-        model: TaskModel = (
-            SpanClassifier(checkpoint.config, dtype=dtype)
-            if head.name == SPANS
-            else _OF_CLASSES[head.name](checkpoint.config, head.num_outputs, dtype=dtype)
-        )
-    shapes = parameter_shapes(checkpoint.config, pooler=not head.of_tokens)
+        model = _task_model(head, checkpoint.config, dtype)
+    shapes = parameter_shapes(checkpoint.config, pooler=model.encoder.pooler is not None)
     weights = {name: value for name, value in checkpoint.parameters().items() if name in shapes}
     model.set_parameters({**weights, "head.kernel": head.kernel, "head.bias": head.bias})
     return FinetunedModel(model, checkpoint, head.label_names)
+
+
+def _task_model(head: TaskHead, config: BertConfig, dtype: Any) -> TaskModel:
+    if head.name == SPANS:
+        return SpanClassifier(config, dtype=dtype)
+    if head.name == TAGS:
+        return TokenClassifier(config, head.num_outputs, dtype=dtype)
+    return SequenceClassifier(config, head.num_outputs, reading=head.reading, dtype=dtype)
 
 
 def match_labels(model_names: Sequence[str], task_names: Sequence[str]) -> list[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from etd_tf.evaluation.classifiers import TaskModel
+from etd_tf.evaluation.classifiers import SequenceClassifier, TaskModel
 from etd_tf.export.serving import ServingSpec, write_serving_model
 from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.storage.atomic import write_atomically
@@ -22,7 +22,8 @@ def export_finetuned(
 ) -> Path:
     """Writes a SavedModel from text to what the model's `serve` returns, as float32.
 
-    Signatures: `serving_default` takes strings `[B]` and `serve_ids` token ids. A classifier
+    Signatures: `serving_default` takes strings `[B]` and `serve_ids` token ids; of twins those of
+    the second texts are called `pair_token_ids` and so on. A classifier
     gives `logits` `[B, C]` and `probabilities` `[B, C]` (regression: `score` `[B]`), a
     question answerer `start_logits` and `end_logits` `[B, T]` with `token_ids` and
     `padding_mask`, a token classifier `logits` and `probabilities` `[B, T, C]` with these.
@@ -54,6 +55,7 @@ def export_finetuned(
         tokenizer=tokenizer,
         text_inputs=text_inputs,
         return_tokens=model.serves_tokens,
+        twin=isinstance(model, SequenceClassifier) and model.reading.is_twin,
     )
     version = write_serving_model(directory, model.serve, spec, overwrite=overwrite).path
     if label_names or not model.serves_tokens:

@@ -27,6 +27,9 @@ Predict: TypeAlias = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Maps int32 `token_ids`, `segment_ids`, `padding_mask` `[B, T]` to named tensors."""
 
 IDS_INPUTS = ("token_ids", "segment_ids", "padding_mask")
+PAIR_INPUTS = tuple(f"pair_{name}" for name in IDS_INPUTS)
+"""The same of the second texts, where each text of a pair is read alone."""
+
 WARMUP_TEXTS = ("The cat sat on the mat.", "A second, slightly longer text to serve with it.")
 VERSION = "1"
 
@@ -66,6 +69,8 @@ class ServingSpec:
             outputs that are one vector a token.
         extra: Further functions of token ids by signature name.
         text_extra: Further functions of one text by signature name.
+        twin: Whether each text of a pair is read alone. The functions take `[2B, T]` then: the
+            first texts, then the second ones.
         warmup_texts: Texts for TensorFlow Serving's warm-up, and for checking the result.
     """
 
@@ -79,6 +84,7 @@ class ServingSpec:
     return_tokens: bool = False
     extra: Mapping[str, Predict] = dataclasses.field(default_factory=dict)
     text_extra: Mapping[str, TextFunction] = dataclasses.field(default_factory=dict)
+    twin: bool = False
     warmup_texts: tuple[str, ...] = WARMUP_TEXTS
 
     def __post_init__(self) -> None:
@@ -89,6 +95,16 @@ class ServingSpec:
             )
         if len(self.text_inputs) not in (1, 2) or not self.warmup_texts:
             raise InputError("A serving model needs one or two text inputs and a warm-up text.")
+        if self.twin and len(self.text_inputs) == 1:
+            raise InputError(
+                f"The model compares two texts; received one input, {self.text_inputs[0]}. "
+                "Name two."
+            )
+
+    @property
+    def ids_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs for token ids."""
+        return IDS_INPUTS + PAIR_INPUTS * self.twin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,14 +210,18 @@ class _Endpoints:
                 self.functions[name] = tf.function(serve, input_signature=[text], autograph=False)
 
     def _ids_function(self, predict: Predict) -> Any:
-        def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
+        names = self._spec.ids_inputs
+
+        def serve(*values: Tensor) -> Any:
+            inputs = stacked_twins(dict(zip(names, values, strict=True)))
+            token_ids, segment_ids, padding_mask = (inputs[name] for name in IDS_INPUTS)
             with tf.control_dependencies(_id_checks(self._spec, token_ids, segment_ids)):
                 token_ids, segment_ids = tf.identity(token_ids), tf.identity(segment_ids)
             return predict(
                 dict(zip(IDS_INPUTS, (token_ids, segment_ids, padding_mask), strict=True))
             )
 
-        ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS_INPUTS]
+        ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in names]
         return tf.function(serve, input_signature=ids, autograph=False)
 
     def _text_function(self) -> Any:
@@ -213,11 +233,15 @@ class _Endpoints:
         """What `serving_default` computes for text."""
         if self._text_encoder is None:
             raise EtdError("This model takes token ids only.")
-        inputs = self._text_encoder(*texts)
+        inputs = self._text_encoder(*self._together(texts))
         outputs = self._predict(inputs)
         if self._spec.return_tokens:
             outputs = {**outputs, **{name: inputs[name] for name in ("token_ids", "padding_mask")}}
         return outputs
+
+    def _together(self, texts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The texts as the encoder reads them: of twins the second ones below the first."""
+        return [tf.concat(texts, axis=0)] if self._spec.twin else texts
 
     def _predict_text(self, one: TextFunction, text: Tensor) -> dict[str, Tensor]:
         if self._text_encoder is None:
@@ -231,11 +255,13 @@ class _Endpoints:
         texts = {name: list(self._spec.warmup_texts) for name in self._spec.text_inputs}
         if self._text_encoder is not None:
             _check_tokens(self._text_encoder, self._spec)
-            inputs = self._text_encoder(*(tf.constant(value) for value in texts.values()))
+            given = [tf.constant(value) for value in texts.values()]
+            inputs = self._text_encoder(*(given[:1] if self._spec.twin else given))
         else:
             inputs = {name: np.ones((2, 5), np.int32) for name in IDS_INPUTS}
             inputs["segment_ids"] = np.zeros((2, 5), np.int32)
-        ids = {name: np.asarray(value) for name, value in inputs.items()}
+        names = self._spec.ids_inputs
+        ids = {name: np.asarray(inputs[name.removeprefix("pair_")]) for name in names}
         takers = ["serving_default", *self._spec.text_extra] if self._text_encoder else []
         return [
             WarmupRequest(name, texts if name in takers else ids) for name in sorted(self.functions)
@@ -245,10 +271,31 @@ class _Endpoints:
         """What a signature must return, computed without the SavedModel."""
         inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
         if "token_ids" in inputs:
-            return self._of_ids[request.signature](inputs)
+            return self._of_ids[request.signature](stacked_twins(inputs))
         if request.signature in self._spec.text_extra:
             return self._predict_text(self._spec.text_extra[request.signature], *inputs.values())
         return self.predict_texts(*inputs.values())
+
+
+def stacked_twins(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Puts the second texts below the first ones, as wide as the longest.
+
+    Args:
+        inputs: `IDS_INPUTS` `[B, T]`, and perhaps `PAIR_INPUTS` `[B, U]`.
+
+    Returns:
+        `IDS_INPUTS`: as they are, or `[2B, max(T, U)]`.
+    """
+    if PAIR_INPUTS[0] not in inputs:
+        return dict(inputs)
+    stacked = {}
+    for name, pair_name in zip(IDS_INPUTS, PAIR_INPUTS, strict=True):
+        first, second = inputs[name], inputs[pair_name]
+        width = tf.maximum(tf.shape(first)[1], tf.shape(second)[1])
+        stacked[name] = tf.concat(
+            [tf.pad(part, [[0, 0], [0, width - tf.shape(part)[1]]]) for part in (first, second)], 0
+        )
+    return stacked
 
 
 def _id_checks(spec: ServingSpec, token_ids: Tensor, segment_ids: Tensor) -> list[Any]:

@@ -74,9 +74,9 @@ class OwnTask(TextTask):
     data_hint: ClassVar[str] = "train=FILE, a CSV, TSV or JSON-lines file"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         names = ("text", "text_pair")[: len(self.columns)]
         object.__setattr__(self, "text_names", names)  # as they are served
+        super().__post_init__()
 
     @property
     def data_options(self) -> tuple[str, ...]:

@@ -29,7 +29,10 @@ class TextExperiment(Experiment):
         task: The task.
         checkpoint: The model, for its tokenizer and sizes.
         label_names: Class order of the model's logits, the task's own by default; a
-            fine-tuned model has its own order.
+            fine-tuned model has its own order, and reads texts as it was trained.
+
+    Attributes:
+        reading: What the head reads.
 
     Raises:
         InputError: Data is missing or malformed, the label names are not the task's,
@@ -50,6 +53,8 @@ class TextExperiment(Experiment):
         self.task: TextTask = task
         self.label_names, self.text_names = task.classes(), task.text_names
         self.kept_name = task.kept_name
+        head = checkpoint.task_head if label_names is not None else None
+        self.reading = task.reading if head is None else head.reading
         self._class_order = match_labels(
             self.label_names if label_names is None else label_names, self.label_names
         )
@@ -82,9 +87,13 @@ class TextExperiment(Experiment):
         """Tokenises a split once."""
         key = (task.name, split)
         if key not in self._sequences:
-            texts = self._read(task, split).texts
-            self._sequences[key] = encode_texts(self._checkpoint, texts, max_length=self.max_length)
+            self._sequences[key] = self.encode(self._read(task, split).texts)
         return self._sequences[key]
+
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> Sequences:
+        """Tokenises examples as the model reads them."""
+        twin, length = self.reading.is_twin, self.max_length
+        return encode_texts(self._checkpoint, texts, max_length=length, twin=twin)
 
     def settings(self) -> dict[str, Any]:
         """Source, content and length of the examples."""
@@ -93,13 +102,14 @@ class TextExperiment(Experiment):
             "source": self.task.source,
             "data": {split: self._read(self.task, split).fingerprint() for split in splits},
             "max_length": self.max_length,
+            **self.reading.changes(),
             **self.task.settings_of_training(),
         }
 
     def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> SequenceClassifier:
         """Builds a classifier with a logit for each class, or one for the score."""
         outputs = max(len(self.label_names), 1)
-        return SequenceClassifier(checkpoint.config, outputs, dtype=dtype)
+        return SequenceClassifier(checkpoint.config, outputs, reading=self.reading, dtype=dtype)
 
     def training_set(self) -> TrainingSet:
         """All training examples."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etd_tf.errors import InputError
 from etd_tf.lazy import LazyModule
+from etd_tf.modeling.reading import PAIRS, POOLS, Reading
+from etd_tf.settings import setting, summaries
 from etd_tf.tasks.task import TrainedTask
 from etd_tf.types import Array, IntArray
 
@@ -83,13 +85,38 @@ class TextTask(TrainedTask):
         label_names: Class names in the order of the labels; empty for regression.
         text_names: Names of the one or two texts for who serves the model.
         evaluation_splits: Labelled splits that results are reported on.
+        pool: Which vector of a text the head of a new model reads.
+        pairs: How it reads a pair.
     """
 
     label_names: tuple[str, ...]
     text_names: tuple[str, ...] = ("text",)
     evaluation_splits: tuple[str, ...] = ("dev",)
+    pool: str = setting(
+        "pooled",
+        lambda: f"Texts with a class or a score: what the head reads. {summaries(POOLS)}",
+        choices=lambda: POOLS,
+    )
+    pairs: str = setting(
+        "joint",
+        lambda: f"Pairs of texts: how they are read. {summaries(PAIRS)}",
+        choices=lambda: PAIRS,
+    )
 
     head: ClassVar[str] = "classifier"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reading.is_twin and len(self.text_names) == 1:
+            raise InputError(
+                f"pairs={self.pairs} is for two texts, and an example of {self.name} has one. "
+                "Leave it out, or name the column of the second text where the files are yours."
+            )
+
+    @property
+    def reading(self) -> Reading:
+        """What the head of a model reads that is fine-tuned for the task."""
+        return Reading(self.pool, self.pairs)
 
     @property
     def is_regression(self) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,9 @@ class Sequences:
     segment_ids: tuple[Array, ...]
     pad_id: int
     max_length: int
+
+    num_texts: ClassVar[int] = 1
+    """Rows of a batch for each example."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -83,10 +87,50 @@ class Sequences:
         Yields:
             Positions `[B]`; every sequence occurs once.
         """
-        order = np.argsort(-self.lengths, kind="stable")
+        lengths = self.lengths
+        order = np.argsort(-lengths, kind="stable")
         start = 0
         while start < len(order):
-            widest = -(-len(self.token_ids[order[start]]) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-            size = max(tokens_per_batch // widest, 1)
+            widest = -(-lengths[order[start]] // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+            size = max(int(tokens_per_batch // (widest * self.num_texts)), 1)
             yield order[start : start + size]
             start += size
+
+
+@dataclasses.dataclass(frozen=True)
+class TwinSequences(Sequences):
+    """Pairs of texts, each text a sequence of its own.
+
+    `token_ids` and `segment_ids` hold the first texts of all pairs, then the second ones, and
+    so does a batch: `[2B, T]`.
+    """
+
+    num_texts: ClassVar[int] = 2
+
+    def __len__(self) -> int:
+        return super().__len__() // 2
+
+    @property
+    def lengths(self) -> IntArray:
+        """Tokens of the longer text of each pair, `[n]`."""
+        longer: IntArray = super().lengths.reshape(2, -1).max(axis=0)
+        return longer
+
+    def take(self, rows: IntArray) -> Sequences:
+        """Returns the pairs at the given positions, in that order."""
+        return super().take(self._both(rows))
+
+    def joined(self, other: Sequences) -> Sequences:
+        """Returns these pairs with others behind them."""
+        both, n, m = super().joined(other), len(self), len(other)
+        firsts, seconds = np.arange(n), np.arange(n, 2 * n)
+        more = np.arange(2 * n, 2 * n + m)
+        order = np.concatenate([firsts, more, seconds, more + m])
+        return Sequences.take(both, order)
+
+    def batch(self, rows: IntArray) -> dict[str, Array]:
+        """Pads some pairs to the longest of their texts, see the base class; `[2B, T]`."""
+        return super().batch(self._both(rows))
+
+    def _both(self, rows: IntArray) -> IntArray:
+        return np.concatenate([rows, np.asarray(rows) + len(self)])

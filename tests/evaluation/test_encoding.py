@@ -43,6 +43,20 @@ def test_pair_equals_the_tokenizers_own_template(checkpoint):
     assert sequences.segment_ids[0].tolist() == encoding.type_ids
 
 
+def test_twins_are_encoded_alone(checkpoint):
+    texts = [("the cat", "a dog ran"), ("a", "b c d e f g h")]
+    twins = encode_texts(checkpoint, texts, max_length=8, twin=True)
+    alone = encode_texts(
+        checkpoint, [(text,) for text in ("the cat", "a", "a dog ran")], max_length=9
+    )
+    batch = twins.batch(range(2))
+    assert batch["token_ids"].shape == (4, 8)
+    for row, ids in zip(batch["token_ids"], alone.token_ids, strict=False):
+        assert row[: len(ids)].tolist() == ids.tolist()
+    assert batch["padding_mask"].sum(1).max() == 8  # each text is cut
+    assert not batch["segment_ids"].any()
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 14), st.integers(0, 14), st.integers(6, 23))
 def test_long_pairs_lose_tokens_as_in_bert(checkpoint, first, second, max_length):

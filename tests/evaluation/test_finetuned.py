@@ -17,6 +17,7 @@ from etd_tf.evaluation.finetuned import (
 )
 from etd_tf.export.base import with_head_note
 from etd_tf.extraction import extract, initial_student, plan_extraction
+from etd_tf.modeling.reading import Reading
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config, tiny_tokenizer
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -221,6 +222,44 @@ def test_round_trip(tmp_path, caplog, kind):
     values = json.loads((tmp_path / "m" / "config.json").read_text())
     problem = {"classes": "single_label_classification", "score": "regression"}
     assert values.get("problem_type") == problem.get(kind)
+
+
+@pytest.mark.parametrize(
+    "reading", [Reading("mean"), Reading("first", "twin"), Reading("pooled", "twin")]
+)
+def test_heads_that_transformers_lacks_are_kept_and_not_taken_for_others(tmp_path, caplog, reading):
+    model = fresh(SequenceClassifier(tiny_config(), 3, reading=reading))
+    with caplog.at_level("INFO", logger="absl"):
+        save_finetuned(model, tmp_path / "m", tokenizer=tiny_tokenizer(), label_names=NAMES)
+    assert "No class of Transformers has this head" in caplog.text
+    assert reading.describe() in caplog.text
+    loaded = load_finetuned(tmp_path / "m")
+    assert loaded.model.reading == loaded.checkpoint.task_head.reading == reading
+    assert loaded.label_names == NAMES
+    batch = random_batch(model.config)
+    np.testing.assert_array_equal(loaded.model(batch)["logits"], model(batch)["logits"])
+    values = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert values["architectures"] == ["BertModel"]
+    assert not {"classifier.weight", "classifier.bias"} & set(
+        safetensors.numpy.load_file(tmp_path / "m" / "model.safetensors")
+    )
+    again = type(model).from_config(model.get_config())
+    assert again.reading == reading
+
+
+def test_damage_of_what_a_head_reads_is_named(tmp_path):
+    model = SequenceClassifier(tiny_config(), 3, reading=Reading("mean"))
+    save_finetuned(model, tmp_path / "m", tokenizer=None, label_names=NAMES)
+    config = tmp_path / "m" / "config.json"
+    values = json.loads(config.read_text())
+    for said, message in (
+        ({"pool": "max"}, "pool='max' is unknown"),
+        ({"pol": "mean"}, "expected pool and pairs"),
+        ("mean", "expected pool and pairs"),
+    ):
+        config.write_text(json.dumps({**values, "etd_tf_head": said}))
+        with pytest.raises(InputError, match=message):
+            load_finetuned(tmp_path / "m")
 
 
 def test_directories_that_are_not_finetuned_are_refused(tmp_path):

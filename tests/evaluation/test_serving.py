@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TokenClassifier
 from etd_tf.evaluation.serving import export_finetuned
+from etd_tf.modeling.reading import Reading
 from tests.helpers import random_batch, tiny_config, tiny_tokenizer
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -51,6 +52,36 @@ def test_saved_model_takes_text_and_gives_probabilities(tmp_path):
         np.testing.assert_allclose(outputs["probabilities"][row], expected, atol=1e-5)
         np.testing.assert_allclose(outputs["logits"][row], logits, atol=1e-5)
     assert (version / "assets.extra" / "labels.txt").read_text().split() == list(NAMES)
+
+
+@pytest.mark.parametrize("pool", ["pooled", "mean"])
+def test_saved_model_of_twins_reads_each_text_alone(tmp_path, pool):
+    pytest.importorskip("tensorflow_text")
+    reading, tokenizer = Reading(pool, "twin"), tiny_tokenizer()
+    model = fresh(SequenceClassifier(tiny_config(num_layers=1), 3, reading=reading))
+    version = export_finetuned(
+        model,
+        tmp_path / "served",
+        tokenizer=tokenizer,
+        label_names=NAMES,
+        text_inputs=("text", "text_pair"),
+        max_length=9,
+    )
+    loaded = tf.saved_model.load(str(version)).signatures
+    texts = {"text": ["the cat sat", "a"], "text_pair": ["the dog ran on and on", "b c"]}
+    outputs = loaded["serving_default"](**{k: tf.constant(v) for k, v in texts.items()})
+    rows = [tokenizer.backend.encode(text).ids for part in texts.values() for text in part]
+    width = max(map(len, rows))
+    ids = np.asarray([row + [0] * (width - len(row)) for row in rows], "i4")
+    mask = np.asarray([[1] * len(row) + [0] * (width - len(row)) for row in rows], "i4")
+    batch = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
+    logits = np.asarray(model(batch)["logits"])
+    np.testing.assert_allclose(outputs["logits"], logits, atol=1e-5)
+    halves = {k: v[:2, :6] for k, v in batch.items()} | {
+        f"pair_{k}": v[2:] for k, v in batch.items()
+    }
+    served = loaded["serve_ids"](**{k: tf.constant(v) for k, v in halves.items()})
+    np.testing.assert_allclose(served["logits"], logits, atol=1e-5)
 
 
 def test_served_scores_are_one_number_an_example():

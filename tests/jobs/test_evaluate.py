@@ -81,6 +81,45 @@ def test_finetune_then_score_the_result(folder, tmp_path):
     ).read_text()
 
 
+@pytest.mark.parametrize("pool", ["pooled", "mean"])
+def test_twins_are_trained_scored_and_predicted(folder, tmp_path, pool):
+    options = EvaluationOptions(
+        models=(str(folder / "student"),),
+        task="glue/stsb",
+        task_options={"glue_dir": str(folder / "glue"), "pairs": "twin", "pool": pool},
+        finetune=FinetuneOptions(learning_rates=(1e-2,), epochs=1),
+        output_dir=tmp_path / "out",
+    )
+    result = run_evaluation(options)
+    settings = json.loads((tmp_path / "out/results.json").read_text())["settings"]
+    assert settings["pairs"] == "twin"
+    assert settings.get("pool", "pooled") == pool
+    lines = (tmp_path / "out/predictions/STS-B.tsv").read_text().splitlines()
+    assert len(lines) == 4
+    # Nobody needs to say how the model reads: it knows.
+    again = dataclasses.replace(
+        options,
+        models=(str(tmp_path / "out/model"),),
+        task_options={"glue_dir": str(folder / "glue")},
+        finetune=None,
+        output_dir=tmp_path / "again",
+    )
+    assert run_evaluation(again).scores == result.finetuned.means()
+    assert lines == (tmp_path / "again/predictions/STS-B.tsv").read_text().splitlines()
+    joint = dataclasses.replace(
+        options, task_options=again.task_options, output_dir=tmp_path / "joint"
+    )
+    run_evaluation(joint)
+    assert "pairs" not in json.loads((tmp_path / "joint/results.json").read_text())["settings"]
+
+
+def test_twins_need_two_texts(folder):
+    with pytest.raises(InputError, match="pairs=twin is for two texts, and an example of glue/sst"):
+        EvaluationOptions(
+            models=("m",), task="glue/sst2", task_options={"glue_dir": "g", "pairs": "twin"}
+        )
+
+
 def test_the_model_that_is_evaluated_is_not_replaced(folder, tmp_path):
     options = EvaluationOptions(
         models=(str(tmp_path / "out" / "model"),),
