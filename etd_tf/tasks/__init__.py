@@ -10,6 +10,7 @@ from etd_tf.tasks.own import Classify, OwnTask, Pairs, Regress
 from etd_tf.tasks.probe import StsProbe
 from etd_tf.tasks.retrieval import Retrieval, SquadRetrieval
 from etd_tf.tasks.squad import SquadV1, SquadV2
+from etd_tf.tasks.tag import Tag
 from etd_tf.tasks.task import ScoredTask, Task, TrainedTask
 from etd_tf.tasks.text_task import Examples, TextTask
 
@@ -26,6 +27,7 @@ TASKS: dict[str, Task] = {
         Classify(),
         Pairs(),
         Regress(),
+        Tag(),
     )
 }
 """Every task that a command can be given, by name."""
@@ -73,6 +75,7 @@ __all__ = [  # noqa: PLE0604
     "ScoredTask",
     "SquadRetrieval",
     "StsProbe",
+    "Tag",
     "Task",
     "TextTask",
     "TrainedTask",

@@ -1,4 +1,4 @@
-"""Users' own tasks: a class or a number for one or two texts, read from a table."""
+"""Users' own tasks: their files, and a class or a number for one or two texts of a table."""
 
 import abc
 import dataclasses
@@ -11,7 +11,8 @@ from etd_tf.errors import InputError
 from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
 from etd_tf.storage.home import expand
-from etd_tf.tasks.text_task import Examples, TextTask, text_experiment
+from etd_tf.tasks.task import TrainedTask
+from etd_tf.tasks.text_task import TextTask
 from etd_tf.types import Array, IntArray
 
 if TYPE_CHECKING:
@@ -29,21 +30,20 @@ class OwnData:
 
     Attributes:
         names: Classes in the order of the labels; empty for regression.
-        splits: `"train"`, `"dev"` and `"test"`, those that are there.
+        splits: `"train"`, `"dev"` and `"test"`, those that are there: `Examples`, or `Sentences`.
     """
 
     names: tuple[str, ...]
-    splits: Mapping[str, Examples]
+    splits: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnTask(TextTask):
-    """A task whose examples are rows of a user's files.
+class OwnFiles(TrainedTask):
+    """A task whose examples are in a user's files.
 
-    Files are CSV, TSV or JSON lines, told by their content, see `etd_tf.tasks.tables`. Where
-    there is no file for dev, a tenth of the training rows is held out, of each class its share;
-    it is the same tenth in every run. To score a model that is fine-tuned already, dev or test
-    is enough: its classes are known.
+    Where there is no file for dev, a tenth of the training rows is held out, the same in every
+    run. To score a model that is fine-tuned already, dev or test is enough: its classes are
+    known.
 
     Attributes:
         label_names: Classes in the order of the labels, where there are no training rows.
@@ -54,7 +54,9 @@ class OwnTask(TextTask):
 
     label_names: tuple[str, ...] = ()
     train: str | None = setting(
-        None, "Own tasks: training rows, CSV or TSV with column names, or JSON lines."
+        None,
+        "Own tasks: training rows, CSV or TSV with column names, or JSON lines; of tag CoNLL or "
+        "JSON lines.",
     )
     dev: str | None = setting(
         None,
@@ -63,25 +65,17 @@ class OwnTask(TextTask):
     test: str | None = setting(
         None, "Own tasks: rows to predict; they are scored, too, if they have labels."
     )
-    text_column: str = setting("text", "Own tasks: column of the text.")
-    pair_column: str | None = setting(
-        None,
-        f"Own tasks: column of a second text; default: none, for pairs {_PAIR_COLUMN}.",
+    text_column: str = setting("text", "Own tasks: column of the text; of tag also tokens.")
+    label_column: str = setting(
+        "label", "Own tasks: column of the class or number; of tag also ner_tags or tags."
     )
-    label_column: str = setting("label", "Own tasks: column of the class or number.")
 
     data_setting: ClassVar[str] = "train"
-    data_hint: ClassVar[str] = "train=FILE, a CSV, TSV or JSON-lines file"
-
-    def __post_init__(self) -> None:
-        names = ("text", "text_pair")[: len(self.columns)]
-        object.__setattr__(self, "text_names", names)  # as they are served
-        super().__post_init__()
 
     @property
     def data_options(self) -> tuple[str, ...]:
         """The training rows, those for dev, and the columns."""
-        return "train", "dev", "text_column", "pair_column", "label_column"
+        return "train", "dev", "text_column", "label_column"
 
     @property
     def source(self) -> str:
@@ -93,15 +87,13 @@ class OwnTask(TextTask):
         if not (self.train or self.dev or self.test):
             raise InputError(f"{self.name} needs its data: pass {self.data_hint}.")
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the one or two texts."""
-        return (self.text_column, *([self.pair_column] if self.pair_column else []))
-
     @functools.cached_property
     def _data(self) -> OwnData:
-        data: OwnData = own_data.read_own(self)
-        return data
+        return self._read_files()
+
+    @abc.abstractmethod
+    def _read_files(self) -> OwnData:
+        """Reads all files and checks them."""
 
     def classes(self) -> tuple[str, ...]:
         """The labels of the training rows, whole numbers in their order, others in ABC order."""
@@ -115,7 +107,7 @@ class OwnTask(TextTask):
             if name != "train" and examples.labels is not None
         )
 
-    def read(self, split: str) -> Examples:
+    def read(self, split: str) -> Any:
         """Reads `"train"`, `"dev"` or `"test"`."""
         return self._data.splits[split]
 
@@ -134,12 +126,56 @@ class OwnTask(TextTask):
             )
         known = tuple(label_names or ())
         task = self if self.train else dataclasses.replace(self, label_names=known)
-        made: Experiment = text_experiment.TextExperiment(task, checkpoint, label_names)
-        return made
+        return task._experiment(checkpoint, label_names)
+
+    @abc.abstractmethod
+    def _experiment(
+        self, checkpoint: "Checkpoint", label_names: Sequence[str] | None
+    ) -> "Experiment":
+        """Tokenises the data."""
 
     def settings_of_training(self) -> dict[str, Any]:
         """The classes."""
         return {"label_names": list(self.classes())}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnTask(OwnFiles, TextTask):
+    """A task whose examples are rows of a table: CSV, TSV or JSON lines, told by their content.
+
+    See `etd_tf.tasks.tables`. Each class has its share in a tenth that is held out.
+    """
+
+    pair_column: str | None = setting(
+        None,
+        f"Own tasks: column of a second text; default: none, for pairs {_PAIR_COLUMN}.",
+    )
+
+    data_hint: ClassVar[str] = "train=FILE, a CSV, TSV or JSON-lines file"
+
+    def __post_init__(self) -> None:
+        names = ("text", "text_pair")[: len(self.columns)]
+        object.__setattr__(self, "text_names", names)  # as they are served
+        super().__post_init__()
+
+    @property
+    def data_options(self) -> tuple[str, ...]:
+        """The files and all columns."""
+        return *super().data_options, "pair_column"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the one or two texts."""
+        return (self.text_column, *([self.pair_column] if self.pair_column else []))
+
+    def _read_files(self) -> OwnData:
+        data: OwnData = own_data.read_own(self)
+        return data
+
+    def _experiment(
+        self, checkpoint: "Checkpoint", label_names: Sequence[str] | None
+    ) -> "Experiment":
+        return TextTask.experiment(self, checkpoint, label_names)
 
     def submissions(self) -> list[tuple[TextTask, str]]:
         """The test file, if there is one."""

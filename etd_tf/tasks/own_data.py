@@ -51,7 +51,7 @@ def read_own(task: OwnTask) -> OwnData:
         splits = _hold_out(splits["train"], task.train)
     if task.test:
         splits["test"] = _read_test(task, expand(task.test), names)
-    _warn_of_copies(splits)
+    warn_of_copies(splits)
     return OwnData(names, splits)
 
 
@@ -182,29 +182,48 @@ def _hold_out(train: Examples, name: str) -> dict[str, Examples]:
     that would not be trained on keeps all its rows.
     """
     labels = train.need_labels()
-    if len(labels) < _HELD_OUT_EVERY:
-        raise InputError(
-            f"{name} has {len(labels)} rows, too few to hold some out. Pass dev=FILE, or at "
-            f"least {_HELD_OUT_EVERY} rows."
-        )
-    random = np.random.default_rng(_HELD_OUT_SEED).permutation(len(labels))
-    order = random[np.argsort(labels[random], kind="stable")]
-    held = order[_HELD_OUT_EVERY // 2 :: _HELD_OUT_EVERY]
+    check_enough(name, len(labels))
+    held = held_out_rows(labels)
     if not train.task.is_regression:
         kept_classes = np.delete(labels, held)
         held = held[np.isin(labels[held], kept_classes)]
-    logging.warning(
-        "There is no file for dev: %d of %d training rows are held out, and scores are of them. "
-        "Pass dev=FILE for rows of its own.",
-        len(held),
-        len(labels),
-    )
+    tell_held_out(len(held), len(labels))
     kept = np.setdiff1d(np.arange(len(labels)), held)
     return {"train": train.take(kept), "dev": train.take(np.sort(held))}
 
 
-def _warn_of_copies(splits: Mapping[str, Examples]) -> None:
-    """Says how many rows of dev and test are training rows: their scores flatter."""
+def check_enough(name: str, rows: int) -> None:
+    """Refuses a training file of too few rows to hold some out."""
+    if rows < _HELD_OUT_EVERY:
+        raise InputError(
+            f"{name} has {rows} rows, too few to hold some out. Pass dev=FILE, or at least "
+            f"{_HELD_OUT_EVERY} rows."
+        )
+
+
+def held_out_rows(labels: Array) -> IntArray:
+    """Every tenth row in the order of the labels, equal ones in random order; `[n]` to `[m]`."""
+    random = np.random.default_rng(_HELD_OUT_SEED).permutation(len(labels))
+    order = random[np.argsort(labels[random], kind="stable")]
+    return order[_HELD_OUT_EVERY // 2 :: _HELD_OUT_EVERY]
+
+
+def tell_held_out(held: int, rows: int) -> None:
+    """Says that scores are of training rows that are held out."""
+    logging.warning(
+        "There is no file for dev: %d of %d training rows are held out, and scores are of them. "
+        "Pass dev=FILE for rows of its own.",
+        held,
+        rows,
+    )
+
+
+def warn_of_copies(splits: Mapping[str, Any]) -> None:
+    """Says how many rows of dev and test are training rows: their scores flatter.
+
+    Args:
+        splits: Objects with `texts` by split.
+    """
     known = set(splits["train"].texts) if "train" in splits else set()
     for name, examples in splits.items():
         copies = sum(texts in known for texts in examples.texts)

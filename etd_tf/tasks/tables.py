@@ -48,13 +48,26 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     text = "\n".join(line for _, line in text_lines(path))
     is_json = text.lstrip().startswith("{")
-    rows = _json_rows(path, text, columns) if is_json else _cell_rows(path, text, columns)
+    rows = json_rows(path, text, columns) if is_json else _cell_rows(path, text, columns)
     if not rows:
         raise InputError(f"{path} has no rows. Give a file with examples.")
     return rows
 
 
-def _json_rows(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
+def json_rows(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
+    """Reads JSON lines.
+
+    Args:
+        path: The file, for messages.
+        text: Its text.
+        columns: Names that every object must have.
+
+    Returns:
+        The rows.
+
+    Raises:
+        InputError: A line is no JSON object, or lacks a name.
+    """
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
