@@ -183,9 +183,6 @@ class Checkpoint:
             tokenizer: Its tokenizer, or None.
             source: Where it came from.
 
-        Returns:
-            The checkpoint.
-
         Raises:
             InputError: The tokenizer does not fit.
         """
@@ -265,12 +262,6 @@ class Checkpoint:
 
     def replace(self, **changes: Any) -> "Checkpoint":
         """Returns a copy with other arguments; it shares the arrays and builds its own models.
-
-        Args:
-            **changes: Arguments of the constructor.
-
-        Returns:
-            The copy.
 
         Raises:
             InputError: The parts do not fit together.
@@ -357,9 +348,6 @@ class Checkpoint:
 
         Args:
             max_length: Tokens a sequence, special tokens included.
-
-        Returns:
-            The tokenizer.
 
         Raises:
             InputError: There is none, or sequences of that length do not fit.

@@ -79,9 +79,6 @@ def load_checkpoint(
             `"gelu_new"` (tanh form) or `"relu"`. Google's files do not tell the first two
             apart.
 
-    Returns:
-        The checkpoint.
-
     Raises:
         InputError: There is no such checkpoint, it is corrupt, or it is of another kind.
 

@@ -39,10 +39,6 @@ class FinetunedModel:
     def check_head(self, wanted: str, task: str) -> None:
         """Checks that the head is of the kind that a task needs.
 
-        Args:
-            wanted: The head's name.
-            task: The task's name.
-
         Raises:
             InputError: It is of another kind, e.g. a classifier of texts for answer spans.
         """
@@ -95,9 +91,6 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
     Args:
         directory: As for `load_checkpoint`.
         dtype: Keras dtype policy.
-
-    Returns:
-        The model.
 
     Raises:
         InputError: The directory is not a fine-tuned classifier or question answerer.

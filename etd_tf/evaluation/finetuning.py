@@ -71,9 +71,6 @@ def finetune(
         overwrite: Start anew where `output_dir` holds a finished or another run.
         teacher: A teacher's scores, to be kept beside the model's.
 
-    Returns:
-        The result.
-
     Raises:
         InputError: `output_dir` holds a finished or another run.
         DivergenceError: No learning rate trains without diverging.

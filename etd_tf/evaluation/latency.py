@@ -70,9 +70,6 @@ def measure_latency(
         warmup: Passes before timing starts; the first one compiles.
         repeats: Timed passes.
 
-    Returns:
-        The statistics.
-
     Raises:
         InputError: A number is not positive or the model has fewer positions.
     """
@@ -98,9 +95,6 @@ def compare_latency(
         sequence_length: Tokens a sequence.
         warmup: Passes of each before timing starts; the first one compiles.
         repeats: Timed passes of each.
-
-    Returns:
-        Both statistics.
 
     Raises:
         InputError: A number is not positive or a model has fewer positions.

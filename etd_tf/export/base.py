@@ -61,14 +61,6 @@ class Format(Settings, abc.ABC):
     ) -> Export:
         """Writes a model, loads it back and compares.
 
-        Args:
-            checkpoint: The model.
-            directory: The directory to create.
-            overwrite: Replace an existing directory.
-
-        Returns:
-            What was written.
-
         Raises:
             InputError: The directory exists, or an option does not fit the model.
             EtdError: What was written does not give the model's numbers.
@@ -81,9 +73,6 @@ class Format(Settings, abc.ABC):
     @classmethod
     def may_replace(cls, directory: Path) -> bool:
         """Whether a directory is empty, missing, or looks like what the format writes.
-
-        Args:
-            directory: The directory.
 
         Returns:
             Whether an export may take its place without the loss of anything else.

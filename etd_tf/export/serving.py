@@ -139,9 +139,6 @@ def write_serving_model(
         spec: Everything else.
         overwrite: Replace an existing directory.
 
-    Returns:
-        What was written.
-
     Raises:
         InputError: The directory exists, or Keras does not run on TensorFlow.
         EtdError: The written model, loaded again, gives other numbers than `predict`.

@@ -129,11 +129,7 @@ class UnitScores:
             )
 
     def save(self, path: str | Path) -> None:
-        """Writes one `.npz` file, atomically.
-
-        Args:
-            path: The file to write.
-        """
+        """Writes one `.npz` file, atomically."""
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {name: getattr(self, name) for name in ARRAYS}
         np.savez(buffer, metadata=np.array(json.dumps(self._metadata())), **arrays)

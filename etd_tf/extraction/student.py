@@ -86,9 +86,6 @@ def initial_student(teacher: Checkpoint, student_config: BertConfig, *, seed: in
         student_config: The student's architecture, with the teacher's vocabulary.
         seed: Determines every weight.
 
-    Returns:
-        The student.
-
     Raises:
         InputError: The vocabularies differ, or the seed is not a whole number >= 0.
     """

@@ -31,12 +31,6 @@ from etd_tf.text.records import TRAIN, VALIDATION
 def run_comparison(options: CompareOptions) -> Comparison:
     """Makes every run that is not finished, and the report after each.
 
-    Args:
-        options: The settings.
-
-    Returns:
-        The comparison.
-
     Raises:
         InputError: Something in the settings, the files or the directory cannot be used;
             found before long work starts.
@@ -61,9 +55,6 @@ def compare_runs(options: RunsOptions) -> Comparison:
 
     Args:
         options: The runs, and where the comparison goes.
-
-    Returns:
-        The comparison.
 
     Raises:
         InputError: A run is not finished, or they have not all one teacher and one held-out

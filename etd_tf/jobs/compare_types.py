@@ -204,9 +204,6 @@ class CompareOptions(Settings):
     def groups(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         """Cuts runs into those that can train together: the same batches, at most `together`.
 
-        Args:
-            specs: Runs.
-
         Returns:
             Them, in their order as far as possible.
         """
@@ -236,15 +233,7 @@ class CompareOptions(Settings):
         return dataclasses.replace(self.base.extraction, extraction=arm)
 
     def distill_options(self, spec: RunSpec, folder: Path) -> DistillOptions:
-        """Settings of one run, as a job of its own.
-
-        Args:
-            spec: The run.
-            folder: The comparison's directory.
-
-        Returns:
-            The settings.
-        """
+        """Settings of one run, as a job of its own."""
         base, weights = self.base, parse_sum(spec.loss)
         return dataclasses.replace(
             base,

@@ -82,11 +82,6 @@ def forecast_cost(
 ) -> CostForecast:
     """Forecasts a job's cost from its sizes and this machine's matrix-product rate.
 
-    Args:
-        options: The job's settings.
-        teacher: The teacher.
-        student: The student's sizes.
-
     Returns:
         The forecast; times are rough.
     """

@@ -72,12 +72,6 @@ def workspace_of(options: DistillOptions, *, is_chief: bool = True) -> Workspace
 def run_distillation(options: DistillOptions) -> DistillResult:
     """Runs the job, or continues where an interrupted run of it ended.
 
-    Args:
-        options: The settings.
-
-    Returns:
-        What was made.
-
     Raises:
         InputError: Something in the settings, the files or the run directory cannot be
             used; found before long work starts.
@@ -188,9 +182,6 @@ def _memory_errors(options: DistillOptions) -> Iterator[None]:
 
 def check_distillation(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
     """Checks everything that can be checked without long work; writes nothing.
-
-    Args:
-        options: The settings.
 
     Returns:
         The teacher, and the student's configuration.

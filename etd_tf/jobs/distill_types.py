@@ -176,9 +176,6 @@ class DistillOptions(Settings):
     def resolve_masking(self, records: "RecordSet") -> float:
         """Says which share of the tokens of some records to mask.
 
-        Args:
-            records: The text.
-
         Returns:
             The share; 0 for none.
 

@@ -51,9 +51,6 @@ def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
     Args:
         options: What to evaluate, and how.
 
-    Returns:
-        The result.
-
     Raises:
         InputError: A model or file cannot be used, or `output_dir` holds another run.
         DivergenceError: No learning rate trains without diverging.

@@ -49,12 +49,6 @@ class ExtractResult:
 def run_extraction(options: ExtractOptions) -> ExtractResult:
     """Scores, plans, extracts and saves, or continues where an interrupted run ended.
 
-    Args:
-        options: The settings.
-
-    Returns:
-        What was made.
-
     Raises:
         InputError: The student does not fit the teacher, text is needed but missing, or
             the directory is in use for something else.

@@ -138,9 +138,6 @@ class BertConfig:
         Args:
             pooler: Count the pooler's dense layer.
             mlm_head: Count the masked-LM head (its output embedding is tied).
-
-        Returns:
-            The number of scalars.
         """
         return count_parameters(self, pooler=pooler, mlm_head=mlm_head)
 
@@ -165,9 +162,6 @@ class BertConfig:
         Args:
             values: The parsed JSON object; unknown keys are ignored.
 
-        Returns:
-            The configuration.
-
         Raises:
             InputError: A required key is missing or a value has the wrong type.
         """
@@ -185,9 +179,6 @@ class BertConfig:
         Args:
             values: The parsed JSON object.
             hidden_act: Activation to use instead of the file's.
-
-        Returns:
-            The configuration.
 
         Raises:
             InputError: As for `from_huggingface`.

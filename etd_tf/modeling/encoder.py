@@ -232,9 +232,6 @@ class BertEncoder(CheckedModel):
             dropout_seed: Integer tensor `[2]` that alone determines the dropout masks;
                 None uses the model's own seed generator.
 
-        Returns:
-            The trace.
-
         Raises:
             InputError: `inputs` lacks `token_ids`, an id is in none of the model's tables, or
                 sequences exceed the position table.

@@ -59,9 +59,6 @@ def get_parameters(encoder: BertEncoder, mlm_head: MaskedLMHead | None = None) -
     Args:
         encoder: The encoder.
         mlm_head: Its masked-LM head, if any.
-
-    Returns:
-        Arrays by canonical name.
     """
     variables = parameter_variables(encoder, mlm_head)
     return {

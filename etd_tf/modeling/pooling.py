@@ -168,14 +168,7 @@ class Pooling:
         return min(width, self.truncate_dim or width)
 
     def for_student(self, hidden_size: int) -> "Pooling":
-        """The pooling of a student: without dense layers that do not fit it, which is said.
-
-        Args:
-            hidden_size: The student's width.
-
-        Returns:
-            The pooling.
-        """
+        """The pooling of a student: without dense layers that do not fit it, which is said."""
         if self.fits(hidden_size):
             return self
         logging.warning(

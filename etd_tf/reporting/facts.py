@@ -24,9 +24,6 @@ def model_facts(checkpoint: Checkpoint, *, sequence_length: int, source: str = "
         checkpoint: The model.
         sequence_length: Tokens of the sequence behind `flops`.
         source: Where it is; default: the checkpoint's own source.
-
-    Returns:
-        Its facts.
     """
     config = checkpoint.config
     layers = sum(

@@ -11,12 +11,7 @@ from etd_tf.storage.atomic import write_atomically
 
 
 def write_report(run_dir: str | Path, report: RunReport) -> None:
-    """Writes `report.html`, then `report.json`, which marks a run as finished.
-
-    Args:
-        run_dir: An existing directory.
-        report: What to write.
-    """
+    """Writes `report.html`, then `report.json`, which marks a run as finished."""
     run_dir = Path(run_dir)
     write_atomically(run_dir / "report.html", render(report))
     values = standard_json(report.to_dict())

@@ -120,9 +120,6 @@ def compute_metrics(names: Sequence[str], predictions: Array, labels: Array) -> 
         predictions: `[n]`, class numbers or scores.
         labels: `[n]`, the same.
 
-    Returns:
-        Value by name.
-
     Raises:
         InputError: The arrays are empty, differ in shape or are not finite.
     """

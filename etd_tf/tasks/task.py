@@ -76,12 +76,6 @@ class Task(Settings, abc.ABC):
     def configured(self, options: Mapping[str, Any]) -> "Task":
         """Returns the task with other options.
 
-        Args:
-            options: Values by name.
-
-        Returns:
-            The task.
-
         Raises:
             InputError: It has no such option, or the value is out of range.
         """
@@ -159,9 +153,6 @@ class ScoredTask(Task):
 
     def check_models(self, models: Collection[str]) -> None:
         """Checks that there are enough models.
-
-        Args:
-            models: Their names.
 
         Raises:
             InputError: There are not.

@@ -167,9 +167,6 @@ class TextTask(TrainedTask):
             split: The split.
             indices: The dataset's example numbers, `[n]`.
             predictions: Class numbers, or scores, `[n]`.
-
-        Returns:
-            The file.
         """
         raise NotImplementedError(f"{self.name} has submissions, but no way to write them.")
 

@@ -48,9 +48,6 @@ def prepare_on_beam(
         validation_corpus: Text for the validation split; then no document is held out.
         overwrite: Replace finished records, or an unfinished preparation of other text.
 
-    Returns:
-        The records.
-
     Raises:
         InputError: As `prepare_records`; or the workers do not see the same files.
     """
@@ -68,9 +65,6 @@ def beam_engine(runner: str, runner_options: Sequence[str] = (), *, workers: int
             `"flink"`, `"spark"`, `"dataflow"`.
         runner_options: Beam's pipeline options, e.g. `--flink_master=host:8081`.
         workers: Processes of the direct runner; 0 for one a core. Others have options for it.
-
-    Returns:
-        The engine.
 
     Raises:
         InputError: Apache Beam is not installed, or refuses the runner or the options.

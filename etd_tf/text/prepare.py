@@ -55,9 +55,6 @@ def prepare_records(
             script that asks for other than 1 must guard its main part by
             `if __name__ == "__main__":`.
 
-    Returns:
-        The records.
-
     Raises:
         InputError: The text cannot be read, is empty, or has too few documents to hold
             some out; or `output_dir` holds something else, or another process works in it.
@@ -90,9 +87,6 @@ def cached_records(
         validation_corpus: Text for the validation split.
         cache_dir: Directory of the cache.
         workers: Processes that tokenise, see `prepare_records`.
-
-    Returns:
-        The records.
 
     Raises:
         InputError: As `prepare_records` and `open_records`; or the records in `corpus`

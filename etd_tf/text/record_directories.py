@@ -57,9 +57,6 @@ def open_records(
         sequence_length: Refuse records of another length.
         cache_dir: Where GZIP files are unpacked, as they cannot be read at random.
 
-    Returns:
-        The records.
-
     Raises:
         InputError: Nothing there, unfinished, damaged, or of another length.
     """

@@ -163,9 +163,6 @@ class Tokenizer:
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Tokenises texts in parallel, without special tokens.
 
-        Args:
-            texts: Raw texts.
-
         Returns:
             One list of token ids a text, of any length.
 

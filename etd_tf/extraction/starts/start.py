@@ -262,9 +262,6 @@ class Start(abc.ABC):
     def scores(self, work: Work) -> "tuple[UnitScores | None, float]":
         """Scores the teacher's units, or loads what an earlier sitting made.
 
-        Args:
-            work: What to work with.
-
         Returns:
             The scores, None where the start needs none, and the seconds that they took.
         """
@@ -273,12 +270,6 @@ class Start(abc.ABC):
     @abc.abstractmethod
     def make(self, work: Work) -> InitialStudent:
         """Makes the student; what an earlier sitting made is loaded, never made again.
-
-        Args:
-            work: What to work with.
-
-        Returns:
-            The student.
 
         Raises:
             InputError: Sizes, scores or plan do not fit, or there is no text to read.
