@@ -11,8 +11,7 @@ from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import InputError
 from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.extraction.starts import ExtractionOptions
-from etd_tf.jobs.compare_tasks import DownstreamOptions
-from etd_tf.jobs.compare_types import CompareOptions
+from etd_tf.jobs.compare_types import CompareOptions, DownstreamOptions
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import (
     CorpusOptions,

@@ -67,7 +67,7 @@ def model_card(
     language = [found[0] for found in _LANGUAGE.finditer(front[1])] if front else []
     size = f"{checkpoint.config.num_layers} layers of width {checkpoint.config.hidden_size}"
     lines = ["---", *language, *(licence or ["license: unknown"]), *_kind(checkpoint, teacher)]
-    name = f"{_name(teacher.source)}: " if teacher is not None and teacher.source else ""
+    name = f"{short_name(teacher.source)}: " if teacher is not None and teacher.source else ""
     lines += ["---", f"# {name}{size}", "", f"An encoder of {size}."]
     lines += [*_vectors(checkpoint), "", *_table(checkpoint, teacher, measured)]
     if made:
@@ -82,8 +82,8 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _name(source: str) -> str:
-    """A short name: the package, or the last part of the path."""
+def short_name(source: str) -> str:
+    """A short name of a model: its package, or the last part of its path."""
     scheme, _, rest = source.rpartition(":")
     return rest.partition("/")[0] if scheme == "package" else Path(source).name
 

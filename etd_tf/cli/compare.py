@@ -34,9 +34,8 @@ def run(flag_set: FlagSet) -> None:
         _compare_runs(flag_set)
         return
     options = read_options(flag_set)
-    from etd_tf.jobs.compare import run_comparison
-    from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
-    from etd_tf.jobs.compare_summary import describe_comparison
+    from etd_tf.jobs.compare import forecast_comparison, run_comparison
+    from etd_tf.jobs.summary import describe_comparison, describe_forecast
 
     if flag_set.read(DryRun).dry_run:
         sys.stdout.write(describe_forecast(forecast_comparison(options)))
@@ -49,7 +48,7 @@ def _compare_runs(flag_set: FlagSet) -> None:
     flag_set.refuse_beside("runs", "output_dir")
     options = flag_set.read(RunsOptions, output_dir=expand(flag_set.values.output_dir))
     from etd_tf.jobs.compare import compare_runs
-    from etd_tf.jobs.compare_summary import describe_comparison
+    from etd_tf.jobs.summary import describe_comparison
 
     sys.stdout.write(describe_comparison(compare_runs(options), options.output_dir))
 

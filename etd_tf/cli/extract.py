@@ -29,7 +29,8 @@ def read_options(flag_set: FlagSet) -> ExtractOptions:
 def run(flag_set: FlagSet) -> None:
     """Runs the job that the flags describe and prints what was made."""
     options = read_options(flag_set)
-    from etd_tf.jobs.extract import describe_extraction, run_extraction
+    from etd_tf.jobs.extract import run_extraction
+    from etd_tf.jobs.summary import describe_extraction
 
     sys.stdout.write(describe_extraction(run_extraction(options)))
 

@@ -24,7 +24,8 @@ def run(flag_set: FlagSet) -> None:
     """Runs the stages that the flags describe and prints both models' scores."""
     options = flag_set.read(TransferJobOptions)
     options = dataclasses.replace(options, student=model_source(options.student))
-    from etd_tf.jobs.transfer import describe_transfer, run_transfer
+    from etd_tf.jobs.evaluation_summary import describe_transfer
+    from etd_tf.jobs.transfer import run_transfer
 
     sys.stdout.write(describe_transfer(options.find_task(), run_transfer(options)))
 

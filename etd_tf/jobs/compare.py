@@ -4,28 +4,26 @@ Source: Chen et al. 2021 (arXiv 2104.11928), the comparison of ETD-Impt, ETD-Ran
 random initialisation at equal compute.
 """
 
-import datetime
 import gc
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from etd_tf.errors import DivergenceError
 from etd_tf.extraction.starts import STARTS
 from etd_tf.jobs.compare_arm import run_arms
 from etd_tf.jobs.compare_downstream import add_scores, teacher_scores
-from etd_tf.jobs.compare_runs import data_facts, is_finished, load_run, read_runs
-from etd_tf.jobs.compare_study import LAYOUT, Study, workspace_of
-from etd_tf.jobs.compare_tasks import fingerprint_tasks
+from etd_tf.jobs.compare_runs import is_finished, joint_facts, load_run, read_runs
+from etd_tf.jobs.compare_study import LAYOUT, Study, check_comparison, workspace_of
 from etd_tf.jobs.compare_types import CompareOptions, RunsOptions, RunSpec
+from etd_tf.jobs.costs import ComparisonForecast, forecast_runs
+from etd_tf.jobs.outputs import data_facts
 from etd_tf.progress import track
 from etd_tf.reporting import Machine, ModelFacts, describe_machine, model_facts
-from etd_tf.reporting.comparison import Comparison
+from etd_tf.reporting.comparison import ArmRun, Comparison
 from etd_tf.reporting.comparison_page import write_comparison
-from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.reporting.facts import command_line, now
 from etd_tf.settings import listed
 from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Workspace
-from etd_tf.text.records import TRAIN, VALIDATION
 
 
 def run_comparison(options: CompareOptions) -> Comparison:
@@ -37,7 +35,7 @@ def run_comparison(options: CompareOptions) -> Comparison:
         DivergenceError: Runs diverged; the others are finished and reported.
         Interrupted: A signal ended the work; the same call continues it.
     """
-    task_data = fingerprint_tasks(options.downstream)
+    task_data = options.downstream.fingerprints()
     with workspace_of(options).open() as workspace:
         study = Study.prepare(options, workspace.path, task_data)
         workspace.begin(study.identity())
@@ -68,27 +66,39 @@ def compare_runs(options: RunsOptions) -> Comparison:
         flags = {"output_dir": str(options.output_dir), "runs": listed(options.runs)}
         comparison = Comparison(
             title=f"{report['teacher']['source']}: runs side by side",
-            created=_now(),
-            command=_command(flags),
+            created=now(),
+            command=command_line(LAYOUT.job, flags),
             teacher=ModelFacts(**report["teacher"]),
             labels={run.arm: STARTS[run.arm].title for run in runs if run.arm in STARTS},
             runs=runs,
             planned=len(runs),
             machine=Machine(**report["machine"]),
-            data=data_facts(found),
+            data=joint_facts(found),
             flags=flags,
         )
         write_comparison(workspace.path, comparison)
     return comparison
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def forecast_comparison(options: CompareOptions) -> ComparisonForecast:
+    """Checks a comparison as far as possible without long work, and forecasts its cost.
 
+    Returns:
+        The forecast; times are rough.
 
-def _command(flags: Mapping[str, str]) -> str:
-    texts = (f"--{name}={value}" for name, value in sorted(flags.items()))
-    return shlex.join(["etd_compare", *texts])
+    Raises:
+        InputError: A run could not be made.
+    """
+    workspace = workspace_of(options)
+    workspace.check()
+    options.downstream.fingerprints()  # only for their checks
+    teacher, configs = check_comparison(options)
+    missing = {
+        spec: config
+        for spec, config in configs.items()
+        if not is_finished(workspace.path / spec.folder)
+    }
+    return forecast_runs(options, teacher, missing, finished=len(configs) - len(missing))
 
 
 class _Runs:
@@ -141,11 +151,12 @@ class _Runs:
     def _report(self) -> Comparison:
         study = self._study
         options, records = study.options, study.records
-        length, size = records.sequence_length, options.base.trainer.batch_size
+        length = records.sequence_length
+        run = options.distill_options(self._specs[0], study.folder)
         comparison = Comparison(
             title=f"{options.base.teacher}: arms side by side",
-            created=_now(),
-            command=_command(options.base.settings),
+            created=now(),
+            command=command_line(LAYOUT.job, options.base.settings),
             teacher=model_facts(study.teacher, sequence_length=length, source=options.base.teacher),
             teacher_scores=self._teacher_scores,
             labels={name: STARTS[name].title for name in options.arms},
@@ -153,15 +164,7 @@ class _Runs:
             planned=len(self._specs),
             failures=tuple(self._failures),
             machine=self._machine,
-            data={
-                "corpus": ", ".join(options.base.corpus.corpus),
-                "sequence length": length,
-                "batch size": size,
-                "training sequences": records.num_examples(TRAIN),
-                "held-out sequences": min(
-                    records.num_examples(VALIDATION), options.held_out_batches * size
-                ),
-            },
+            data={**data_facts(run, records), "batch size": run.trainer.batch_size},
             flags=options.base.settings,
         )
         write_comparison(study.folder, comparison)

@@ -18,7 +18,7 @@ from etd_tf.jobs.distill import begin_run, finished_student, make_trainer, works
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.outputs import STUDENT, measure_latencies, write_outputs
-from etd_tf.reporting.comparison_runs import ArmRun
+from etd_tf.reporting.comparison import ArmRun
 from etd_tf.storage.workspace import Workspace
 from etd_tf.training import TrainResult
 

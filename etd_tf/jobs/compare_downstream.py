@@ -12,9 +12,8 @@ from etd_tf.evaluation.finetuning import finetune
 from etd_tf.jobs.compare_arm import student_folder
 from etd_tf.jobs.compare_study import Study
 from etd_tf.jobs.compare_types import RunSpec
-from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
-from etd_tf.storage.atomic import write_atomically
-from etd_tf.storage.json_files import read_json_object
+from etd_tf.reporting.comparison import ArmRun, TaskScores
+from etd_tf.storage.json_files import read_json_object, write_json
 from etd_tf.tasks import TASKS, ScoredTask, TrainedTask
 
 SCORES_FILE = "downstream.json"
@@ -75,7 +74,7 @@ def _known_score(
     entry = scores.get(model)
     if not isinstance(entry, dict) or entry.get("settings") != settings:
         entry = scores[model] = {"score": measure(), "settings": settings}
-        write_atomically(path, json.dumps(known, indent=2) + "\n")
+        write_json(path, known)
     return float(entry["score"])
 
 

@@ -13,7 +13,7 @@ from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs.distill import LAYOUT
 from etd_tf.jobs.options import StudentSize
 from etd_tf.losses import LOSSES, parse_sum
-from etd_tf.reporting.comparison_runs import ArmRun, as_number
+from etd_tf.reporting.comparison import ArmRun, as_number
 from etd_tf.settings import settings_of
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.storage.workspace import IDENTITY_FILE
@@ -150,7 +150,7 @@ def _shown(value: Any) -> str:
     return textwrap.shorten(json.dumps(value), _SHOWN, placeholder="...")
 
 
-def data_facts(runs: Sequence[FinishedRun]) -> dict[str, str | int | float]:
+def joint_facts(runs: Sequence[FinishedRun]) -> dict[str, str | int | float]:
     """Tells the text of runs, and their machines if there are several; all values that differ."""
     facts: dict[str, dict[Any, None]] = {}
     for one in runs:

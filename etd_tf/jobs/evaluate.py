@@ -1,7 +1,6 @@
 """Evaluating a model: fine-tuning, official metrics, similarity probe and benchmark."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from etd_tf.evaluation.finetuning import FinetuneResult, finetune
 from etd_tf.evaluation.options import PREDICTIONS_DIR
 from etd_tf.evaluation.run_record import RunRecord
 from etd_tf.jobs.task_options import EvaluationOptions
-from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.holding import hold
+from etd_tf.storage.json_files import write_json
 from etd_tf.tasks import ScoredTask, Task, TrainedTask
 
 BENCHMARK_FILE = "benchmark.json"
@@ -102,7 +101,9 @@ def _evaluate(options: EvaluationOptions) -> EvaluationResult:
             result = dataclasses.replace(result, finetuned=finetuned)
     if options.benchmark:
         costs = benchmark_models(checkpoints)
-        _write(options, BENCHMARK_FILE, {k: dataclasses.asdict(v) for k, v in costs.items()})
+        if options.output_dir is not None:
+            values = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
+            write_json(options.output_dir / BENCHMARK_FILE, values)
         result = dataclasses.replace(result, costs=costs)
     return result
 
@@ -159,8 +160,3 @@ def _open_record(options: EvaluationOptions, task: Task, *outputs: str) -> RunRe
     return RunRecord.open(
         options.output_dir, settings, overwrite=options.overwrite, outputs=outputs
     )
-
-
-def _write(options: EvaluationOptions, name: str, values: dict[str, Any]) -> None:
-    if options.output_dir is not None:
-        write_atomically(options.output_dir / name, json.dumps(values, indent=2) + "\n")

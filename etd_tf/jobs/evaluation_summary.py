@@ -1,14 +1,14 @@
-"""Results of `etd_evaluate` as tables."""
-
-from collections.abc import Sequence
+"""Results of `etd_evaluate` and `etd_transfer` as tables."""
 
 from etd_tf.evaluation.baseline import Baselines, describe_failures
 from etd_tf.evaluation.benchmark import ModelCost
 from etd_tf.evaluation.experiment import Scores, SplitScores, shares_kept
 from etd_tf.evaluation.finetuning import FinetuneResult
 from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION
+from etd_tf.evaluation.transfer import TransferResult
 from etd_tf.jobs.evaluate import EvaluationResult
-from etd_tf.tasks import ScoredTask
+from etd_tf.jobs.summary import format_table
+from etd_tf.tasks import ScoredTask, TextTask
 
 
 def describe_evaluation(result: EvaluationResult) -> str:
@@ -129,12 +129,16 @@ def _costs(costs: dict[str, ModelCost]) -> str:
     return format_table(header, rows)
 
 
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Formats cells as columns of equal width, two spaces apart."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in lines
-    )
+def describe_transfer(task: TextTask, result: TransferResult) -> str:
+    """Formats the scores of student and teacher."""
+    rows = []
+    for split, metrics in result.student.summary.items():
+        for metric, value in metrics.items():
+            teacher, share = result.teacher[split][metric], result.kept[split]
+            kept = f"{share:.1%}" if metric == task.metric and share is not None else ""
+            spread = "" if value["std"] is None else f"{value['std']:.4f}"
+            rows.append((split, metric, f"{value['mean']:.4f}", spread, f"{teacher:.4f}", kept))
+    table = format_table((task.name, "metric", "student", "std", "teacher", "kept"), rows)
+    seeds = len(next(iter(next(iter(result.student.summary.values())).values()))["values"])
+    rate = result.student.learning_rate
+    return f"{table}last stage {result.stage}, learning rate {rate:g}, {seeds} seed(s)\n"

@@ -86,31 +86,3 @@ def _load(options: ExtractOptions) -> tuple[Checkpoint, BertConfig]:
     config = options.student.config(teacher.config)
     options.extraction.start.check(Work(teacher, config, options.extraction))
     return teacher, config
-
-
-def describe_extraction(result: ExtractResult) -> str:
-    """Tells what was made and how to go on."""
-    teacher, initial = result.teacher, result.initial
-    student, plan = initial.checkpoint, initial.plan
-    rows = {"teacher": _sizes(teacher), "student": _sizes(student)}
-    if plan is not None:
-        rows["layers"] = ", ".join(map(str, plan.layers)) + f" of {teacher.config.num_layers}"
-    if initial.scores is not None:
-        scores = initial.scores
-        rows["scores"] = f"{scores.metric}, {scores.num_examples} examples"
-        if seconds := initial.seconds.get("scoring"):
-            rows["scores"] += f", {seconds:,.1f} s"
-    path = result.directory / STUDENT_DIRECTORY
-    lines = [f"  {name:<10} {value}\n" for name, value in rows.items()]
-    lines.append(
-        f"\nWritten to {path}\n\nimport etd_tf\nstudent = etd_tf.load_checkpoint({str(path)!r})\n"
-    )
-    return "".join(lines)
-
-
-def _sizes(checkpoint: Checkpoint) -> str:
-    config = checkpoint.config
-    return (
-        f"{config.num_layers} layers x {config.hidden_size}, {config.num_heads} heads, "
-        f"{config.intermediate_size} inner, {checkpoint.num_parameters() / 1e6:.1f} M parameters"
-    )

@@ -1,12 +1,8 @@
 """What a finished distillation leaves behind: student, exports, report."""
 
-import datetime
-import shlex
-from pathlib import Path
-
 from etd_tf import __version__
 from etd_tf.checkpoints import Checkpoint
-from etd_tf.checkpoints.cards import CARD_FILE
+from etd_tf.checkpoints.cards import CARD_FILE, short_name
 from etd_tf.evaluation.latency import LatencyComparison, compare_latency
 from etd_tf.export import FORMATS, Export
 from etd_tf.export.huggingface import HuggingFace
@@ -25,6 +21,7 @@ from etd_tf.reporting import (
     model_facts,
     write_report,
 )
+from etd_tf.reporting.facts import command_line, now
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.training.metrics_log import read_metrics
@@ -83,11 +80,11 @@ def make_report(
     student = model_facts(
         result.student, sequence_length=length, source=str(result.run_dir / STUDENT)
     )
-    flags = [f"--{name}={value}" for name, value in sorted(options.flags.items())]
+    name = short_name(options.teacher)
     return RunReport(
-        title=f"{_name(options.teacher)}: {student.num_layers} layers of {student.hidden_size}",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["etd_distill", *flags]),
+        title=f"{name}: {student.num_layers} layers of {student.hidden_size}",
+        created=now(),
+        command=command_line("etd_distill", options.flags),
         sequence_length=length,
         teacher=model_facts(result.teacher, sequence_length=length),
         student=student,
@@ -97,7 +94,7 @@ def make_report(
         curves=make_curves(read_metrics(result.run_dir / "metrics.jsonl")),
         cost=_cost(options, result),
         machine=describe_machine(),
-        data=_data_facts(options, result.records),
+        data=data_facts(options, result.records),
         checks=tuple(
             Check(f"{export.format}, loaded back", export.max_difference, limit)
             for export in exports
@@ -108,12 +105,6 @@ def make_report(
         fidelity=result.fidelity,
         flags={**options.flags, "etd_tf version": __version__},
     )
-
-
-def _name(teacher: str) -> str:
-    """A short name of the teacher: its package, or the last part of its path."""
-    scheme, _, rest = teacher.rpartition(":")
-    return rest.partition("/")[0] if scheme == "package" else Path(teacher).name
 
 
 def _extraction_facts(options: DistillOptions, initial: InitialStudent) -> ExtractionFacts:
@@ -152,7 +143,8 @@ def _cost(options: DistillOptions, result: DistillResult) -> Cost:
     )
 
 
-def _data_facts(options: DistillOptions, records: RecordSet) -> dict[str, str | int | float]:
+def data_facts(options: DistillOptions, records: RecordSet) -> dict[str, str | int | float]:
+    """Tells the text of a run, by name."""
     facts: dict[str, str | int | float] = {
         "corpus": ", ".join(options.corpus.corpus),
         "sequence length": records.sequence_length,

@@ -1,8 +1,32 @@
 """What the commands print at the end, as text."""
 
-from etd_tf.jobs.costs import CostForecast
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from etd_tf.checkpoints import Checkpoint
+from etd_tf.jobs.costs import ComparisonForecast, CostForecast
 from etd_tf.jobs.distill_types import DistillResult
-from etd_tf.reporting import RunReport
+from etd_tf.jobs.extract import STUDENT_DIRECTORY, ExtractResult
+from etd_tf.reporting import RunReport, numbers
+from etd_tf.reporting.comparison import Comparison
+from etd_tf.reporting.comparison_page import PAGE_FILE, saved_text
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Formats cells as columns of equal width, two spaces apart."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def _lines(rows: Mapping[str, str], width: int) -> str:
+    """One line a row: its name and what is said of it."""
+    return "".join(f"  {name:<{width}} {text}\n" for name, text in rows.items())
 
 
 def describe_result(result: DistillResult) -> str:
@@ -110,10 +134,65 @@ def describe_cost(cost: CostForecast) -> str:
         "disk": f"{cost.disk_bytes / 1e9:.2f} GB",
         "expected time": f"{time} at {cost.peak_flops / 1e9:,.0f} GFLOP/s measured now (rough)",
     }
-    return "".join(f"  {name:<14} {value}\n" for name, value in rows.items())
+    return _lines(rows, 14)
 
 
 def _share(flops: int, distillation: int) -> str:
     if not flops:
         return "none"
     return f"{flops:.3g} FLOPs ({flops / max(distillation, 1):.2%} of the distillation's)"
+
+
+def describe_extraction(result: ExtractResult) -> str:
+    """Tells what was made and how to go on."""
+    teacher, initial = result.teacher, result.initial
+    student, plan = initial.checkpoint, initial.plan
+    rows = {"teacher": _sizes(teacher), "student": _sizes(student)}
+    if plan is not None:
+        rows["layers"] = ", ".join(map(str, plan.layers)) + f" of {teacher.config.num_layers}"
+    if initial.scores is not None:
+        scores = initial.scores
+        rows["scores"] = f"{scores.metric}, {scores.num_examples} examples"
+        if seconds := initial.seconds.get("scoring"):
+            rows["scores"] += f", {seconds:,.1f} s"
+    path = result.directory / STUDENT_DIRECTORY
+    load = f"import etd_tf\nstudent = etd_tf.load_checkpoint({str(path)!r})\n"
+    return f"{_lines(rows, 10)}\nWritten to {path}\n\n{load}"
+
+
+def _sizes(checkpoint: Checkpoint) -> str:
+    config = checkpoint.config
+    return (
+        f"{config.num_layers} layers x {config.hidden_size}, {config.num_heads} heads, "
+        f"{config.intermediate_size} inner, {checkpoint.num_parameters() / 1e6:.1f} M parameters"
+    )
+
+
+def describe_comparison(comparison: Comparison, folder: Path) -> str:
+    """Tells for every loss, student and arm the final loss and the compute saved."""
+    rows = [["loss", "student", "arm", "held-out loss", "compute saved", "neighbours found"]]
+    cells = comparison.to_dict()["cells"]
+    for cell in cells:
+        names = [cell["loss"], cell["student"], cell["arm"]]
+        found = f"{cell['neighbours']:.3f}" if "neighbours" in cell else ""
+        rows.append([*names, f"{cell['final_loss']:.4f}", saved_text(cell, cell["arm"]), found])
+    if not any("neighbours" in cell for cell in cells):
+        rows = [row[:-1] for row in rows]
+    table = textwrap.indent(format_table(rows[0], rows[1:]), "  ")
+    count = f"{len(comparison.runs)} of {comparison.planned} runs"
+    return f"\n{table}\nReport of {count}: {folder / PAGE_FILE}\n"
+
+
+def describe_forecast(forecast: ComparisonForecast) -> str:
+    """Formats a forecast of a comparison."""
+    finished = f" ({forecast.finished} finished)" if forecast.finished else ""
+    rate = numbers.flops(forecast.peak_flops)
+    rows = {
+        "runs": f"{forecast.runs}{finished}",
+        "distillation": f"{numbers.flops(forecast.flops)} with scoring",
+        "held-out loss": numbers.flops(forecast.evaluation_flops),
+        "students": f"{numbers.size(forecast.disk_bytes)} on disk",
+        "expected time": f"{numbers.seconds(forecast.seconds)} at {rate}/s measured now (rough), "
+        "without downstream tasks",
+    }
+    return _lines(rows, 14)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from etd_tf import tasks
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.encoding import encode_texts
@@ -183,20 +182,3 @@ def _read_unlabelled(options: TransferJobOptions) -> list[tuple[str, ...]]:
 
 def _fingerprint(texts: list[tuple[str, ...]]) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest() if texts else ""
-
-
-def describe_transfer(task: tasks.TextTask, result: TransferResult) -> str:
-    """Formats the scores of student and teacher."""
-    from etd_tf.jobs.evaluation_summary import format_table
-
-    rows = []
-    for split, metrics in result.student.summary.items():
-        for metric, value in metrics.items():
-            teacher, share = result.teacher[split][metric], result.kept[split]
-            kept = f"{share:.1%}" if metric == task.metric and share is not None else ""
-            spread = "" if value["std"] is None else f"{value['std']:.4f}"
-            rows.append((split, metric, f"{value['mean']:.4f}", spread, f"{teacher:.4f}", kept))
-    table = format_table((task.name, "metric", "student", "std", "teacher", "kept"), rows)
-    seeds = len(next(iter(next(iter(result.student.summary.values())).values()))["values"])
-    rate = result.student.learning_rate
-    return f"{table}last stage {result.stage}, learning rate {rate:g}, {seeds} seed(s)\n"

@@ -6,6 +6,7 @@ from etd_tf.reporting.facts import (
     make_curves,
     model_facts,
 )
+from etd_tf.reporting.page import write_report
 from etd_tf.reporting.report import (
     Check,
     Cost,
@@ -17,7 +18,6 @@ from etd_tf.reporting.report import (
     RunReport,
     Stage,
 )
-from etd_tf.reporting.writing import write_report
 
 __all__ = [
     "Check",

@@ -6,7 +6,7 @@ from typing import Any
 
 from etd_tf.extraction.starts import STARTS
 from etd_tf.reporting.charts import Series, line_chart
-from etd_tf.reporting.comparison_runs import BASELINE, as_number
+from etd_tf.reporting.comparison import BASELINE, as_number
 
 _FIRST = STARTS[BASELINE].chart
 _BASELINE_COLOUR = 0

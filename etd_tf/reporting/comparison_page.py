@@ -1,20 +1,25 @@
 """The comparison as one HTML page, and its files."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from etd_tf.reporting import numbers
-from etd_tf.reporting.comparison import Comparison
+from etd_tf.reporting.comparison import BASELINE, Comparison, as_number
 from etd_tf.reporting.comparison_charts import cell_charts
-from etd_tf.reporting.comparison_runs import BASELINE, as_number
-from etd_tf.reporting.markup import Cell, section, table
 from etd_tf.reporting.report import Machine
-from etd_tf.reporting.sections import cards, document, measured_on, run_again
-from etd_tf.reporting.writing import standard_json
+from etd_tf.reporting.sections import (
+    Cell,
+    cards,
+    document,
+    measured_on,
+    run_again,
+    section,
+    table,
+)
 from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.json_files import standard_json, write_json
 
 PAGE_FILE, DATA_FILE = "compare.html", "compare.json"
 _MAX_CARDS = 4
@@ -32,9 +37,9 @@ _Group: TypeAlias = Sequence[_Values]  # the arms of one loss and student
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Writes `compare.json`, and `compare.html` from what is in it."""
-    text = json.dumps(standard_json(comparison.to_dict()), indent=2) + "\n"
-    write_atomically(folder / DATA_FILE, text)
-    write_atomically(folder / PAGE_FILE, render_comparison(json.loads(text)))
+    values = standard_json(comparison.to_dict())
+    write_json(folder / DATA_FILE, values)
+    write_atomically(folder / PAGE_FILE, render_comparison(values))
 
 
 def render_comparison(values: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """Collects the facts of a report: models, cost, machine, curves."""
 
+import datetime
 import importlib.metadata
 import math
 import os
 import platform
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,17 @@ def _curve(split: str, name: str, points: list[tuple[int, float]]) -> Curve:
         kept.append(points[-1])
     steps, values = zip(*kept, strict=True)
     return Curve(name, split, steps, values)
+
+
+def now() -> str:
+    """Date and time, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def command_line(command: str, flags: Mapping[str, str]) -> str:
+    """What a shell takes to run a command with some flags."""
+    texts = (f"--{name}={value}" for name, value in sorted(flags.items()))
+    return shlex.join([command, *texts])
 
 
 def describe_machine() -> Machine:

@@ -2,18 +2,35 @@
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
-from etd_tf.evaluation.fidelity import LOG_PREFIX
+from etd_tf.evaluation.fidelity import LOG_PREFIX, Fidelity
+from etd_tf.export import FORMATS
 from etd_tf.reporting import numbers
 from etd_tf.reporting.charts import Series, line_chart
-from etd_tf.reporting.fidelity import fidelity_card, fidelity_section
-from etd_tf.reporting.markup import Cell, section, table
-from etd_tf.reporting.report import Curve, ModelFacts, RunReport
-from etd_tf.reporting.sections import cards, document, measured_on, run_again
-from etd_tf.reporting.usage import usage
+from etd_tf.reporting.report import Curve, FidelityFacts, ModelFacts, RunReport
+from etd_tf.reporting.sections import (
+    Cell,
+    cards,
+    document,
+    measured_on,
+    run_again,
+    section,
+    table,
+)
+from etd_tf.storage.atomic import write_atomically
+from etd_tf.storage.json_files import write_json
 
 _NOISY = 1.5  # 95th percentile over median of passes that something else disturbed
+_NEIGHBOURS = f"{LOG_PREFIX}neighbours"
 _SPLITS = {"train": "training", "validation": "held-out"}
+
+
+def write_report(run_dir: str | Path, report: RunReport) -> None:
+    """Writes `report.html`, then `report.json`, which marks a run as finished."""
+    run_dir = Path(run_dir)
+    write_atomically(run_dir / "report.html", render(report))
+    write_json(run_dir / "report.json", report.to_dict())
 
 
 def render(report: RunReport) -> str:
@@ -26,10 +43,10 @@ def render(report: RunReport) -> str:
         cards(_cards(report)),
         _sizes(report),
         _latency(report),
-        fidelity_section(report),
+        _fidelity(report),
         _curves(report),
         _cost(report),
-        usage(report),
+        _usage(report),
         _checks(report),
         measured_on(report.machine, report.data),
         run_again(report.command, report.flags),
@@ -59,7 +76,7 @@ def _cards(report: RunReport) -> list[tuple[str, str, str]]:
         shown = f"{change:+.0f}\u202f%".replace("-", "\u2212")
         values = f"{numbers.significant(first)} at the start \u2192 {numbers.significant(last)}"
         items.append((shown, "held-out loss", values))
-    items += fidelity_card(report)
+    items += _fidelity_card(report)
     amount = f"{numbers.flops(cost.total_flops)}, {numbers.count(cost.training_steps)} steps"
     return [*items, (numbers.seconds(cost.total_seconds), "of work", amount)]
 
@@ -131,6 +148,60 @@ def _latency(report: RunReport) -> str:
     return section("Measured latency", table(header, rows) + f'<p class="note">{note}</p>')
 
 
+def _fidelity_card(report: RunReport) -> list[tuple[str, str, str]]:
+    """The share of neighbours that are found as a large number."""
+    facts = report.fidelity
+    if facts is None:
+        return []
+    share = f"{100 * facts.student.neighbours:.0f}\u202f%"
+    floor = f"{100 * facts.floor.neighbours:.0f}\u202f%"
+    return [(share, "of the teacher's neighbours", f"found; {floor} without a Transformer")]
+
+
+def _fidelity(report: RunReport) -> str:
+    """The student beside the static floor: a table, and the share over the steps."""
+    facts = report.fidelity
+    if facts is None:
+        return ""
+    header = ("", "Neighbours found", "Rank correlation of cosines", "Mean cosine")
+    rows = [
+        _fidelity_row("Student", facts.student),
+        _fidelity_row("The same before its training", facts.initial),
+        _fidelity_row("Static floor, without a Transformer", facts.floor),
+    ]
+    note = (
+        f"{numbers.count(facts.student.num_texts)} held-out sequences, "
+        f"{numbers.count(facts.student.num_pairs)} pairs of them; the teacher has 1 everywhere. "
+        "The floor is the teacher's token table at the student's width, "
+        f"made in {numbers.seconds(facts.floor_seconds)}."
+    )
+    if not facts.beats_floor:
+        note += " The student does not beat it."
+    body = table(header, rows) + _fidelity_chart(report, facts)
+    return section("Fidelity to the teacher", f'{body}<p class="note">{note}</p>')
+
+
+def _fidelity_row(name: str, found: Fidelity) -> list[Cell]:
+    cosine = "" if found.cosine is None else f"{found.cosine:.3f}"
+    return [name, f"{found.neighbours:.3f}", f"{found.spearman:.3f}", cosine]
+
+
+def _fidelity_chart(report: RunReport, facts: FidelityFacts) -> str:
+    """The share of neighbours over the steps, with the floor as a level."""
+    for curve in report.curves:
+        if curve.name == _NEIGHBOURS:
+            found = {0: facts.initial.neighbours} | dict(
+                zip(curve.steps, curve.values, strict=True)
+            )
+            steps, floor = tuple(found), facts.floor.neighbours
+            ends = (steps[0], steps[-1])
+            level = Series("static floor", ends, (floor, floor), colour=1, dashed=True)
+            student = Series("student", steps, tuple(found.values()), markers=True)
+            title = "Share of the teacher's neighbours that are found"
+            return line_chart((student, level), title=title, x_label="step", width=860, height=220)
+    return ""
+
+
 def _curves(report: RunReport) -> str:
     curves: dict[str, list[Curve]] = {}
     for curve in sorted(report.curves, key=lambda curve: curve.split):  # training comes first
@@ -199,6 +270,29 @@ def _cost(report: RunReport) -> str:
     )
     costs = table(("", "Operations", "Wall time", "Amount"), rows, text_columns=(3,))
     return section("Cost", costs + f'<p class="note">{note}</p>')
+
+
+def _usage(report: RunReport) -> str:
+    """Code that loads each export, and a table of them."""
+    if not report.exports:
+        return ""
+    rows: list[list[Cell]] = [
+        [
+            export.format,
+            export.path,
+            numbers.size(export.bytes_on_disk),
+            "" if export.max_difference is None else numbers.significant(export.max_difference, 2),
+            export.note,
+        ]
+        for export in report.exports
+    ]
+    header = ("Format", "Path", "Size", "Largest difference", "Note")
+    known = [export for export in report.exports if export.format in FORMATS]
+    code = "\n\n".join(filter(None, (FORMATS[one.format]().usage(one) for one in known)))
+    return section(
+        "Use the student",
+        f"<pre><code>{html.escape(code)}</code></pre>" + table(header, rows, text_columns=(1, 4)),
+    )
 
 
 def _checks(report: RunReport) -> str:

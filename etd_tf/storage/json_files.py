@@ -1,10 +1,12 @@
-"""Reading JSON files that anybody may have written."""
+"""JSON files: reading what anybody may have written, and writing what everybody can read."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
+from etd_tf.storage.atomic import write_atomically
 
 
 def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]:
@@ -45,3 +47,19 @@ def _read(path: Path, max_bytes: int) -> Any:
         raise
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or endless digits
         raise InputError(f"{path} is not valid JSON ({error}).") from error
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """Writes values atomically; numbers that JSON does not know become null."""
+    write_atomically(path, json.dumps(standard_json(values), indent=2) + "\n")
+
+
+def standard_json(value: Any) -> Any:
+    """Replaces numbers that JSON does not know (NaN, infinity) by None, at any depth."""
+    if isinstance(value, dict):
+        return {key: standard_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [standard_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.storage.atomic import remove_leftovers, write_atomically
-from etd_tf.storage.json_files import read_json_object
+from etd_tf.storage.atomic import remove_leftovers
+from etd_tf.storage.json_files import read_json_object, write_json
 from etd_tf.storage.workspace import Layout, Workspace
 from etd_tf.text.records import (
     MANIFEST,
@@ -122,7 +122,7 @@ class PreparationState:
             "tokens": {split: sum(s.tokens for s in shards[split]) for split in shards},
             "shards": {split: list(map(dataclasses.asdict, shards[split])) for split in shards},
         }
-        write_atomically(self.directory / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        write_json(self.directory / MANIFEST, manifest)
         for path in self.directory.glob(_SUMMARIES):
             path.unlink()
         for path in self.directory.glob(_ATTEMPTS):  # of workers that were killed
@@ -139,7 +139,7 @@ class PreparationState:
             "identity": self._identity,
             "finished": [dataclasses.asdict(summary) for summary in self.finished.values()],
         }
-        write_atomically(self._path, json.dumps(state, indent=2) + "\n")
+        write_json(self._path, state)
 
     def _is_whole(self, summary: ShardSummary) -> bool:
         path = self.directory / str(summary.name)

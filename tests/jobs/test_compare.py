@@ -17,15 +17,13 @@ from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.evaluation.options import FinetuneOptions
 from etd_tf.extraction.starts import ExtractionOptions
 from etd_tf.jobs import compare, compare_arm
-from etd_tf.jobs.compare import run_comparison
-from etd_tf.jobs.compare_forecast import describe_forecast, forecast_comparison
+from etd_tf.jobs.compare import forecast_comparison, run_comparison
 from etd_tf.jobs.compare_study import check_comparison
-from etd_tf.jobs.compare_summary import describe_comparison
-from etd_tf.jobs.compare_tasks import DownstreamOptions
-from etd_tf.jobs.compare_types import CompareOptions
+from etd_tf.jobs.compare_types import CompareOptions, DownstreamOptions
 from etd_tf.jobs.distill import run_distillation
 from etd_tf.jobs.distill_types import DistillOptions
 from etd_tf.jobs.options import CorpusOptions, StudentSize
+from etd_tf.jobs.summary import describe_comparison, describe_forecast
 from etd_tf.modeling.pooling import Pooling
 from etd_tf.training import TrainerOptions
 from tests.evaluation.fixtures import write_squad, write_sst2, write_stsb

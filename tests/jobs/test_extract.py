@@ -10,8 +10,9 @@ from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction import ExtractionPlan, UnitScores, extract
 from etd_tf.extraction.starts import ExtractionOptions
-from etd_tf.jobs.extract import describe_extraction, run_extraction
+from etd_tf.jobs.extract import run_extraction
 from etd_tf.jobs.options import CorpusOptions, ExtractOptions, StudentSize
+from etd_tf.jobs.summary import describe_extraction
 from tests.helpers import contents, tiny_checkpoint
 
 FILES = ["flags.txt", "identity.json", "plan.json", "student"]

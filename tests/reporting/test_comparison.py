@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from etd_tf.reporting.comparison import Comparison, make_cells
-from etd_tf.reporting.comparison_runs import ArmRun, TaskScores
-from etd_tf.reporting.writing import standard_json
+from etd_tf.reporting.comparison import ArmRun, Comparison, TaskScores, make_cells
+from etd_tf.storage.json_files import standard_json
 from tests.reporting.sample import sample_report
 from tests.reporting.test_comparison_runs import arm_run
 

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
+from etd_tf.reporting.comparison import TaskScores
 from etd_tf.reporting.comparison_page import (
     render_comparison,
     saved_text,
     spread_text,
     write_comparison,
 )
-from etd_tf.reporting.comparison_runs import TaskScores
 from tests.helpers import REPOSITORY
 from tests.reporting.test_comparison import RUNS, sample_comparison
 from tests.reporting.test_comparison_runs import arm_run

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etd_tf.reporting.comparison_runs import ArmRun, TaskScores, compute_saved, first_reach
+from etd_tf.reporting.comparison import ArmRun, TaskScores, compute_saved, first_reach
 
 
 def arm_run(arm: str, losses: list[float], *, scoring: int = 0, seed: int = 0, **fields) -> ArmRun:
