@@ -44,16 +44,22 @@ def describe_result(result: DistillResult) -> str:
         note = f"  ({export.note})" if export.note else ""
         lines.append(f"  {export.format:<12} {export.path}{note}")
     lines += [f"  {'report':<12} {result.run_dir / 'report.html'}", "", "Load it:"]
-    lines += [f"  {line}" for line in loading_lines(report.student.source)]
+    pooled = result.student.pooling is not None
+    lines += [f"  {line}" for line in loading_lines(report.student.source, pooled=pooled)]
     return "\n".join(lines) + "\n"
 
 
-def loading_lines(directory: str) -> tuple[str, str, str]:
-    """Three lines of Python that load a student."""
+def loading_lines(directory: str, *, pooled: bool) -> tuple[str, ...]:
+    """Lines of Python that load a student and use it; a pooled one ranks two texts."""
+    load = f'student = etd_tf.load_checkpoint("{directory}")'
+    if not pooled:
+        ids = 'np.array([student.tokenizer.backend.encode("Hi!").ids])'
+        return ("import etd_tf, numpy as np", load, f'student.encoder({{"token_ids": {ids}}})')
     return (
-        "import etd_tf, numpy as np",
-        f'student = etd_tf.load_checkpoint("{directory}")',
-        'student.encoder({"token_ids": np.array([student.tokenizer.backend.encode("Hi!").ids])})',
+        f"import etd_tf; {load}",
+        'texts = ["Lists are sorted in place.", "A file is read by open() and read()."]',
+        'vectors = student.embed(["How do I open a file?", *texts], normalize=True)',
+        "print(sorted(zip(vectors[1:] @ vectors[0], texts), reverse=True))  # the nearest first",
     )
 
 

@@ -113,12 +113,25 @@ def test_the_printed_lines_load_a_student(tmp_path):
     from etd_tf.checkpoints import save_checkpoint
 
     save_checkpoint(tiny_checkpoint(), tmp_path / "student")
-    *first, last = loading_lines(str(tmp_path / "student"))
+    *first, last = loading_lines(str(tmp_path / "student"), pooled=False)
     scope = {}
     exec("\n".join(first), scope)  # noqa: S102
     assert scope["student"].config.num_layers == 3
     outputs = eval(last, scope)  # noqa: S307
     assert tuple(outputs["sequence_output"].shape) == (1, 5, 15)  # [CLS] h i ! [SEP]
+
+
+def test_the_printed_lines_rank_texts_by_a_sentence_encoder(tmp_path, capsys):
+    from etd_tf.checkpoints import save_checkpoint
+    from etd_tf.modeling.pooling import Pooling
+
+    student = tiny_checkpoint().replace(pooling=Pooling(("mean",)))
+    save_checkpoint(student, tmp_path / "student")
+    lines = loading_lines(str(tmp_path / "student"), pooled=True)
+    exec("\n".join(lines), {})  # noqa: S102
+    (_, near), (_, far) = eval(capsys.readouterr().out.replace("np.float32", ""))  # noqa: S307
+    question, *vectors = student.embed(["How do I open a file?", near, far], normalize=True)
+    assert vectors[0] @ question > vectors[1] @ question
 
 
 if __name__ == "__main__":
