@@ -5,22 +5,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.distillation.arguments import (
+    as_losses,
+    as_weights,
+    check_are_checkpoints,
+    check_models,
+    check_vectors_suffice,
+)
 from etd_tf.distillation.dependence import find_dependent
-from etd_tf.distillation.features import compute_features, count_examples, input_names
+from etd_tf.distillation.features import (
+    check_batch,
+    compute_features,
+    count_examples,
+    input_names,
+)
 from etd_tf.distillation.vectors import SentenceVectors, as_selection_matrix
 from etd_tf.errors import InputError
 from etd_tf.lazy import float32_keras
-from etd_tf.losses.base import Features, Loss, ModelSpec, check_mlm_head
-from etd_tf.losses.minilm import MiniLM
+from etd_tf.losses.base import Features, Loss
 from etd_tf.losses.mlm import masked_lm_loss
 from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.pooling import Pooling
+from etd_tf.text.records import TEACHER_VECTOR
 from etd_tf.types import Tensor
 
 
@@ -33,6 +44,10 @@ class Distiller(CheckedModel):
     also need `masked_lm_positions`, `masked_lm_ids` and `masked_lm_weights`, `[B, P]`.
     Argument, attribute and log names are those of `keras.distillation.Distiller`, which
     cannot compare encoders of unequal width; each term of each loss is logged as well.
+
+    Losses that read nothing of the teacher but its sentence vectors can be given these: with
+    `teacher_vectors=True` batches hold them as float `[B, D]` `teacher_vector`, of any length
+    (those of `teacher.embed` will do), and the teacher never runs.
 
     A step runs the teacher once (inference mode, no gradient) and the student once. The
     teacher is neither among the distiller's variables nor in what `save` and
@@ -52,6 +67,7 @@ class Distiller(CheckedModel):
             `selection_matrix()` method, such as an ExtractionPlan.
         teacher_dtype: Keras dtype policy for a copy of the teacher, such as
             `"mixed_bfloat16"`; None uses the teacher as it is.
+        teacher_vectors: Whether batches bring the teacher's sentence vectors.
 
     Attributes:
         teacher: The teacher's Checkpoint.
@@ -77,18 +93,21 @@ class Distiller(CheckedModel):
         student_loss_weight: float = 0.0,
         selection: Any = None,
         teacher_dtype: Any = None,
+        teacher_vectors: bool = False,
     ) -> None:
-        _check_are_checkpoints(teacher=teacher, student=student)
+        check_are_checkpoints(teacher=teacher, student=student)
         # The outer model's policy decides whether compile() adds loss scaling.
         super().__init__(name="distiller", dtype=student.encoder.dtype_policy, autocast=False)
-        losses = self.distillation_losses = _as_losses(distillation_losses)
-        self.distillation_loss_weights = _as_weights(distillation_loss_weights, len(losses))
+        losses = self.distillation_losses = as_losses(distillation_losses)
+        self.distillation_loss_weights = as_weights(distillation_loss_weights, len(losses))
         self.student_loss_weight = student_loss_weight
-        _validate_models(teacher, student, losses, student_loss_weight)
+        check_models(teacher, student, losses, student_loss_weight)
+        self.teacher_vectors = teacher_vectors
+        check_vectors_suffice(losses, teacher_vectors)
         self.teacher = _as_teacher(teacher, teacher_dtype)
         self.student = student
         self._track_student()
-        if self._needs_teacher:
+        if self.runs_teacher:
             self.teacher.build()  # under the strategy, not in a replica
         matrix = as_selection_matrix(selection)
         self._vectors = SentenceVectors(teacher, student, losses, matrix)
@@ -123,6 +142,11 @@ class Distiller(CheckedModel):
         return self._needs_teacher, self._teacher_mlm, self._vectors.needed
 
     @property
+    def runs_teacher(self) -> bool:
+        """Whether a step runs the teacher."""
+        return self._needs_teacher and not self.teacher_vectors
+
+    @property
     def student_pooling(self) -> Pooling | None:
         """How the trained student makes a sentence vector; with the map, where it is to be kept."""
         return self._vectors.student_pooling()
@@ -130,7 +154,15 @@ class Distiller(CheckedModel):
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of everything that the losses may read of a batch."""
-        return input_names(mlm=self._needs_mlm)
+        given = (TEACHER_VECTOR,) if self.teacher_vectors else ()
+        return input_names(mlm=self._needs_mlm) + given
+
+    def input_specs(self) -> dict[str, tf.TensorSpec]:
+        """Shapes and types of a smallest batch, by which a step can be traced beforehand."""
+        specs = {name: tf.TensorSpec([1, 2], tf.int32) for name in self.input_names}
+        if self.teacher_vectors:
+            specs[TEACHER_VECTOR] = tf.TensorSpec([1, self._vectors.teacher_size], tf.float32)
+        return specs
 
     def input_config(self) -> BertConfig:
         """The student's architecture with the smaller of both models' tables."""
@@ -217,6 +249,9 @@ class Distiller(CheckedModel):
         needs_teacher, mlm, vectors = reads or self.reads
         if not needs_teacher:
             return None
+        if self.teacher_vectors:
+            check_batch(batch, [TEACHER_VECTOR])
+            return Features(None, vectors=ops.cast(batch[TEACHER_VECTOR], "float32"))
         features = compute_features(self.teacher, batch, mlm=mlm)
         return self._vectors.of_teacher(features) if vectors else features
 
@@ -253,7 +288,7 @@ class Distiller(CheckedModel):
         return [variable for variable in variables if id(variable) in self._used]
 
     def _find_used(self, variables: list[keras.Variable]) -> frozenset[int]:
-        specs = {name: tf.TensorSpec([1, 2], tf.int32) for name in self.input_names}
+        specs = self.input_specs()
 
         def loss(batch: Mapping[str, Tensor]) -> Tensor:
             seed = tf.zeros([2], tf.int32)
@@ -338,41 +373,6 @@ class Distiller(CheckedModel):
         )
 
 
-def _check_are_checkpoints(**models: Any) -> None:
-    for name, model in models.items():
-        if not isinstance(model, Checkpoint):
-            raise InputError(
-                f"{name} is a {type(model).__name__}, expected a Checkpoint. Load one with "
-                "etd_tf.load_checkpoint(DIR)."
-            )
-
-
-def _validate_models(
-    teacher: Checkpoint,
-    student: Checkpoint,
-    losses: Sequence[Loss],
-    student_loss_weight: float,
-) -> None:
-    """Refuses models that do not fit each other, the losses or the strategy in use."""
-    if not 0.0 <= student_loss_weight < 1.0:
-        raise InputError(
-            f"student_loss_weight={student_loss_weight} is outside [0, 1). To train without a "
-            "teacher, use distillation_losses=etd_tf.losses.MaskedLM()."
-        )
-    sizes = (teacher.config.vocab_size, student.config.vocab_size)
-    if sizes[0] != sizes[1]:
-        raise InputError(
-            f"The teacher has {sizes[0]} tokens and the student {sizes[1]}, but both read the "
-            "same token ids. Use a student with the teacher's vocabulary."
-        )
-    specs = [ModelSpec(c.config, c.has_mlm_head, teacher.pooling) for c in (teacher, student)]
-    if student_loss_weight > 0.0:
-        check_mlm_head(specs[1], "student", "student_loss_weight > 0")
-    for loss in losses:
-        loss.validate(*specs)
-    _check_strategy_scope(student)
-
-
 def _as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
     """The teacher under a dtype policy (None: its own): itself if it can serve, else a copy."""
     if dtype is None:
@@ -380,33 +380,6 @@ def _as_teacher(teacher: Checkpoint, dtype: Any) -> Checkpoint:
     # Under a strategy it must be made again inside of the scope.
     fits = keras.dtype_policies.get(dtype) == keras.dtype_policies.get(teacher.dtype)
     return teacher if fits and not tf.distribute.has_strategy() else teacher.astype(dtype)
-
-
-def _as_losses(losses: Loss | Sequence[Loss] | None) -> list[Loss]:
-    """The losses as a list; None stands for `MiniLM()`."""
-    if losses is None:
-        return [MiniLM()]
-    found: list[Any] = list(losses) if isinstance(losses, list | tuple) else [losses]
-    wrong = [type(loss).__name__ for loss in found if not isinstance(loss, Loss)]
-    if wrong or not found:
-        raise InputError(
-            f"distillation_losses has {', '.join(wrong) or 'no loss'}; expected losses of "
-            "etd_tf.losses, such as etd_tf.losses.MiniLM()."
-        )
-    return found
-
-
-def _as_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """One positive, finite weight a loss; None stands for ones."""
-    if weights is None:
-        return [1.0] * count
-    found = [float(weight) for weight in np.ravel(np.asarray(weights))]
-    if len(found) != count or not all(np.isfinite(w) and w > 0.0 for w in found):
-        raise InputError(
-            f"distillation_loss_weights={found} does not give each of the {count} losses a "
-            "positive, finite weight."
-        )
-    return found
 
 
 def _unique_term_names(losses: Sequence[Loss]) -> list[dict[str, str]]:
@@ -420,18 +393,6 @@ def _unique_term_names(losses: Sequence[Loss]) -> list[dict[str, str]]:
             found[term] = term if seen[term] == 1 else f"{term}_{seen[term]}"
         names.append(found)
     return names
-
-
-def _check_strategy_scope(student: Checkpoint) -> None:
-    """Refuses a student whose variables the current `tf.distribute` strategy cannot train."""
-    if not tf.distribute.has_strategy():
-        return
-    extended = tf.distribute.get_strategy().extended
-    if not extended.variable_created_in_scope(student.encoder.embeddings.token.value):
-        raise InputError(
-            "The student's variables were created outside of this tf.distribute strategy. Load "
-            "or extract the student inside the same `with strategy.scope():` block."
-        )
 
 
 def _unpack_batch(data: Any) -> Mapping[str, Tensor]:

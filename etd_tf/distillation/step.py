@@ -120,8 +120,8 @@ class SharedTeacher:
         return tf.nest.pack_sequence_as(self._empty, leaves)
 
     def _trace(self) -> Tensor:
-        names = {name for distiller in self._distillers for name in distiller.input_names}
-        batch = {name: tf.ones([1, 2], tf.int32) for name in sorted(names)}
+        specs = {k: v for one in self._distillers for k, v in one.input_specs().items()}
+        batch = {name: tf.ones(spec.shape, spec.dtype) for name, spec in sorted(specs.items())}
         features = shared_features(self._distillers, batch)
         leaves = [None if leaf is None else tf.identity(leaf) for leaf in tf.nest.flatten(features)]
         given = tf.nest.pack_sequence_as(features, leaves)
@@ -171,9 +171,10 @@ class TrainStep:
         self._options = options
         # With micro-batches, features of the whole batch would take the memory these save.
         whole = options.gradient_accumulation == 1
-        self._ahead = whole and not use_xla(options.jit_compile) and _is_one_cpu(strategy)
+        runs = any(learner.distiller.runs_teacher for learner in learners)
+        self._ahead = runs and whole and not use_xla(options.jit_compile) and _is_one_cpu(strategy)
         self._teacher: SharedTeacher | None = None
-        if self._ahead or (whole and len(learners) > 1):
+        if self._ahead or (runs and whole and len(learners) > 1):
             self._teacher = SharedTeacher([learner.distiller for learner in learners], strategy)
             self._read = _compiled(self._teacher.read, options)
         self._learners = [_LearnerStep(one, self._teacher, strategy, options) for one in learners]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.distillation.distiller import Distiller
 from etd_tf.distillation.loop import Loop, OnEvaluate, Run, TrainBatches
 from etd_tf.distillation.step import Learner
@@ -175,8 +176,13 @@ def _check_together(trainers: Sequence[Trainer]) -> None:
                 "Trainers that run together need equal TrainerOptions and one strategy; received "
                 f"{other.options} beside {first.options}."
             )
+        if other.distiller.teacher_vectors != first.distiller.teacher_vectors:
+            raise InputError(
+                "Trainers that run together need Distillers of which all or none have "
+                "teacher_vectors=True."
+            )
         theirs = other.distiller.teacher
-        same_dtype = theirs.encoder.compute_dtype == teacher.encoder.compute_dtype
+        same_dtype = _policy(theirs) == _policy(teacher)
         if theirs is not teacher and not (
             same_dtype and theirs.fingerprint() == teacher.fingerprint()
         ):
@@ -184,3 +190,7 @@ def _check_together(trainers: Sequence[Trainer]) -> None:
                 "Trainers that run together need equal teachers of one precision; received "
                 f"{theirs.source} beside {teacher.source}."
             )
+
+
+def _policy(checkpoint: Checkpoint) -> str:
+    return str(keras.dtype_policies.get(checkpoint.dtype).compute_dtype)

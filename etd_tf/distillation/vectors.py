@@ -34,7 +34,9 @@ class SentenceVectors:
             were cut from, with which the map begins; None for orthogonal random rows.
 
     Attributes:
+        needed: Whether a loss reads sentence vectors.
         projections: The map by its name, where the widths differ and a loss needs it.
+        teacher_size: Numbers of a vector of the teacher; 0 where none is needed.
 
     Raises:
         InputError: The matrix has another shape.
@@ -58,8 +60,10 @@ class SentenceVectors:
             getattr(one, "keep_map", False) for one in maps
         )
         self._maps = any(loss.needs_vectors for loss in maps)
+        self.teacher_size = 0
         if self.needed:
             self._pooling = pooling_of(teacher)
+            self.teacher_size = self._pooling.dimension(widths[1])
             self._own = student.pooling or self._pooling.for_student(widths[0])
 
     def of_teacher(self, features: Features) -> Features:

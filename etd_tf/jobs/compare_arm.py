@@ -14,12 +14,19 @@ from etd_tf.extraction.starts import InitialStudent
 from etd_tf.jobs.compare_runs import load_run
 from etd_tf.jobs.compare_study import Study
 from etd_tf.jobs.compare_types import RunSpec
-from etd_tf.jobs.distill import begin_run, finished_student, make_trainer, workspace_of
+from etd_tf.jobs.distill import (
+    begin_run,
+    finished_student,
+    make_trainer,
+    with_vectors,
+    workspace_of,
+)
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.outputs import STUDENT, measure_latencies, write_outputs
 from etd_tf.reporting.comparison import ArmRun
 from etd_tf.storage.workspace import Workspace
+from etd_tf.text.records import RecordSet
 from etd_tf.training import TrainResult
 
 
@@ -59,6 +66,7 @@ def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | Divergence
         options = arms[0].options
         masking_rate = options.resolve_masking(study.records)
         text = TrainingText(study.records, study.teacher, masking_rate, options.trainer)
+        text = with_vectors(options, text, study.strategy)
         trainers = [
             make_trainer(arm.options, study.teacher, arm.initial, text, study.strategy)
             for arm in arms
@@ -74,7 +82,9 @@ def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | Divergence
                 ],
             )
         return [
-            result if isinstance(result, DivergenceError) else _finish(study, arm, trainer, result)
+            result
+            if isinstance(result, DivergenceError)
+            else _finish(study, arm, trainer, text.records, result)
             for arm, trainer, result in zip(arms, trainers, results, strict=True)
         ]
 
@@ -87,7 +97,9 @@ def _begin(study: Study, spec: RunSpec, held: contextlib.ExitStack) -> _Arm:
     return _Arm(spec, options, run, work.options.start.make(work))
 
 
-def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) -> ArmRun:
+def _finish(
+    study: Study, arm: _Arm, trainer: Trainer, records: RecordSet, training: TrainResult
+) -> ArmRun:
     """Writes what a run leaves behind and removes what only its continuation would need."""
     config, folder = study.configs[arm.spec], arm.run.path
     student = finished_student(trainer.distiller, config, arm.options.teacher)
@@ -97,7 +109,7 @@ def _finish(study: Study, arm: _Arm, trainer: Trainer, training: TrainResult) ->
     found = (
         None if study.fidelity is None else study.fidelity.facts(student, arm.initial.checkpoint)
     )
-    made = (student, arm.initial, study.records, training, found)
+    made = (student, arm.initial, records, training, found)
     result = DistillResult(folder, study.teacher, *made)
     write_outputs(arm.options, result, study.latencies[config])
     for name in ("checkpoints", *arm.options.extraction.start.keeps):

@@ -291,15 +291,18 @@ class CompareOptions(Settings):
                         yield RunSpec(loss, size, arm, seed)
 
     def groups(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-        """Cuts runs into those that can train together: the same batches, at most `together`.
+        """Cuts runs into those that can train together, at most `together`.
+
+        They have the same batches, and need the teacher itself or its sentence vectors alone.
 
         Returns:
             Them, in their order as far as possible.
         """
-        alike: dict[tuple[int, bool], list[RunSpec]] = {}
+        alike: dict[tuple[int, bool, bool], list[RunSpec]] = {}
         for spec in specs:
-            masks = self.distill_options(spec, Path()).needs_masked_lm
-            alike.setdefault((spec.seed, masks), []).append(spec)
+            options = self.distill_options(spec, Path())
+            kind = spec.seed, options.needs_masked_lm, options.reads_vectors_alone
+            alike.setdefault(kind, []).append(spec)
         size = self.together
         return [runs[i : i + size] for runs in alike.values() for i in range(0, len(runs), size)]
 

@@ -7,12 +7,16 @@ start that it belongs to.
 import dataclasses
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from etd_tf.extraction.starts import Amount, Work
 from etd_tf.modeling.config import BertConfig
+from etd_tf.storage.home import expand
+from etd_tf.text.record_directories import open_records
+from etd_tf.text.records import MANIFEST, TRAIN
 from etd_tf.types import Array
 
 if TYPE_CHECKING:
@@ -30,7 +34,12 @@ STEP_EFFICIENCY = 0.65
 
 
 def training_flops(
-    teacher: BertConfig, student: BertConfig, *, sequences: int, sequence_length: int
+    teacher: BertConfig,
+    student: BertConfig,
+    *,
+    sequences: int,
+    sequence_length: int,
+    taught: int | None = None,
 ) -> int:
     """Operations of distillation: a teacher forward, a student forward and backward.
 
@@ -39,11 +48,27 @@ def training_flops(
         student: The student.
         sequences: Sequences seen, repetitions counted.
         sequence_length: Tokens a sequence.
+        taught: Sequences that the teacher reads; None for all.
 
     Returns:
-        sequences * (C_teacher + 3 * C_student); a backward pass counts as two forwards.
+        taught * C_teacher + sequences * 3 * C_student; a backward pass counts as two forwards.
     """
-    return sequences * (teacher.flops(sequence_length) + 3 * student.flops(sequence_length))
+    taught = sequences if taught is None else min(taught, sequences)
+    return taught * teacher.flops(sequence_length) + sequences * 3 * student.flops(sequence_length)
+
+
+def _caches_vectors(options: "DistillOptions") -> bool:
+    return options.cache_vectors and options.reads_vectors_alone and not options.masking_rate
+
+
+def _taught(options: "DistillOptions") -> int | None:
+    """Sequences that the teacher reads at most; None where that is not known, or it reads all."""
+    corpus = options.corpus
+    if not _caches_vectors(options):
+        return None
+    if corpus.is_text or not (expand(corpus.corpus[0]) / MANIFEST).is_file():
+        return None  # counting takes as long as preparing
+    return open_records(corpus.corpus[0]).num_examples(TRAIN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +115,13 @@ def forecast_cost(
     extraction = options.extraction
     amount = Amount(extraction.importance_examples, length)
     before = extraction.start.flops(Work(teacher, student, extraction), amount)
-    training = training_flops(teacher.config, student, sequences=sequences, sequence_length=length)
+    training = training_flops(
+        teacher.config,
+        student,
+        sequences=sequences,
+        sequence_length=length,
+        taught=_taught(options),
+    )
     parameters = _parameters(teacher, student)
     weights = _FLOAT_BYTES * (teacher.num_parameters() + _STUDENT_COPIES * parameters)
     local = trainer.batch_size // trainer.gradient_accumulation
@@ -166,18 +197,27 @@ def forecast_runs(
     """
     length, trainer = options.base.corpus.sequence_length, options.base.trainer
     sequences = trainer.steps * trainer.batch_size
+    runs = {spec: options.distill_options(spec, Path()) for spec in missing}
+    taught = {spec: min(_taught(run) or sequences, sequences) for spec, run in runs.items()}
     flops = _before_all(options, teacher, missing) + sum(
-        training_flops(teacher.config, config, sequences=sequences, sequence_length=length)
-        for config in missing.values()
+        training_flops(
+            teacher.config,
+            config,
+            sequences=sequences,
+            sequence_length=length,
+            taught=taught[spec],
+        )
+        for spec, config in missing.items()
     )
     held_out = options.held_out_batches * trainer.batch_size * (len(options.evaluations()) + 1)
     passes = sum(teacher.config.flops(length) + c.flops(length) for c in missing.values())
-    # FLOPs are counted as if each run had its own teacher pass; really each group has one.
-    shared = (
-        sequences
-        * teacher.config.flops(length)
-        * (len(missing) - len(options.groups(list(missing))))
-    )
+    # FLOPs are counted as if each run had its own teacher passes; really a group shares them,
+    # and all groups share vectors that were computed once.
+    firsts = [group[0] for group in options.groups(list(missing))]
+    cached = [spec for spec in firsts if _caches_vectors(runs[spec])]
+    passed = [spec for spec in firsts if spec not in cached] + cached[:1]
+    saved = sum(taught.values()) - sum(taught[spec] for spec in passed)
+    shared = saved * teacher.config.flops(length)
     parameters = sum(_parameters(teacher, config) for config in missing.values())
     peak = measure_gemm_rate()
     work = flops - shared + held_out * passes

@@ -92,7 +92,8 @@ def run_distillation(options: DistillOptions) -> DistillResult:
                 check_measurable(teacher, records, options.held_out_sequences)
             work = begin_run(options, run, teacher, config, records)
             initial = options.extraction.start.make(work)
-        text = TrainingText(records, teacher, masking_rate, options.trainer)
+            text = TrainingText(records, teacher, masking_rate, options.trainer)
+            text = with_vectors(options, text, strategy)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):
             count = options.held_out_sequences
@@ -104,7 +105,7 @@ def run_distillation(options: DistillOptions) -> DistillResult:
             )
         student = finished_student(trainer.distiller, config, options.teacher)
         found = None if fidelity is None else fidelity.facts(student, initial.checkpoint)
-        result = DistillResult(run.path, teacher, student, initial, records, training, found)
+        result = DistillResult(run.path, teacher, student, initial, text.records, training, found)
         if run.is_chief:
             result = dataclasses.replace(result, report=write_outputs(options, result))
     check_fidelity(options, result)
@@ -269,6 +270,43 @@ def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:
         )
 
 
+def with_vectors(
+    options: DistillOptions, text: TrainingText, strategy: tf.distribute.Strategy
+) -> TrainingText:
+    """Computes the teacher's sentence vectors beforehand where nothing else is read of it.
+
+    Args:
+        options: The settings.
+        text: The text.
+        strategy: Where the run trains.
+
+    Returns:
+        The text, with the vectors where they serve. Where they do not, this is said.
+    """
+    if not options.needs_vectors or not options.cache_vectors:
+        return text
+    reason = ""
+    if not options.reads_vectors_alone:
+        reads = [loss.name for loss in options.make_losses() if loss.needs_internals]
+        reason = f"loss={','.join(reads)} reads more of the teacher than its vector"
+    elif text.masking_rate > 0:
+        reason = "the teacher reads other masked tokens in every step"
+    elif isinstance(strategy, tf.distribute.TPUStrategy):
+        reason = "the TPU computes them as fast"
+    if reason:
+        logging.warning("Sentence vectors are not cached: %s. The teacher runs along.", reason)
+        return text
+    cache, count = options.corpus.cache_dir, options.held_out_sequences
+    return text.with_teacher_vectors(cache, count, _teacher_dtype(options))
+
+
+def _teacher_dtype(options: DistillOptions) -> Any:
+    hardware = options.hardware
+    if hardware.teacher_precision != "auto":
+        return hardware.teacher_precision
+    return teacher_policy(hardware.precision)
+
+
 def make_trainer(
     options: DistillOptions,
     teacher: Checkpoint,
@@ -278,9 +316,7 @@ def make_trainer(
 ) -> Trainer:
     """Builds the trainer with both models under the strategy and in their precisions."""
     hardware = options.hardware
-    teacher_dtype = hardware.teacher_precision
-    if teacher_dtype == "auto":
-        teacher_dtype = teacher_policy(hardware.precision)
+    teacher_dtype = _teacher_dtype(options)
     losses = options.make_losses()
     selection: Any = initial.plan
     if selection is None and any(loss.needs_map for loss in losses):
@@ -300,6 +336,7 @@ def make_trainer(
             student_loss_weight=options.student_loss_weight,
             selection=selection,
             teacher_dtype=teacher_dtype,
+            teacher_vectors=text.records.teacher_vectors is not None,
         )
 
     return Trainer(

@@ -12,6 +12,7 @@ from etd_tf.jobs.options import TEACHER, CorpusOptions, HardwareOptions, Student
 from etd_tf.jobs.safeguards import Inputs, check_cache_is_apart, check_spares_inputs
 from etd_tf.losses import LOSSES, Loss, sum_text
 from etd_tf.losses import get as get_loss
+from etd_tf.losses.base import read_vectors_alone
 from etd_tf.settings import (
     MISSING,
     Settings,
@@ -76,6 +77,11 @@ class DistillOptions(Settings):
     loss_options: Mapping[str, Any] = options_of(lambda: LOSSES, chosen="loss")
     student_loss_weight: float = setting(
         0.0, "Share of the student's own masked-LM loss in the total.", least=0.0, below=1.0
+    )
+    cache_vectors: bool = setting(
+        True,
+        "Where the losses read nothing of the teacher but its sentence vectors, compute these "
+        "once and keep them in cache_dir.",
     )
     masking_rate: float | None = setting(
         None,
@@ -172,6 +178,11 @@ class DistillOptions(Settings):
     def needs_vectors(self) -> bool:
         """Whether a loss compares sentence vectors."""
         return any(loss.needs_vectors for loss in self.make_losses())
+
+    @property
+    def reads_vectors_alone(self) -> bool:
+        """Whether the losses read nothing of the teacher but its sentence vectors."""
+        return read_vectors_alone(self.make_losses())
 
     def resolve_masking(self, records: "RecordSet") -> float:
         """Says which share of the tokens of some records to mask.

@@ -1,22 +1,30 @@
 """What a job reads: the corpus, the tokenizer and the batches of the training run."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from etd_tf.checkpoints import Checkpoint
+from etd_tf.distillation.teacher_vectors import with_teacher_vectors
 from etd_tf.errors import InputError
 from etd_tf.jobs.options import CorpusOptions
 from etd_tf.storage.sources import resolve_source
-from etd_tf.text.batches import Worker, evaluation_batches, make_batches
+from etd_tf.text.batches import (
+    Worker,
+    evaluation_batches,
+    examples_of_evaluation,
+    examples_of_steps,
+    make_batches,
+)
 from etd_tf.text.corpus import open_corpus
 from etd_tf.text.masking import Masking, mask_tokens
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import cached_records, check_validation_corpus
 from etd_tf.text.record_directories import check_records
-from etd_tf.text.records import VALIDATION, RecordSet
+from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.training.options import TrainerOptions
 from etd_tf.types import Tensor
@@ -115,6 +123,31 @@ class TrainingText:
     teacher: Checkpoint
     masking_rate: float
     trainer: TrainerOptions
+
+    def with_teacher_vectors(
+        self, cache_dir: Path, held_out_sequences: int, dtype: Any = None
+    ) -> "TrainingText":
+        """Adds the teacher's sentence vectors of all examples that a run reads.
+
+        Args:
+            cache_dir: Where they are kept for other runs.
+            held_out_sequences: As for `held_out`.
+            dtype: Keras dtype policy of the teacher.
+
+        Returns:
+            Text whose batches have the vectors.
+        """
+        records, size = self.records, self.trainer.batch_size
+        count = records.num_examples(TRAIN)
+        seed = self.trainer.seed
+        needed = {TRAIN: examples_of_steps(self.trainer.steps, size, count, seed=seed)}
+        if records.shards.get(VALIDATION):
+            count = records.num_examples(VALIDATION)
+            needed[VALIDATION] = examples_of_evaluation(held_out_sequences, size, count)
+        found = with_teacher_vectors(
+            records, self.teacher, needed, cache_dir=cache_dir, dtype=dtype
+        )
+        return dataclasses.replace(self, records=found)
 
     def batches(
         self, start_step: int = 0, num_workers: int = 1, worker_index: int = 0

@@ -126,6 +126,7 @@ def _cost(options: DistillOptions, result: DistillResult) -> Cost:
     sequences = steps * options.trainer.batch_size
     teacher, student, initial = result.teacher, result.student.config, result.initial
     size = sample_size(result.records, options.extraction)
+    cached = result.records.teacher_vectors is not None
     before = options.extraction.start.flops(
         Work(teacher, student, options.extraction), Amount(size, length), initial.scores
     )
@@ -134,7 +135,11 @@ def _cost(options: DistillOptions, result: DistillResult) -> Cost:
             Stage(name, flops, initial.seconds.get(name, 0.0)) for name, flops in before.items()
         ),
         training_flops=training_flops(
-            teacher.config, student, sequences=sequences, sequence_length=length
+            teacher.config,
+            student,
+            sequences=sequences,
+            sequence_length=length,
+            taught=result.records.num_examples(TRAIN) if cached else None,
         ),
         training_seconds=result.training.seconds,
         training_steps=steps,

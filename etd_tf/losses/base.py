@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from etd_tf.errors import InputError
@@ -45,16 +45,17 @@ class Features(NamedTuple):
     """What one model computed for a batch.
 
     Attributes:
-        trace: All internal states of the encoder.
+        trace: All internal states of the encoder; None of a teacher that did not run, because
+            losses read its vectors alone.
         mlm_logits: Float32 `[B, P, V]` at the masked positions; None unless a loss needs it.
         mlm_labels: Int32 `[B, P]`, the original token ids there.
         mlm_weights: `[B, P]`, 1 for masked positions, 0 for filling.
-        vectors: Float32 `[B, D]`, its sentence vectors, zeros for rows that are all padding;
-            None unless a loss needs them.
+        vectors: Float32 `[B, D]`, its sentence vectors, of any length; zeros for rows that are
+            all padding. None unless a loss needs them.
         mapped: The student's sentence vectors in the teacher's space, of the teacher's D.
     """
 
-    trace: "EncoderTrace"
+    trace: "EncoderTrace | Any"
     mlm_logits: Tensor | None = None
     mlm_labels: Tensor | None = None
     mlm_weights: Tensor | None = None
@@ -76,7 +77,9 @@ class Loss(Settings, abc.ABC):
         summary: One phrase for help pages: what is compared.
         needs_teacher: Whether it reads the teacher's features at all.
         needs_mlm: Whether it reads masked-LM logits, labels and weights.
-        needs_vectors: Whether it reads sentence vectors.
+        needs_internals: Whether it reads more of the teacher than its sentence vectors: states
+            or logits. Losses that do not can train on vectors that were computed once.
+        needs_vectors: Whether it reads sentence vectors, of which only the directions count.
         needs_map: Whether it compares states or vectors of the student with those of the
             teacher. Where the widths differ, the losses that do so share one map, which is
             then also the projection named `"map"`.
@@ -86,6 +89,7 @@ class Loss(Settings, abc.ABC):
     summary: ClassVar[str]
     needs_teacher: ClassVar[bool] = True
     needs_mlm: ClassVar[bool] = False
+    needs_internals: ClassVar[bool] = True
     needs_vectors: ClassVar[bool] = False
     needs_map: ClassVar[bool] = False
 
@@ -179,6 +183,12 @@ class Loss(Settings, abc.ABC):
             f"{type(self).__name__} reads internal states of BERT encoders, which "
             "keras.distillation.Distiller does not compute. Use etd_tf.Distiller."
         )
+
+
+def read_vectors_alone(losses: Iterable[Loss]) -> bool:
+    """Whether losses read sentence vectors of the teacher and nothing else of it."""
+    reading = [loss for loss in losses if loss.needs_teacher]
+    return bool(reading) and not any(loss.needs_internals for loss in reading)
 
 
 def positive_weights(**weights: float) -> dict[str, float]:

@@ -56,6 +56,7 @@ class Embedding(Loss):
 
     name = "embedding"
     summary = "the cosine of sentence vectors"
+    needs_internals = False
     needs_vectors = True
     needs_map = True
 

@@ -60,6 +60,7 @@ class Similarity(Loss):
 
     name = "similarity"
     summary = "similarities of the texts in a batch"
+    needs_internals = False
     needs_vectors = True
 
     matryoshka: tuple[int, ...] = dims_setting()

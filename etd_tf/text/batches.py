@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from etd_tf.errors import InputError, input_errors
 from etd_tf.text.record_directories import open_records
-from etd_tf.text.records import MASKED_WEIGHTS, TRAIN, VALIDATION, RecordSet
+from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
 from etd_tf.text.shuffle import shuffled
 from etd_tf.types import Array, IntArray
 
@@ -85,7 +85,8 @@ def make_batches(
     Returns:
         Data set of int32 `[rows, T]` `token_ids, segment_ids, padding_mask`, shapes
         static. Records with masked-LM targets add `masked_lm_positions, masked_lm_ids`
-        (int32 `[rows, P]`) and `masked_lm_weights` (float32). Reading errors surface as TensorFlow
+        (int32 `[rows, P]`) and `masked_lm_weights` (float32), those with the teacher's sentence
+        vectors `teacher_vector` (float16 `[rows, D]`). Reading errors surface as TensorFlow
         errors; iterate inside `etd_tf.errors.input_errors()` to get them as `InputError`.
 
     Raises:
@@ -125,6 +126,37 @@ def batch_indices(step: int, batch_size: int, count: int, *, seed: int) -> IntAr
     return indices
 
 
+def examples_of_steps(steps: int, batch_size: int, count: int, *, seed: int) -> IntArray:
+    """Which examples the first steps of a run read.
+
+    Args:
+        steps: How many steps.
+        batch_size: Global batch size.
+        count: Number of examples.
+        seed: Seed of the order.
+
+    Returns:
+        Int64: different numbers in `0 .. count - 1`.
+    """
+    places = np.arange(min(steps * batch_size, count))
+    return shuffled(places, count, seed=seed, epoch=0)
+
+
+def examples_of_evaluation(sequences: int, batch_size: int, count: int) -> IntArray:
+    """Which examples the first batches of `evaluation_batches` hold.
+
+    Args:
+        sequences: How many are asked for, rounded up to whole batches.
+        batch_size: Global batch size.
+        count: Number of examples.
+
+    Returns:
+        Int64: different numbers in `0 .. count - 1`.
+    """
+    places = np.arange(min(-(-sequences // batch_size) * batch_size, count))
+    return _in_sample_order(places, count)
+
+
 def evaluation_batches(
     records: RecordSet | str | Path,
     *,
@@ -159,13 +191,16 @@ def evaluation_batches(
 
     def read(step: IntArray) -> dict[str, Array]:
         places = np.arange(int(step) * batch_size, min((int(step) + 1) * batch_size, count))[rows]
-        indices = shuffled(places, count, seed=_EVALUATION_SEED, epoch=_SAMPLE_EPOCH)
-        batch = records.read(split, indices)
-        filling = share - len(indices)
+        batch = records.read(split, _in_sample_order(places, count))
+        filling = share - len(places)
         return {key: np.pad(value, ((0, filling), (0, 0))) for key, value in batch.items()}
 
     steps = tf.data.Dataset.range(-(-count // batch_size))
     return _dataset(steps, read, records, share)
+
+
+def _in_sample_order(places: IntArray, count: int) -> IntArray:
+    return shuffled(places, count, seed=_EVALUATION_SEED, epoch=_SAMPLE_EPOCH)
 
 
 def load_examples(
@@ -210,11 +245,7 @@ def _dataset(
     rows: int,
 ) -> tf.data.Dataset:
     """Maps step numbers to batches, reading ahead in the background."""
-    layout = records.layout
-    shapes = {
-        key: (tf.float32 if key == MASKED_WEIGHTS else tf.int32, [rows, width])
-        for key, width in layout.widths.items()
-    }
+    shapes = {key: (dtype, [rows, width]) for key, (dtype, width) in records.columns.items()}
 
     def read_in_order(step: IntArray) -> list[Array]:
         batch = read(step)

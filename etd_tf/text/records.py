@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import tokenize
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,9 @@ import numpy as np
 
 from etd_tf.errors import InputError
 from etd_tf.storage.tfrecord import find_records, how_to_replace, read_records
+from etd_tf.text.vectors import UNREADABLE, VectorStore
 from etd_tf.types import Array, IntArray
 
-# What NumPy raises for damaged files, besides its own errors.
-_UNREADABLE = (
-    *(OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError),
-    *(tokenize.TokenError, zipfile.BadZipFile),
-)
 MANIFEST = "manifest.json"
 PARTIAL_MANIFEST = f"partial-{MANIFEST}"
 TRAIN, VALIDATION = "train", "validation"
@@ -31,6 +25,8 @@ FEATURES = {
 # Masked-LM targets keep the names that they have in google-research/bert.
 MASKED_WEIGHTS = "masked_lm_weights"
 MASKED_FEATURES = ("masked_lm_positions", "masked_lm_ids", MASKED_WEIGHTS)
+TEACHER_VECTOR = "teacher_vector"
+"""Batch key of the teacher's sentence vectors, where they are known."""
 _OTHER_TOKENIZER = (
     "The records were made with another tokenizer: prepare the text again with the model's own "
     "(etd_prepare --tokenizer=MODEL_DIR)."
@@ -64,7 +60,7 @@ class Shard:
         try:
             offsets = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
             size = self.path.stat().st_size
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(
                 f"{self.index_path} is missing or damaged. {how_to_replace(self.index_path)}"
             ) from error
@@ -118,6 +114,7 @@ class RecordSet:
         manifest: What `etd_prepare` recorded; empty for other records.
         vocab_size: Token ids must be below it; None where no model is known.
         num_segments: Segment ids must be below it; None where no model is known.
+        teacher_vectors: A teacher's sentence vectors of the examples; None where unknown.
     """
 
     source: str
@@ -127,6 +124,18 @@ class RecordSet:
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     vocab_size: int | None = None
     num_segments: int | None = None
+    teacher_vectors: VectorStore | None = None
+
+    @property
+    def columns(self) -> dict[str, tuple[type[np.generic], int]]:
+        """Type and number of columns of each array that `read` returns, by key."""
+        columns: dict[str, tuple[type[np.generic], int]] = {
+            key: (np.float32 if key == MASKED_WEIGHTS else np.int32, width)
+            for key, width in self.layout.widths.items()
+        }
+        if self.teacher_vectors is not None:
+            columns[TEACHER_VECTOR] = np.float16, self.teacher_vectors.size
+        return columns
 
     @property
     def sequence_length(self) -> int:
@@ -169,7 +178,8 @@ class RecordSet:
         Returns:
             Int32 `[k, T]` arrays `token_ids, segment_ids, padding_mask`; where the records
             hold masked-LM targets also `masked_lm_positions, masked_lm_ids` (int32 `[k, P]`)
-            and `masked_lm_weights` (float32 `[k, P]`).
+            and `masked_lm_weights` (float32 `[k, P]`), and with `teacher_vectors` also
+            `teacher_vector` (float16 `[k, D]`).
 
         Raises:
             InputError: A file is damaged, an example has another length, or an id is in none
@@ -187,10 +197,14 @@ class RecordSet:
                 records[place] = record
         batch = _parse(records, self.layout, self.source)
         self._check_ids(split, indices, batch)
-        return {
+        batch = {
             name: value if name == MASKED_WEIGHTS else value.astype(np.int32)
             for name, value in batch.items()
         }
+        if self.teacher_vectors is not None:
+            token_ids = batch["token_ids"]
+            batch[TEACHER_VECTOR] = self.teacher_vectors.read(split, indices, token_ids)
+        return batch
 
     def _check_ids(self, split: str, indices: Array, batch: Mapping[str, Array]) -> None:
         """A device may take an id that a table lacks for another one, without a word."""

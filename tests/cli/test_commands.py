@@ -120,6 +120,7 @@ _OTHER_VALUES = {
     "loss_weights": "2",
     "student_loss_weight": 0.5,
     "masking_rate": 0.2,
+    "cache_vectors": "false",
     "min_fidelity": 0.5,
     "held_out_sequences": 9,
     "steps": 7,
