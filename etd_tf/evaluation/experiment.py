@@ -77,6 +77,7 @@ class Experiment(abc.ABC):
         label_names: Class names in the order of the logits, where there are classes.
         text_names: Names of the one or two texts for who serves the model.
         kept_name: What the fine-tuned model calls the task.
+        show_examples: Examples with their text in `details`.
     """
 
     head: type[TaskModel]
@@ -87,6 +88,7 @@ class Experiment(abc.ABC):
         self.name = self.kept_name = task.name
         self.metric, self.max_length = task.metric, task.length_for(checkpoint)
         self._checkpoint = checkpoint
+        self.show_examples = 0
         self._forward: tuple[keras.Model, Forward] | None = None
 
     def run(self, model: keras.Model, sequences: Sequences, description: str) -> list[Array]:
@@ -124,6 +126,16 @@ class Experiment(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on every evaluation split."""
+
+    def details(self) -> dict[str, Any]:
+        """What the model that was evaluated last got right and wrong, by split.
+
+        Returns:
+            Plain values: with classes `classes`, their precision, recall, F1 and support by
+            name, and `confusion`, a row a class of rows and a column a predicted one, in the
+            order of `labels`; with `show_examples` as many `examples`, the worst first.
+        """
+        return {}
 
     def baseline(self) -> Baselines:
         """What answers that do not look at the example reach; empty where nobody knows."""

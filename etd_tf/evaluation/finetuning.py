@@ -17,6 +17,7 @@ from etd_tf.evaluation.classifiers import TaskModel, initial_parameters
 from etd_tf.evaluation.experiment import Experiment, Scores, SplitScores, shares_kept
 from etd_tf.evaluation.options import (
     MODEL_DIR,
+    PAGE_FILE,
     PREDICTIONS_DIR,
     SAVED_MODEL_DIR,
     FinetuneOptions,
@@ -82,7 +83,8 @@ def finetune(
         **experiment.settings(),
         **dataclasses.asdict(options),
     }
-    outputs = (MODEL_DIR, PREDICTIONS_DIR, *((SAVED_MODEL_DIR,) if options.saved_model else ()))
+    saved = (SAVED_MODEL_DIR,) if options.saved_model else ()
+    outputs = (MODEL_DIR, PREDICTIONS_DIR, PAGE_FILE, *saved)
     record = RunRecord.open(output_dir, settings, overwrite=overwrite, outputs=outputs)
     result = Trainings(checkpoint, experiment, options, record).run()
     baseline = baseline_values(result.baseline)
@@ -116,6 +118,7 @@ class Trainings:
         self._tuner: FineTuner | None = None
         self._model: TaskModel | None = None
         self._end = self._ends()[-1]
+        self._curves: dict[str, list[float]] = {}
 
     def run(self) -> FinetuneResult:
         """Chooses the learning rate, trains with every seed and averages."""
@@ -172,7 +175,8 @@ class Trainings:
             scores = found
         except DivergenceError as error:
             logging.warning("%s", error)
-        self._record.add(Cell(SELECTION, rate, seed, loss, time.monotonic() - started, scores))
+        seconds = time.monotonic() - started
+        self._record.add(Cell(SELECTION, rate, seed, loss, seconds, scores, self._taken_curves()))
 
     def final(self, rate: float, seed: int) -> None:
         """Trains on all data and scores on dev; the first seed's model is kept."""
@@ -188,7 +192,14 @@ class Trainings:
             experiment.save_model(model, record.output(MODEL_DIR), overwrite=True)
             if self._options.saved_model:
                 experiment.export_saved_model(model, record.output(SAVED_MODEL_DIR), overwrite=True)
-        record.add(Cell(FINAL, rate, seed, loss, time.monotonic() - started, scores))
+            record.details = experiment.details()
+        seconds = time.monotonic() - started
+        record.add(Cell(FINAL, rate, seed, loss, seconds, scores, self._taken_curves()))
+
+    def _taken_curves(self) -> dict[str, list[float]]:
+        """The curves of the training that ended."""
+        curves, self._curves = self._curves, {}
+        return curves
 
     def _training_set(self) -> TrainingSet:
         return self._experiment.training_set()
@@ -210,6 +221,7 @@ class Trainings:
         model.set_parameters(initial_parameters(self._checkpoint, model, seed))
         what = self._describe(rate, seed, prefix)
         loss = self._tuner.fit(data, self._schedule(rate, seed), description=what)
+        self._curves = {"training": self._tuner.curve}
         ended(HELD_OUT)
         return loss
 

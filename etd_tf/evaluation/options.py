@@ -6,7 +6,8 @@ from etd_tf.settings import Settings, setting
 
 MAX_SEED = 2**31 - 1
 MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR = "model", "predictions", "saved_model"
-OUTPUTS = (MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR)
+PAGE_FILE = "report.html"
+OUTPUTS = (MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR, PAGE_FILE)
 """What a run may write beside its record."""
 
 

@@ -11,7 +11,7 @@ from absl import logging
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.experiment import Scores
-from etd_tf.evaluation.options import OUTPUTS
+from etd_tf.evaluation.options import OUTPUTS, PAGE_FILE
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
 from etd_tf.storage.workspace import Layout, Workspace
@@ -32,6 +32,7 @@ class Cell:
         training_loss: Mean of the last epoch; None where the loss diverged.
         seconds: Training and evaluation.
         scores: Metrics by split; empty where the loss diverged.
+        curves: Training loss along the way, by stage.
     """
 
     phase: str
@@ -40,6 +41,7 @@ class Cell:
     training_loss: float | None
     seconds: float
     scores: dict[str, Scores]
+    curves: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
 
 class RunRecord:
@@ -52,12 +54,14 @@ class RunRecord:
 
     Attributes:
         cells: Trainings done, in order.
+        details: What the first seed's model got right and wrong, by split.
     """
 
     def __init__(
         self, workspace: Workspace | None, cells: list[Cell], outputs: Sequence[str] = ()
     ) -> None:
         self.cells = cells
+        self.details: dict[str, Any] = {}
         self._workspace, self._outputs = workspace, tuple(outputs)
         self._begun = bool(cells)
 
@@ -99,15 +103,22 @@ class RunRecord:
             overwrite,
         )
         workspace.check()
+        outputs = _without_foreign_page(directory, outputs, known)
         _check_nothing_lost(directory, set(outputs) - set(known))
-        cells: list[Cell] = []
+        record = cls(workspace, [], outputs)
         try:  # also with `overwrite`, so that the same command continues it
             if workspace.continues():
-                cells = _read_cells(directory / RESULTS_FILE)
+                record._continue(directory / RESULTS_FILE)
         except InputError:  # damaged
             if not overwrite:
                 raise
-        return cls(workspace, cells, outputs)
+        return record
+
+    def _continue(self, path: Path) -> None:
+        """Takes over what an interrupted run left."""
+        self.cells = _read_cells(path)
+        self._begun = bool(self.cells)
+        self.details = dict(read_json_object(path).get("details") or {})
 
     @property
     def directory(self) -> Path | None:
@@ -151,6 +162,7 @@ class RunRecord:
             self._begun = True
         values = {
             **outcome,
+            **({"details": self.details} if self.details else {}),
             "settings": self._workspace.settings,
             "cells": [dataclasses.asdict(cell) for cell in self.cells],
             "outputs": sorted(self._outputs),
@@ -166,6 +178,19 @@ def _read_outputs(path: Path) -> tuple[str, ...]:
         listed = read_json_object(path).get("outputs")
         return tuple(name for name in OUTPUTS if isinstance(listed, list) and name in listed)
     return ()
+
+
+def _without_foreign_page(
+    directory: Path, outputs: Sequence[str], known: Sequence[str]
+) -> tuple[str, ...]:
+    """Leaves out the page where the directory has one of something else."""
+    if PAGE_FILE in known or PAGE_FILE not in outputs or not (directory / PAGE_FILE).exists():
+        return tuple(outputs)
+    logging.warning(
+        "%s is of another run and stays; the evaluation's page is not written.",
+        directory / PAGE_FILE,
+    )
+    return tuple(name for name in outputs if name != PAGE_FILE)
 
 
 def _check_nothing_lost(directory: Path, outputs: Iterable[str]) -> None:

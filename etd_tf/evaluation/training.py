@@ -25,6 +25,7 @@ Step = Callable[..., Tensor]
 
 _POOL_BATCHES = 50  # batches sorted by length together
 _CHECK_EVERY = 20  # steps between looks at the loss
+_CURVE_POINTS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,9 @@ class FineTuner:
         weight_decay: Decoupled decay of everything but biases and LayerNorm weights.
         clip_norm: Largest global gradient norm.
         variables: What is trained; None for all of the model. The loss depends on each.
+
+    Attributes:
+        curve: Mean loss of each part of the last training, at most 50 of them.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class FineTuner:
         self._variables = list(model.trainable_variables if variables is None else variables)
         self._optimizer = make_optimizer(0.0, weight_decay=weight_decay, variables=self._variables)
         self._steps: dict[str, Step] = {}
+        self.curve: list[float] = []
 
     def _run_step(self, batch: Mapping[str, Tensor], seed: Tensor, learning_rate: Tensor) -> Tensor:
         with tf.GradientTape() as tape:
@@ -197,7 +202,10 @@ class FineTuner:
                 tracker.advance(
                     1, f"loss {float(losses[-1]):.4f}" if step % _CHECK_EVERY == 0 else ""
                 )
-        return float(np.mean([float(loss) for loss in losses[-per_epoch:]]))
+        values = np.asarray([float(loss) for loss in losses])
+        parts = np.array_split(values, min(len(values), _CURVE_POINTS))
+        self.curve = [float(np.mean(part)) for part in parts]
+        return float(np.mean(values[-per_epoch:]))
 
     @staticmethod
     def _batches(data: TrainingSet, schedule: Schedule) -> Iterator[IntArray]:

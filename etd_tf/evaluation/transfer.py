@@ -283,6 +283,7 @@ class _StagedTrainings(Trainings):
             what = f"{self._describe(rate, seed, prefix)}, {stage}"
             for tuner in self._tuners_of(stage):
                 loss = tuner.fit(rows, self._schedule(rate, seed), description=what)
+                self._curves.setdefault(stage, []).extend(tuner.curve)
             if stage in self._stages.ends():
                 ended(f"{HELD_OUT} {stage}")
             if stage == self.last:  # of all, until it is chosen

@@ -11,9 +11,10 @@ from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
 from etd_tf.evaluation.experiment import Experiment, Scores, shares_kept
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneResult, finetune
-from etd_tf.evaluation.options import PREDICTIONS_DIR
+from etd_tf.evaluation.options import PAGE_FILE, PREDICTIONS_DIR
 from etd_tf.evaluation.run_record import RunRecord
 from etd_tf.jobs.task_options import EvaluationOptions
+from etd_tf.reporting.evaluation_page import write_evaluation_page
 from etd_tf.storage.holding import hold
 from etd_tf.storage.json_files import write_json
 from etd_tf.tasks import ScoredTask, Task, TrainedTask
@@ -90,15 +91,19 @@ def _evaluate(options: EvaluationOptions) -> EvaluationResult:
             result = dataclasses.replace(result, zero_shot=_zero_shot(options, task, checkpoints))
         elif isinstance(task, TrainedTask) and options.finetune is not None:
             (checkpoint,) = checkpoints.values()
+            experiment = task.experiment(checkpoint)
+            experiment.show_examples = options.show_examples
             finetuned = finetune(
                 checkpoint,
-                task.experiment(checkpoint),
+                experiment,
                 options.finetune,
                 output_dir=options.output_dir,
                 overwrite=options.overwrite,
                 teacher=result.teacher,
             )
             result = dataclasses.replace(result, finetuned=finetuned)
+    if isinstance(task, TrainedTask) and options.output_dir is not None:
+        write_evaluation_page(options.output_dir)
     if options.benchmark:
         costs = benchmark_models(checkpoints)
         if options.output_dir is not None:
@@ -142,8 +147,10 @@ def _score(
     options: EvaluationOptions, task: TrainedTask, ready: _Ready, result: EvaluationResult
 ) -> EvaluationResult:
     """Scores a fine-tuned model and writes its predictions."""
-    record = _open_record(options, task, PREDICTIONS_DIR)
+    record = _open_record(options, task, PREDICTIONS_DIR, PAGE_FILE)
+    ready.experiment.show_examples = options.show_examples
     scores = ready.scores()
+    record.details = ready.experiment.details()
     if options.output_dir is not None:
         ready.experiment.write_predictions(ready.model.model, record.output(PREDICTIONS_DIR))
     baseline = ready.experiment.baseline()

@@ -59,6 +59,13 @@ class EvaluationOptions(Settings):
         group="Run",
     )
     overwrite: bool = setting(False, "Replace a finished run in output_dir.", group="Run")
+    show_examples: int = setting(
+        0,
+        "Of tasks with training: put the texts of so many worst examples of each split into "
+        "results.json and report.html.",
+        least=0,
+        group="Run",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

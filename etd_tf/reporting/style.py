@@ -65,6 +65,7 @@ pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 summary { cursor: pointer; color: var(--soft); }
 details pre { margin-top: 10px; }
+.heat { background: color-mix(in srgb, var(--c0) calc(var(--share) * 55%), transparent); }
 .empty { color: var(--soft); }
 @media (max-width: 560px) { main { padding: 20px 10px; } section { padding: 14px; }
   section.cards { grid-template-columns: 1fr 1fr; gap: 10px; } .card b { font-size: 22px; }

@@ -16,7 +16,7 @@ from etd_tf.evaluation.encoding import tokenize_all
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import match_labels
 from etd_tf.evaluation.training import TrainingSet
-from etd_tf.tasks import entities
+from etd_tf.tasks import breakdown, entities
 from etd_tf.tasks.tag import Tag
 from etd_tf.tasks.tag_data import Sentences, write_predictions
 from etd_tf.tokenization.sequences import Sequences
@@ -114,6 +114,12 @@ def _parts(pieces: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
     yield part
 
 
+def _shown(words: Sequence[str], tags: Sequence[str]) -> str:
+    """The entities of a sentence in words."""
+    found = entities.find_entities(tags)
+    return "; ".join(f"{kind}: {' '.join(words[start:end])}" for kind, start, end in found)
+
+
 class TagExperiment(Experiment):
     """A token classification task, tokenised for one model.
 
@@ -138,6 +144,7 @@ class TagExperiment(Experiment):
             self.label_names if label_names is None else label_names, self.label_names
         )
         self._windows: dict[str, Windows] = {}
+        self._found: dict[str, IntArray] = {}  # of the last evaluation, by split
 
     def _tokens(self, split: str) -> Windows:
         """Tokenises a split once."""
@@ -195,13 +202,33 @@ class TagExperiment(Experiment):
 
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on every split with tags."""
-        return {
-            split: self._scores(
-                self._read(split),
-                self.predict(model, self._tokens(split), f"Evaluating {self.task.label} {split}"),
-            )
-            for split in self.task.scored_splits()
-        }
+        for split in self.task.scored_splits():
+            what = f"Evaluating {self.task.label} {split}"
+            self._found[split] = self.predict(model, self._tokens(split), what)
+        return {split: self._scores(self._read(split), one) for split, one in self._found.items()}
+
+    def details(self) -> dict[str, Any]:
+        """By split the scores of each type of entity, the confusion of tags, worst sentences."""
+        return {split: self._details(split, found) for split, found in self._found.items()}
+
+    def _details(self, split: str, found: IntArray) -> dict[str, Any]:
+        labels, sentences = self._labels(split), self._read(split)
+        gold, ours = (self._named(sentences, one) for one in (labels, found))
+        values = breakdown.by_class(self.label_names, found, labels)
+        values["classes"] = breakdown.count_table(entities.count_entities(gold, ours))
+        if self.show_examples:
+            starts = np.cumsum(sentences.lengths) - sentences.lengths
+            wrong = np.add.reduceat((found != labels).astype(np.int64), starts)
+            values["examples"] = [
+                breakdown.example(
+                    [" ".join(sentences.texts[row])],
+                    _shown(sentences.texts[row], gold[row]),
+                    _shown(sentences.texts[row], ours[row]),
+                    wrong[row],
+                )
+                for row in breakdown.worst_first(wrong, self.show_examples)
+            ]
+        return values
 
     def _named(self, sentences: Sentences, labels: IntArray) -> list[Sequence[str]]:
         """Tags of each sentence."""

@@ -16,6 +16,7 @@ from etd_tf.evaluation.encoding import encode_texts
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import match_labels
 from etd_tf.evaluation.training import TrainingSet
+from etd_tf.tasks import breakdown
 from etd_tf.tasks.metrics import compute_metrics, constant_baseline
 from etd_tf.tasks.text_task import Examples, TextTask
 from etd_tf.tokenization.sequences import Sequences
@@ -60,6 +61,7 @@ class TextExperiment(Experiment):
         )
         self._examples: dict[tuple[str, str], Examples] = {}
         self._sequences: dict[tuple[str, str], Sequences] = {}
+        self._logits: dict[str, Array] = {}  # of the last evaluation, by split
         for split in task.scored_splits():  # bad files are refused before any training
             self._read(task, split)
         for owner, split in task.submissions():
@@ -125,15 +127,42 @@ class TextExperiment(Experiment):
     def evaluate_training_rows(self, model: keras.Model, rows: IntArray) -> Scores:
         """Scores a model on some training examples."""
         labels = self._read(self.task, "train").need_labels()[rows]
-        return self._score(model, self._tokens(self.task, "train").take(rows), labels, "held-out")
+        sequences = self._tokens(self.task, "train").take(rows)
+        logits = self._run(model, sequences, f"Evaluating {self.task.label} held-out")
+        return compute_metrics(self.task.metrics, self._chosen(logits), labels)
 
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on every evaluation split; MNLI has two."""
         scores = {}
         for split in self.task.scored_splits():
             labels = self._read(self.task, split).need_labels()
-            scores[split] = self._score(model, self._tokens(self.task, split), labels, split)
+            what = f"Evaluating {self.task.label} {split}"
+            logits = self._run(model, self._tokens(self.task, split), what)
+            self._logits[split] = logits
+            scores[split] = compute_metrics(self.task.metrics, self._chosen(logits), labels)
         return scores
+
+    def details(self) -> dict[str, Any]:
+        """By split the scores of each class and their confusion, and the worst examples."""
+        return {split: self._details(split, logits) for split, logits in self._logits.items()}
+
+    def _details(self, split: str, logits: Array) -> dict[str, Any]:
+        examples, found = self._read(self.task, split), self._chosen(logits)
+        labels, names = examples.need_labels(), self.label_names
+        values: dict[str, Any] = {}
+        losses = np.abs(found - labels)
+        if names:
+            values = breakdown.by_class(names, found, labels)
+            losses = breakdown.class_losses(logits, labels)
+        if self.show_examples:
+            show = names.__getitem__ if names else "{:.4g}".format
+            values["examples"] = [
+                breakdown.example(
+                    examples.texts[row], show(labels[row]), show(found[row]), losses[row]
+                )
+                for row in breakdown.worst_first(losses, self.show_examples)
+            ]
+        return values
 
     def baseline(self) -> Baselines:
         """What the same label or score for every example reaches."""
@@ -144,30 +173,27 @@ class TextExperiment(Experiment):
             for split in self.task.scored_splits()
         }
 
-    def _score(self, model: keras.Model, sequences: Sequences, labels: Array, what: str) -> Scores:
-        what = f"Evaluating {self.task.label} {what}"
-        predictions = self.predict(model, sequences, what)
-        return compute_metrics(self.task.metrics, predictions, labels)
+    def _run(self, model: keras.Model, sequences: Sequences, what: str) -> Array:
+        """Logits in the order of the task's classes, `[n, C]`; of a score `[n, 1]`."""
+        logits = np.stack(self.run(model, sequences, what))
+        return logits if self.task.is_regression else logits[:, self._class_order]
+
+    def _chosen(self, logits: Array) -> Array:
+        """Class numbers, or scores, `[n]`."""
+        return logits[:, 0] if self.task.is_regression else np.argmax(logits, axis=1)
 
     @property
     def class_order(self) -> list[int]:
         """For each class of the task its position among the model's logits."""
         return list(self._class_order)
 
-    def predict(self, model: keras.Model, sequences: Sequences, description: str) -> Array:
-        """Predicts class numbers in the task's order, or scores, `[n]`."""
-        logits = np.stack(self.run(model, sequences, description))
-        if self.task.is_regression:
-            return logits[:, 0]
-        return np.argmax(logits[:, self._class_order], axis=1)
-
     def write_predictions(self, model: keras.Model, directory: Path) -> list[Path]:
         """Writes a file for each of the task's submissions, e.g. `SST-2.tsv`."""
         paths = []
         for task, split in self.task.submissions():
-            predictions = self.predict(
-                model, self._tokens(task, split), f"Predicting {task.label} {split}"
-            )
+            what = f"Predicting {task.label} {split}"
+            logits = self._run(model, self._tokens(task, split), what)
+            predictions = self._chosen(logits)
             indices = self._read(task, split).indices
             paths.append(task.write_submission(directory, split, indices, predictions))
         return paths

@@ -60,6 +60,30 @@ def test_what_no_evaluation_made_is_not_replaced(tmp_path, name, overwrite):
     RunRecord.open(tmp_path, SETTINGS, overwrite=overwrite, outputs=("x",))
 
 
+def test_a_page_of_another_run_stays(tmp_path, caplog):
+    (tmp_path / "report.html").write_text("of etd_distill")
+    outputs = ("model", "report.html")
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=True, outputs=outputs)
+    assert "report.html is of another run and stays" in caplog.text
+    record.finish({})
+    assert json.loads((tmp_path / "results.json").read_text())["outputs"] == ["model"]
+    (tmp_path / "report.html").unlink()
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=True, outputs=outputs)
+    record.finish({})
+    (tmp_path / "report.html").write_text("ours")
+    RunRecord.open(tmp_path, SETTINGS, overwrite=True, outputs=outputs).add(cell())
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_details_and_curves_are_continued(tmp_path):
+    record = RunRecord.open(tmp_path, SETTINGS, overwrite=False)
+    record.details = {"dev": {"labels": ["a"]}}
+    done = Cell(FINAL, 1e-4, 0, 0.5, 1.5, {}, {"training": [0.75, 0.5]})
+    record.add(done)
+    again = RunRecord.open(tmp_path, SETTINGS, overwrite=False)
+    assert (again.details, again.cells) == (record.details, [done])
+
+
 def test_overwriting_removes_what_the_earlier_run_wrote(tmp_path):
     record = RunRecord.open(tmp_path, SETTINGS, overwrite=False, outputs=("model", "saved_model"))
     for name in ("model", "saved_model"):

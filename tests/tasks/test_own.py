@@ -170,6 +170,14 @@ def test_from_a_file_to_a_model_and_back(tmp_path, train, capsys):
     assert run_command(evaluate.COMMAND, [f"--model={model}", *flags, *training]) == 0
     config = json.loads((out / "model/config.json").read_text())
     assert config["id2label"] == {"0": "9", "1": "10", "2": "11"}
+    results = json.loads((out / "results.json").read_text())
+    assert results["details"]["dev"]["labels"] == ["9", "10", "11"]
+    assert np.sum(results["details"]["dev"]["confusion"], axis=1).tolist() == [2, 2, 2]
+    right = np.trace(results["details"]["dev"]["confusion"])
+    assert right / 6 == pytest.approx(results["summary"]["dev"]["accuracy"]["mean"])
+    assert len(results["cells"][0]["curves"]["training"]) == 7  # 54 rows by 8
+    assert "Confusion, dev" in (out / "report.html").read_text()
+    assert "the cat" not in (out / "results.json").read_text()  # texts only where asked
     lines = (out / "predictions/test.tsv").read_text().splitlines()
     assert lines[0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines[1:]] == ["0", "1", "2"]
@@ -178,8 +186,16 @@ def test_from_a_file_to_a_model_and_back(tmp_path, train, capsys):
     # A model knows its classes: a file with labels is enough to score it.
     labelled = write(tmp_path / "new.csv", ["the cat,9", "the dog,10"])
     again = ["--task=classify", "--nofinetune", f"--test={labelled}", "--max_length=16"]
-    assert run_command(evaluate.COMMAND, [f"--model={out / 'model'}", *again]) == 0
+    shown = ["--show_examples=1", f"--output_dir={tmp_path / 'again'}"]
+    assert run_command(evaluate.COMMAND, [f"--model={out / 'model'}", *again, *shown]) == 0
     assert "accuracy" in capsys.readouterr().out
+    results = json.loads((tmp_path / "again" / "results.json").read_text())
+    (worst,) = results["details"]["test"]["examples"]
+    assert worst["texts"] in (["the cat"], ["the dog"])
+    assert worst["label"] == {"cat": "9", "dog": "10"}[worst["texts"][0][4:]]
+    page = (tmp_path / "again" / "report.html").read_text()
+    assert "Worst examples, test" in page
+    assert worst["texts"][0] in page
     assert run_command(evaluate.COMMAND, [f"--model={model}", *again[:1], *again[2:]]) == 2
     assert "train=FILE" in capsys.readouterr().err
     changed = [f"--model={model}", *flags[:-1], "--class_weights=none", *training]
@@ -193,8 +209,16 @@ def test_regression_of_own_rows(tmp_path, capsys):
     rows = write(tmp_path / "train.csv", [f"{'cat ' * (i % 9)}mat,{i % 9}" for i in range(60)])
     flags = [f"--model={model}", "--task=regress", f"--train={rows}", f"--test={rows}"]
     training = ["--epochs=1", "--batch_size=8", f"--output_dir={out}", "--max_length=16"]
+    training.append("--show_examples=3")
     assert run_command(evaluate.COMMAND, [*flags, *training]) == 0
-    scores = json.loads((out / "results.json").read_text())["cells"][0]["scores"]
+    results = json.loads((out / "results.json").read_text())
+    scores = results["cells"][0]["scores"]
+    examples = results["details"]["dev"]["examples"]
+    assert len(examples) == 3
+    losses = [example["loss"] for example in examples]
+    assert losses == sorted(losses, reverse=True)
+    expected = [abs(float(one["label"]) - float(one["predicted"])) for one in examples]
+    assert losses == pytest.approx(expected, abs=0.01)
     assert set(scores) == {"dev", "test"}
     assert set(scores["dev"]) == {"spearman", "pearson", "r2"}
     lines = (out / "predictions/test.tsv").read_text().splitlines()[1:]

@@ -108,10 +108,17 @@ def test_scores_of_an_oracle_are_perfect_in_any_class_order(checkpoint, tmp_path
     names = ("I-PET", "O", "B-PET")
     experiment = task.experiment(checkpoint, names)
     perfect = {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
+    assert experiment.evaluate(Oracle(("O", "B-PET", "I-PET")))["dev"]["f1"] == 0.0
     assert experiment.evaluate(Oracle(names)) == {"dev": perfect, "test": perfect}
     rows = experiment.held_out_split()[1]
     assert experiment.evaluate_training_rows(Oracle(names), rows) == perfect
-    assert experiment.evaluate(Oracle(("O", "B-PET", "I-PET")))["dev"]["f1"] == 0.0
+    experiment.show_examples = 1
+    details = experiment.details()["dev"]
+    pets = sum(words.count("cat") for words in sentences(20))
+    exact = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": pets}
+    assert details["classes"] == {"PET": exact}
+    assert details["confusion"][1] == [0, pets, 0]
+    assert details["examples"][0]["loss"] == 0
     (written,) = experiment.write_predictions(Oracle(names), tmp_path / "out")
     assert written.read_text() == (tmp_path / "t").read_text().replace(" ", "\t")
     baseline = experiment.baseline()["dev"]
@@ -120,6 +127,21 @@ def test_scores_of_an_oracle_are_perfect_in_any_class_order(checkpoint, tmp_path
     assert (baseline["f1"].value, baseline["f1"].answer) == (0.0, "always answering O")
     with pytest.raises(InputError, match="labels are O; the task's are O, B-PET, I-PET"):
         task.experiment(checkpoint, ["O"])
+
+
+def test_the_worst_sentence_is_the_one_with_most_wrong_words(checkpoint, tmp_path):
+    path = write(tmp_path / "t", [["the", "cat"], ["cat", "dog", "the", "cat"], ["mat"]])
+    experiment = Tag(train=path, dev=path).experiment(checkpoint)
+    swapped = Oracle(("O", "I-PET", "B-PET"))  # names B- what is I-
+    assert experiment.evaluate(swapped)["dev"]["f1"] < 1.0
+    experiment.show_examples = 1
+    (worst,) = experiment.details()["dev"]["examples"]
+    assert worst == {
+        "texts": ["cat dog the cat"],
+        "label": "PET: cat dog; PET: cat",
+        "predicted": "PET: cat; PET: dog; PET: cat",
+        "loss": 3.0,
+    }
 
 
 def test_windows_and_cut_words_are_counted(checkpoint, tmp_path, caplog):
