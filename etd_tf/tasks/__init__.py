@@ -6,7 +6,7 @@ from etd_tf.errors import InputError
 from etd_tf.lazy import lazy_names
 from etd_tf.tasks.fidelity import FidelityTask
 from etd_tf.tasks.glue import GLUE_TASKS
-from etd_tf.tasks.own import Classify, OwnTask, Pairs, Regress
+from etd_tf.tasks.own import Classify, OwnFiles, OwnTask, Pairs, Regress
 from etd_tf.tasks.probe import StsProbe
 from etd_tf.tasks.retrieval import Retrieval, SquadRetrieval
 from etd_tf.tasks.squad import SquadV1, SquadV2
@@ -68,6 +68,7 @@ __all__ = [  # noqa: PLE0604
     "Classify",
     "Examples",
     "FidelityTask",
+    "OwnFiles",
     "OwnTask",
     "Pairs",
     "Regress",
