@@ -11,6 +11,7 @@ from etd_tf.evaluation.run_record import FINAL, RESULTS_FILE
 from etd_tf.reporting import numbers
 from etd_tf.reporting.charts import Series, line_chart
 from etd_tf.reporting.sections import Cell, cards, document, section, table
+from etd_tf.reporting.style import SHADED
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.json_files import read_json_object
 
@@ -140,9 +141,7 @@ def _matrix(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
     body = ""
     for name, row in zip(names, matrix, strict=True):
         total = max(sum(row), 1)
-        cells = "".join(
-            f'<td class=heat style="--share: {value / total:.2f}">{value:,}</td>' for value in row
-        )
+        cells = "".join(f"<td {SHADED.format(value / total)}>{value:,}</td>" for value in row)
         body += f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
     return (
         f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>'

@@ -1,5 +1,8 @@
 """The style sheet of the report page, for light and dark screens and for print."""
 
+SHADED = 'class=heat style="--share: {:.2f}"'
+"""Attributes of a cell that is coloured by a share."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5c6675; --line: #dde2e9;
   --page: #f6f7f9; --panel: #ffffff; --c0: #2f6fde; --c1: #d9601a; --c2: #1d8f63;
