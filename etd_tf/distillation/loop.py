@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
@@ -15,7 +16,7 @@ from etd_tf.distillation.step import Learner, TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.modeling.checked_data import checked_dataset
 from etd_tf.progress import Tracker, track
-from etd_tf.training.metrics_log import MetricsLog
+from etd_tf.training.metrics_log import MetricsLog, read_metrics
 from etd_tf.training.optimization import WarmupLinearDecay
 from etd_tf.training.options import TrainerOptions, TrainResult
 from etd_tf.training.signals import catch_signals
@@ -29,6 +30,7 @@ OnEvaluate = Callable[[int], Mapping[str, float] | None]
 """Step -> further numbers of the student, or None."""
 
 _KEYS = ("step", "split")  # of a line of metrics.jsonl, beside its numbers
+_FEWEST_LOSSES = 6  # by which a fall is judged
 _CURE = "Lower learning_rate, lengthen warmup_steps or use precision=float32."
 
 
@@ -64,6 +66,7 @@ class Run:
         on_evaluate: OnEvaluate | None = None,
     ) -> None:
         self.learner, self.options, self.workers = learner, options, workers
+        self._metrics = run_dir / "metrics.jsonl"
         self._store, self._on_evaluate = store, on_evaluate
         workers.check_same_run(store.identity)
         self.step, self.seconds = store.restore(learner.state())
@@ -71,7 +74,7 @@ class Run:
         self.failure: DivergenceError | None = None
         workers.check_same_step(self.step)
         self.log = (
-            MetricsLog(run_dir / "metrics.jsonl", run_dir / "tensorboard", resume_step=self.step)
+            MetricsLog(self._metrics, run_dir / "tensorboard", resume_step=self.step)
             if workers.is_chief
             else MetricsLog(None)
         )
@@ -101,6 +104,8 @@ class Run:
             return
         if self._due(self.options.log_every):
             self._log(metrics)
+            if self.workers.is_chief and self.step - count < self._judged_step <= self.step:
+                self._judge()
         if self.step == self.options.steps and not self.learner.updates:
             self.failure = DivergenceError(
                 f"None of the {self.step} steps changed the weights: their gradients overflowed "
@@ -121,6 +126,29 @@ class Run:
         if self.learner.scales_loss:
             values["skipped_steps"] = self.step - updates
         self.log.write(self.step, "train", values)
+
+    @property
+    def _judged_step(self) -> int:
+        """The end of the first tenth behind the warm-up, at a step that is logged."""
+        every, steps = self.options.log_every, self.options.steps
+        return -(-(self.options.warmup_steps + steps // 10) // every) * every
+
+    def _judge(self) -> None:
+        """Warns of a loss that does not fall, while little time is lost."""
+        lines = [line for line in read_metrics(self._metrics) if line.get("split") == "train"]
+        losses = [line["loss"] for line in lines if line.get("loss") is not None]
+        if len(losses) < _FEWEST_LOSSES:
+            return
+        few = len(losses) // 3
+        first, last = np.median(losses[:few]), np.median(losses[-few:])
+        if last < first:
+            return
+        logging.warning(
+            "The loss does not fall: it was %.4g at the beginning and is %.4g at step %d of %d. "
+            "Try another learning_rate than %g, a longer warm-up or another start of the student, "
+            "and check that the text suits the teacher.",
+            *(first, last, self.step, self.options.steps, self.options.learning_rate),
+        )
 
     def evaluation_is_due(self) -> bool:
         """Whether the held-out loss is to be measured after this step."""

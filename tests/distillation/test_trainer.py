@@ -202,6 +202,40 @@ def test_only_weights_that_failed_are_removed(tmp_path, count, kept):
     assert told in str(run.failure)
 
 
+def _noise(step):
+    return float(np.random.default_rng(step).normal(scale=0.02))
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_told"),
+    [
+        (lambda step: 0.5 - 0.01 * step + _noise(step), False),
+        (lambda step: 0.5 - 0.02 * max(step - 10, 0) + _noise(step), False),  # after the warm-up
+        (lambda step: 0.5, True),
+        (lambda step: 0.5 + 0.01 * step + _noise(step), True),
+        (lambda step: 9.0 if step == 18 else 0.5 - 0.001 * step, False),
+    ],
+    ids=["falls", "falls late", "stays", "rises", "jumps"],
+)
+def test_a_loss_that_does_not_fall_is_told_at_a_tenth(tmp_path, caplog, loss, is_told):
+    options = {"steps": 100, "warmup_steps": 10, "log_every": 2}
+    run = make_trainer(tmp_path, **options).start()
+    for step in range(1, 20):
+        run.advance(1, {"loss": loss(step)})
+    assert "does not fall" not in caplog.text
+    for step in range(20, 60):
+        run.advance(1, {"loss": loss(step)})
+    assert caplog.text.count("The loss does not fall: it was") == int(is_told)
+    assert not is_told or "at step 20 of 100. Try another learning_rate than 0.01" in caplog.text
+
+
+def test_too_few_losses_tell_nothing(tmp_path, caplog):
+    run = make_trainer(tmp_path, steps=40, log_every=1).start()
+    for _ in range(40):
+        run.advance(1, {"loss": 0.5})
+    assert "does not fall" not in caplog.text
+
+
 @pytest.mark.parametrize("jit_compile", ["off", "on"])
 def test_ids_that_the_models_lack_end_training(tmp_path, jit_compile):
     trainer = make_trainer(tmp_path, jit_compile=jit_compile)
