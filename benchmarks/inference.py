@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contestants import Answer, serve, started
 
 LENGTH = 128
 CONTESTANTS = ("etd_tf, Keras", "etd_tf, SavedModel", "PyTorch sdpa", "ONNX Runtime")
@@ -125,45 +125,63 @@ MAKERS = dict(
 )
 
 
-def answers(name: str, model: str) -> Answer:
-    """Answers `BATCH COUNT` with milliseconds and the first states."""
+def serve(name: str, model: str) -> None:
+    """Worker process: answers each line `BATCH COUNT` with milliseconds and the first states."""
     forwards: dict[int, Forward] = {}
-
-    def answer(request: str) -> Any:
-        batch, count = map(int, request.split())
+    print("ready", flush=True)
+    for line in sys.stdin:
+        batch, count = map(int, line.split())
         if batch not in forwards:
             forwards[batch] = MAKERS[name](model, batch)
         times = []
         for _ in range(count):
-            started_at = time.perf_counter()
+            started = time.perf_counter()
             states = forwards[batch]()
-            times.append(1e3 * (time.perf_counter() - started_at))
-        return times, states[0, 0, :4].tolist()
-
-    return answer
+            times.append(1e3 * (time.perf_counter() - started))
+        print(json.dumps([times, states[0, 0, :4].tolist()]), flush=True)
 
 
 def measure(model: str, rounds: int) -> dict[int, dict[str, tuple[float, float]]]:
     """Runs the contestants in turn; returns median and 95th percentile by batch and name."""
     names = [n for n in CONTESTANTS if n != "ONNX Runtime" or _has_onnx()]
+    workers = {
+        name: subprocess.Popen(
+            [sys.executable, __file__, "--model", model, "--worker", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for name in names
+    }
     results: dict[int, dict[str, tuple[float, float]]] = {}
-    with started([__file__, "--model", model], names) as ask:
-        for batch, count in ((1, 20), (32, 2)):
-            times: dict[str, list[float]] = {name: [] for name in names}
-            reference = None
-            for turn in range(rounds + 1):
-                for name in names:
-                    found, states = ask(name, f"{batch} {count}")
-                    if turn:  # the first one compiles
-                        times[name] += found
-                    reference = reference or states
-                    if not np.allclose(states, reference, atol=1e-4):
-                        sys.exit(f"{name} computes {states}, but {names[0]} {reference}.")
-            results[batch] = {
-                name: (statistics.median(values), float(np.percentile(values, 95)))
-                for name, values in times.items()
-            }
+    for batch, count in ((1, 20), (32, 2)):
+        times: dict[str, list[float]] = {name: [] for name in names}
+        reference = None
+        for turn in range(rounds + 1):
+            for name in names:
+                found, states = _ask(workers[name], name, f"{batch} {count}")
+                if turn:  # the first one compiles
+                    times[name] += found
+                reference = reference or states
+                if not np.allclose(states, reference, atol=1e-4):
+                    sys.exit(f"{name} computes {states}, but {names[0]} {reference}.")
+        results[batch] = {
+            name: (statistics.median(values), float(np.percentile(values, 95)))
+            for name, values in times.items()
+        }
+    for worker in workers.values():
+        worker.kill()
     return results
+
+
+def _ask(worker: "subprocess.Popen[str]", name: str, request: str) -> Any:
+    worker.stdin.write(request + "\n")
+    worker.stdin.flush()
+    while line := worker.stdout.readline():
+        if line.startswith("[["):  # others print to standard output, too
+            return json.loads(line)
+    return sys.exit(f"The process of {name!r} ended; run it with --worker={name!r} to see why.")
 
 
 def _has_onnx() -> bool:
@@ -179,7 +197,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        serve(answers(options.worker, options.model))
+        serve(options.worker, options.model)
         return
     results = measure(options.model, options.rounds)
     for batch, rows in results.items():
