@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export.base import Export, Format, size_on_disk, with_head_note
-from etd_tf.export.saved_model import SENTENCE_EMBEDDING, encoder_function, float32_copy
+from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.export.saved_model import (
+    SENTENCE_EMBEDDING,
+    encoder_function,
+    float32_copy,
+    logits_function,
+)
 from etd_tf.lazy import tf
 from etd_tf.settings import setting
 from etd_tf.storage.atomic import atomic_directory
@@ -33,7 +38,9 @@ class LiteRT(Format):
 
     The signature `serving_default` takes int32 `token_ids`, `segment_ids` and
     `padding_mask` `[B, T]` of any batch and length, and returns float32 `sequence_output`,
-    with a pooler `pooled_output`, and with a pooling `sentence_embedding` `[B, D]`.
+    with a pooler `pooled_output`, with a pooling `sentence_embedding` `[B, D]`, and with a head
+    `logits`. Where the head compares two texts read apart, it takes `pair_token_ids` and so on,
+    too, and returns the logits alone.
 
     Args:
         quantize: Store kernels as int8 (dynamic-range quantisation): a quarter of the
@@ -81,26 +88,24 @@ class LiteRT(Format):
                     num_segments=checkpoint.config.type_vocab_size,
                 )
         note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
-        note = with_head_note(note, checkpoint)
         path = Path(directory) / _FILE
         return Export(self.name, str(path), size_on_disk(path), error, note)
 
 
 def _convert(checkpoint: "Checkpoint", *, quantize: bool) -> bytes:
-    from etd_tf.export.serving import IDS_INPUTS, raw_variables
+    from etd_tf.export.serving import raw_variables, stacked_twins
     from etd_tf.modeling.parameters import parameter_variables
 
     for layer in checkpoint.encoder.encoder_layers:
         layer.portable = True
-    predict = _function(checkpoint)
+    predict, names = _function(checkpoint), _input_names(checkpoint)
 
-    def serve(token_ids: Tensor, segment_ids: Tensor, padding_mask: Tensor) -> Any:
-        values = (token_ids, segment_ids, padding_mask)
-        return predict(dict(zip(IDS_INPUTS, values, strict=True)))
+    def serve(*values: Tensor) -> Any:
+        return predict(stacked_twins(dict(zip(names, values, strict=True))))
 
     module = tf.Module()
     module.model_variables = raw_variables(parameter_variables(checkpoint.encoder).values())
-    ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in IDS_INPUTS]
+    ids = [tf.TensorSpec([None, None], tf.int32, name=name) for name in names]
     function = tf.function(serve, input_signature=ids, autograph=False)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         tf.saved_model.save(module, folder, signatures={"serving_default": function})
@@ -112,13 +117,21 @@ def _convert(checkpoint: "Checkpoint", *, quantize: bool) -> bytes:
     return content
 
 
+def _input_names(checkpoint: "Checkpoint") -> tuple[str, ...]:
+    from etd_tf.export.serving import IDS_INPUTS, PAIR_INPUTS
+
+    head = checkpoint.task_head
+    return IDS_INPUTS + PAIR_INPUTS * (head is not None and head.reading.is_twin)
+
+
 def _function(checkpoint: "Checkpoint") -> "Predict":
     """The encoder's outputs, and the sentence's vector where the model says how to pool."""
-    encode, pooling = encoder_function(checkpoint), checkpoint.pooling
+    head, pooling = checkpoint.task_head, checkpoint.pooling
+    encode = encoder_function(checkpoint) if head is None else logits_function(checkpoint)
 
     def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         outputs = encode(inputs)
-        if pooling is None:
+        if pooling is None or "sequence_output" not in outputs:
             return outputs
         vectors = pooling(outputs["sequence_output"], inputs["padding_mask"])
         return {**outputs, SENTENCE_EMBEDDING: vectors}
@@ -160,7 +173,7 @@ def _difference(content: bytes, checkpoint: "Checkpoint") -> float:
     """Runs two batches of different shape through the file and through the model."""
     import numpy as np
 
-    from etd_tf.export.serving import largest_error
+    from etd_tf.export.serving import largest_error, stacked_twins
 
     generator = np.random.default_rng(0)
     largest = 0.0
@@ -173,9 +186,11 @@ def _difference(content: bytes, checkpoint: "Checkpoint") -> float:
             "segment_ids": np.zeros(shape, np.int32),
             "padding_mask": mask,
         }
+        if _input_names(checkpoint)[len(inputs) :]:
+            inputs |= {f"pair_{name}": value[:, ::-1][:, 1:] for name, value in inputs.items()}
         outputs = run_litert(content, inputs)
         with tf.device("CPU:0"):  # GPUs round the inputs of a product to TF32
-            expected = _function(checkpoint)(inputs)
+            expected = _function(checkpoint)(stacked_twins(inputs))
         for name, value in expected.items():
             largest = max(largest, largest_error(outputs[name], value))
     return largest

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from etd_tf import __version__
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.export.saved_model import logits_function
 from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
 from etd_tf.storage.atomic import atomic_directory
@@ -18,6 +19,7 @@ from etd_tf.types import Array
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
     from etd_tf.modeling.pooling import Pooling
+    from etd_tf.modeling.reading import Reading
 
 np: Any = LazyModule("numpy")
 onnx: Any = LazyModule("onnx")
@@ -35,6 +37,7 @@ _PROBES = (
     "What is the capital of France, and how many people live there?",
     "Rain is expected in the north; the south stays dry and warm until the weekend.",
 )
+_PAIR = "pair_"  # before the inputs' names of second texts
 _FLOAT, _INT64 = 1, 7  # TensorProto.DataType
 
 
@@ -45,7 +48,9 @@ class Onnx(Format):
     Inputs, by Hugging Face's names: int64 `input_ids`, `attention_mask` and, with several
     segments, `token_type_ids` `[batch, sequence]`. Float32 outputs: `last_hidden_state`
     `[batch, sequence, H]`; with a pooling `sentence_embedding` `[batch, D]`, through the
-    dense layers and normalised as the model says; with a head `logits`.
+    dense layers and normalised as the model says; with a head `logits`. Where the head compares
+    two texts read apart, there are `pair_input_ids` and so on, too; the other outputs are the
+    first text's.
 
     Args:
         quantize: Write `onnx/model_quantized.onnx`, too, with int8 kernels; refused where
@@ -154,21 +159,17 @@ def make_model(checkpoint: "Checkpoint") -> Any:
         graph.rename(vectors, "sentence_embedding")
         dims = checkpoint.pooling.dimension(config.hidden_size)
         outputs["sentence_embedding"] = ["batch", dims]
-    head = checkpoint.task_head
-    if head is not None:
-        of_tokens = head.of_tokens
-        inputs = states if of_tokens else encoder.pooled(states)
-        kernel, bias = (
-            graph.weight("head.kernel", head.kernel),
-            graph.weight("head.bias", head.bias),
-        )
-        graph.rename(graph.add("Add", graph.add("MatMul", inputs, kernel), bias), "logits")
-        outputs["logits"] = ["batch", *["sequence"] * of_tokens, head.num_outputs]
+    if (head := checkpoint.task_head) is not None:
+        inputs = states if head.of_tokens else _read(encoder, head.reading, (states, mask))
+        kernel = graph.weight("head.kernel", head.kernel)
+        product = graph.add("MatMul", inputs, kernel)
+        graph.rename(graph.add("Add", product, graph.weight("head.bias", head.bias)), "logits")
+        outputs["logits"] = ["batch", *["sequence"] * head.of_tokens, head.num_outputs]
     make = onnx.helper.make_tensor_value_info
     built = onnx.helper.make_graph(
         graph.nodes,
         "encoder",
-        [make(name, _INT64, ["batch", "sequence"]) for name in input_names(checkpoint)],
+        [make(name, _INT64, ["batch", axis]) for name, axis in _inputs(checkpoint).items()],
         [make(name, _FLOAT, shape) for name, shape in outputs.items()],
         list(graph.weights.values()),
     )
@@ -181,10 +182,12 @@ def make_model(checkpoint: "Checkpoint") -> Any:
     )
 
 
-def input_names(checkpoint: "Checkpoint") -> tuple[str, ...]:
-    """Names of the inputs; a model of one segment takes none."""
-    segments = checkpoint.config.type_vocab_size > 1
-    return "input_ids", "attention_mask", *["token_type_ids"] * segments
+def _inputs(checkpoint: "Checkpoint") -> dict[str, str]:
+    """Inputs with the name of their length; a model of one segment takes none, twins both texts."""
+    segments, head = checkpoint.config.type_vocab_size > 1, checkpoint.task_head
+    names = "input_ids", "attention_mask", *["token_type_ids"] * segments
+    prefixes = ("", _PAIR) if head is not None and head.reading.is_twin else ("",)
+    return {f"{prefix}{name}": f"{prefix}sequence" for prefix in prefixes for name in names}
 
 
 class _Encoder:
@@ -211,21 +214,23 @@ class _Encoder:
         epsilon = self.config.layer_norm_epsilon
         return self.graph.add("LayerNormalization", x, *weights, axis=-1, epsilon=epsilon)
 
-    def states(self) -> tuple[str, str]:
-        """The last states `[B, T, H]`, and the float mask `[B, T]`."""
+    def states(self, prefix: str = "") -> tuple[str, str]:
+        """The last states `[B, T, H]`, and the float mask `[B, T]`, of the inputs so called."""
         add, graph = self.graph.add, self.graph
-        mask = add("Cast", "attention_mask", to=_FLOAT)
+        token_ids = f"{prefix}input_ids"
+        mask = add("Cast", f"{prefix}attention_mask", to=_FLOAT)
         padding = add("Sub", graph.number(1.0), add("Unsqueeze", mask, graph.integers(1, 2)))
         bias = add("Mul", padding, graph.number(_MASKED_SCORE))
-        length = add("Shape", "input_ids", start=1, end=2)
+        length = add("Shape", token_ids, start=1, end=2)
         positions = add(
             "Slice",
             *(self._weight("embeddings.position"), graph.integers(0), length, graph.integers(0)),
         )
-        x = add("Gather", self._weight("embeddings.token"), "input_ids")
+        x = add("Gather", self._weight("embeddings.token"), token_ids)
         x = add("Add", x, positions)
         if self.config.type_vocab_size > 1:
-            x = add("Add", x, add("Gather", self._weight("embeddings.segment"), "token_type_ids"))
+            segments = f"{prefix}token_type_ids"
+            x = add("Add", x, add("Gather", self._weight("embeddings.segment"), segments))
         else:
             x = add("Add", x, self._weight("embeddings.segment"))
         x = self._norm(x, "embeddings.layer_norm")
@@ -263,11 +268,9 @@ class _Encoder:
 
     def pooled(self, states: str) -> str:
         """BERT's pooler: a layer over the first token."""
-        first = self.graph.add("Gather", states, self._scalar(0), axis=1)
+        zero = self.graph.weight("integer_0", np.asarray(0, np.int64), "int64")
+        first = self.graph.add("Gather", states, zero, axis=1)
         return self.graph.add("Tanh", self._dense(first, "pooler"))
-
-    def _scalar(self, value: int) -> str:
-        return self.graph.weight(f"integer_{value}", np.asarray(value, np.int64), "int64")
 
 
 def _activated(graph: _Graph, name: str, x: str) -> str:
@@ -290,7 +293,7 @@ def _pooled(graph: _Graph, pooling: "Pooling", states: str, mask: str) -> str:
     """One vector of each text, in the order of `Pooling.__call__`."""
     add = graph.add
     parts = [_pooled_by(graph, mode, states, mask) for mode in pooling.modes]
-    vectors = parts[0] if len(parts) == 1 else add("Concat", *parts, axis=-1)
+    vectors = add("Concat", *parts, axis=-1) if parts[1:] else parts[0]
     for place, layer in enumerate(pooling.dense):
         kernel = graph.weight(f"dense.{place}.kernel", layer.kernel)
         bias = graph.weight(f"dense.{place}.bias", layer.bias)
@@ -305,6 +308,21 @@ def _pooled(graph: _Graph, pooling: "Pooling", states: str, mask: str) -> str:
     return vectors
 
 
+def _read(encoder: _Encoder, reading: "Reading", text: tuple[str, str]) -> str:
+    """What a classifier's head reads, see `Reading`, of the states and mask of the first text."""
+    graph, mode = encoder.graph, "mean" if reading.pool == "mean" else "cls"
+
+    def vector(states: str, mask: str) -> str:
+        pooler = reading.needs_pooler
+        return encoder.pooled(states) if pooler else _pooled_by(graph, mode, states, mask)
+
+    if not reading.is_twin:
+        return vector(*text)
+    u, v = vector(*text), vector(*encoder.states(_PAIR))
+    apart = graph.add("Abs", graph.add("Sub", u, v))
+    return graph.add("Concat", u, v, apart, graph.add("Mul", u, v), axis=-1)
+
+
 def _pooled_by(graph: _Graph, mode: str, states: str, mask: str) -> str:
     """What one mode of `POOLING_MODES` makes of the states."""
     add, axis = graph.add, graph.integers(1)
@@ -314,12 +332,9 @@ def _pooled_by(graph: _Graph, mode: str, states: str, mask: str) -> str:
         lowest = graph.weight("lowest", np.asarray(-np.inf, np.float32))
         return add("ReduceMax", add("Where", is_token, states, lowest), axes=[1], keepdims=0)
     weights, count = mask, add("CumSum", mask, axis_of_cumsum)
-    if mode == "cls":
-        is_first = add("Equal", count, graph.number(1.0))
-        weights = add("Mul", mask, add("Cast", is_first, to=_FLOAT))
-    elif mode == "lasttoken":
-        is_last = add("Equal", count, add("ReduceSum", mask, axis, keepdims=1))
-        weights = add("Mul", mask, add("Cast", is_last, to=_FLOAT))
+    if mode in ("cls", "lasttoken"):
+        place = graph.number(1.0) if mode == "cls" else add("ReduceSum", mask, axis, keepdims=1)
+        weights = add("Mul", mask, add("Cast", add("Equal", count, place), to=_FLOAT))
     elif mode == "weightedmean":
         ones = add("Add", add("Mul", mask, graph.number(0.0)), graph.number(1.0))
         weights = add("Mul", mask, add("CumSum", ones, axis_of_cumsum))
@@ -376,7 +391,8 @@ def _probe(checkpoint: "Checkpoint") -> dict[str, Array]:
     mask = np.zeros(shape, np.int64)
     for place, row in enumerate(rows):
         ids[place, : len(row)], mask[place, : len(row)] = row, 1
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
+    probe = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
+    return probe | {f"{_PAIR}{name}": value[::-1] for name, value in probe.items()}
 
 
 def _difference(path: Path, checkpoint: "Checkpoint") -> float:
@@ -385,18 +401,21 @@ def _difference(path: Path, checkpoint: "Checkpoint") -> float:
 
     probe = _probe(checkpoint)
     found = run_onnx(path, probe)
-    names = {"token_ids": "input_ids", "padding_mask": "attention_mask"}
-    inputs = {ours: probe[theirs].astype(np.int32) for ours, theirs in names.items()}
-    inputs["segment_ids"] = np.zeros_like(inputs["token_ids"])
-    copy = checkpoint.astype("float32")
+    ours = ("token_ids", "padding_mask", "segment_ids")  # in the order of the probe
+    inputs = {a: b.astype(np.int32) for a, b in zip(ours, probe.values(), strict=False)}
+    copy, head = checkpoint.astype("float32"), checkpoint.task_head
     states = copy.encoder(inputs, training=False)["sequence_output"]
     wanted = {"last_hidden_state": states}
     if checkpoint.pooling is not None:
         wanted["sentence_embedding"] = checkpoint.pooling(states, inputs["padding_mask"])
+    if head is not None:
+        if head.reading.is_twin:
+            inputs = {name: np.concatenate([v, v[::-1]]) for name, v in inputs.items()}
+        wanted["logits"] = logits_function(copy)(inputs)["logits"]
     largest = 0.0
     for name, value in wanted.items():
         expected = ops.convert_to_numpy(value)
-        if not np.array_equal(expected.shape, found[name].shape):
+        if expected.shape != found[name].shape:
             raise EtdError(f"ONNX check failed: {name} has the shape {found[name].shape}.")
         error = np.max(np.abs(found[name] - expected)) / max(1.0, np.max(np.abs(expected)))
         largest = max(largest, float(error) if np.isfinite(error) else math.inf)
@@ -408,8 +427,7 @@ def _quantize(checkpoint: "Checkpoint", directory: Path) -> float:
     from onnxruntime import quantization
 
     # Unsigned weights: products of signed ones overflow on processors without VNNI.
-    unsigned = quantization.QuantType.QUInt8
-    files = directory / _FILE, directory / _QUANTIZED
+    unsigned, files = quantization.QuantType.QUInt8, [directory / _FILE, directory / _QUANTIZED]
     quantization.quantize_dynamic(*files, weight_type=unsigned, per_channel=True)
     probe = _probe(checkpoint)
     exact, small = (_vectors(run_onnx(file, probe), probe) for file in files)

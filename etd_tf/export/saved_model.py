@@ -157,6 +157,25 @@ def embed_functions(checkpoint: "Checkpoint", max_length: int | None) -> dict[st
     return {"embed": TextFunction(predict, length, before, pooling.lowercase)}
 
 
+def logits_function(checkpoint: "Checkpoint") -> "Predict":
+    """A function of token ids that returns a fine-tuned model's `logits`; of twins `[2B, T]`."""
+    encoder, head = checkpoint.encoder, checkpoint.task_head
+    if head is None:
+        raise InputError("The checkpoint has no head.")
+
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = encoder(inputs, training=False)
+        read = outputs["sequence_output"]
+        if not head.of_tokens:
+            states = head.reading.states(read, inputs["padding_mask"])
+            read = outputs["pooled_output"] if head.reading.needs_pooler else states
+            read = head.reading.compared(read)
+        logits = ops.add(ops.matmul(read, head.kernel), head.bias)
+        return {"logits": logits} if head.reading.is_twin else {**outputs, "logits": logits}
+
+    return predict
+
+
 def masked_lm_function(checkpoint: "Checkpoint") -> "Predict":
     """The function behind `masked_lm`: vocabulary logits of every position."""
     head, encoder = checkpoint.mlm_head, checkpoint.encoder

@@ -11,6 +11,8 @@ from etd_tf.errors import EtdError, InputError
 from etd_tf.export import LiteRT, litert
 from etd_tf.export.litert import run_litert
 from etd_tf.modeling.pooling import ACTIVATIONS, POOLING_MODES, DenseLayer, Pooling
+from etd_tf.modeling.reading import USUAL, Reading
+from tests.export.numbers import read_logits, with_head
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
 
@@ -80,6 +82,22 @@ def test_sentence_vectors_on_builtin_operators(tmp_path, activation):
         np.testing.assert_allclose(vectors, wanted, atol=1e-5)
         lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
         assert (np.sum(vectors * wanted, axis=1) / lengths).min() >= 0.9999
+
+
+@pytest.mark.parametrize(
+    "reading", [USUAL, Reading("mean"), Reading("pooled", "twin"), Reading("mean", "twin")]
+)
+def test_logits_of_what_the_head_reads(tmp_path, reading):
+    checkpoint = with_head(reading)
+    content = Path(LiteRT().write(checkpoint, tmp_path / "out").path).read_bytes()
+    first = random_batch(checkpoint.config, batch_size=2, length=6)
+    second = random_batch(checkpoint.config, seed=1, batch_size=2, length=9)
+    pair = {f"pair_{name}": value for name, value in second.items() if reading.is_twin}
+    outputs = run_litert(content, first | pair)
+    wanted = {"logits"} if reading.is_twin else {"logits", "sequence_output"}
+    assert wanted <= set(outputs)
+    expected = read_logits(checkpoint, first, second)
+    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-4)
 
 
 def test_quantised_file_is_smaller_and_close(tmp_path):

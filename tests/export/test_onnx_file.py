@@ -13,6 +13,8 @@ from etd_tf.errors import EtdError, InputError
 from etd_tf.export import Onnx, onnx_file
 from etd_tf.export.onnx_file import run_onnx
 from etd_tf.modeling.pooling import ACTIVATIONS, POOLING_MODES, DenseLayer, Pooling
+from etd_tf.modeling.reading import Reading
+from tests.export.numbers import read_logits, with_head
 from tests.helpers import random_batch, tiny_checkpoint
 
 onnx = pytest.importorskip("onnx")
@@ -103,6 +105,21 @@ def test_a_head_gives_logits(tmp_path, name):
     states = found["pooled_output" if name == CLASSIFIER else "sequence_output"]
     logits = run_onnx(path, as_theirs(batch))["logits"]
     np.testing.assert_allclose(logits, np.asarray(states) @ kernel + 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pool", "pairs"),
+    [("mean", "joint"), ("first", "joint"), ("pooled", "twin"), ("mean", "twin")],
+)
+def test_a_head_reads_what_it_was_trained_on(tmp_path, pool, pairs):
+    checkpoint = with_head(Reading(pool, pairs))
+    path = written(checkpoint, tmp_path / "out")
+    first = random_batch(checkpoint.config, batch_size=2, length=6)
+    second = random_batch(checkpoint.config, seed=1, batch_size=2, length=9)
+    pair = {f"pair_{name}": value for name, value in as_theirs(second).items()}
+    found = run_onnx(path, as_theirs(first) | pair)
+    expected = read_logits(checkpoint, first, second)
+    np.testing.assert_allclose(found["logits"], expected, atol=1e-4)
 
 
 def test_the_directory_is_complete_for_other_programs(tmp_path):
