@@ -15,7 +15,7 @@ from etd_tf.evaluation.classifiers import TaskModel
 from etd_tf.evaluation.finetuned import save_finetuned
 from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
 from etd_tf.evaluation.serving import export_finetuned
-from etd_tf.evaluation.training import TrainingSet
+from etd_tf.evaluation.training import TrainingSet, WordTable
 from etd_tf.tokenization.sequences import Sequences
 from etd_tf.types import Array, IntArray
 
@@ -126,6 +126,17 @@ class Experiment(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, model: keras.Model) -> dict[str, Scores]:
         """Scores a model on every evaluation split."""
+
+    def by_token(self, values: Mapping[str, Array]) -> Mapping[str, Array | WordTable]:
+        """Gives training examples what is known of them.
+
+        Args:
+            values: Arrays by name, a row an example; of a task of words a row a word.
+
+        Returns:
+            The same, in the form of a training set's labels.
+        """
+        return values
 
     def details(self) -> dict[str, Any]:
         """What the model that was evaluated last got right and wrong, by split.

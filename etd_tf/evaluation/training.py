@@ -29,16 +29,38 @@ _CURVE_POINTS = 50
 
 
 @dataclasses.dataclass(frozen=True)
+class WordTable:
+    """Vectors of words by the tokens that stand for them; only what a batch needs is padded.
+
+    Attributes:
+        vectors: Float32 `[words, ...]`.
+        places: Word of each token, `[n, T]`; negative where there is none.
+    """
+
+    vectors: Array
+    places: Array
+
+    def __getitem__(self, rows: IntArray) -> "WordTable":
+        return WordTable(self.vectors, self.places[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The vectors `[n, T, ...]`, NaN where there is no word."""
+        found = self.vectors[np.maximum(self.places, 0)]
+        found[self.places < 0] = np.nan
+        return found if dtype is None else found.astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingSet:
     """Labelled sequences.
 
     Attributes:
         sequences: n sequences.
-        labels: Arrays `[n]` or `[n, ...]` by name.
+        labels: Arrays `[n]` or `[n, ...]` by name, or tables that become such.
     """
 
     sequences: Sequences
-    labels: Mapping[str, Array]
+    labels: Mapping[str, Array | WordTable]
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -62,7 +84,7 @@ class TrainingSet:
 
     def batch(self, rows: IntArray) -> dict[str, Array]:
         """Pads some examples; inputs `[B, T]` and labels `[B]` in one dictionary."""
-        labels = {name: value[rows] for name, value in self.labels.items()}
+        labels = {name: np.asarray(value[rows]) for name, value in self.labels.items()}
         return {**self.sequences.batch(rows), **labels}
 
 

@@ -19,7 +19,12 @@ from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
-from etd_tf.evaluation.classifiers import SequenceClassifier, TaskModel, initial_parameters
+from etd_tf.evaluation.classifiers import (
+    SequenceClassifier,
+    TaskModel,
+    TokenClassifier,
+    initial_parameters,
+)
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import FinetunedModel
 from etd_tf.evaluation.finetuning import FinetuneResult, Trainings
@@ -27,13 +32,15 @@ from etd_tf.evaluation.inference import compile_forward, run_sequences
 from etd_tf.evaluation.run_record import HELD_OUT, RunRecord
 from etd_tf.evaluation.stages import LOGITS, STAGES, STATES, TransferOptions
 from etd_tf.evaluation.training import FineTuner, Loss, TrainingSet
+from etd_tf.lazy import tf
 from etd_tf.modeling.layers import Dense
 from etd_tf.modeling.parameters import parameter_variables
 from etd_tf.tokenization.sequences import Sequences
-from etd_tf.types import Array, Tensor
+from etd_tf.types import Array, IntArray, Tensor
 
 STATE, TEACHER_LOGITS = "teacher_state", "teacher_logits"
 _FIT_EXAMPLES = 2048  # for the least-squares map; more change little
+_FIT_TOKENS = 4  # a sequence of words counts as so many
 _RIDGE = 1e-3  # of the mean square of the student's states
 
 
@@ -56,16 +63,18 @@ class TransferResult:
 
 
 class StateMatcher(keras.Model):
-    """A student's encoder and the linear map of its first token's state to the teacher's width.
+    """A student's encoder and the linear map of its states to the teacher's width.
 
     Args:
-        model: The student; its encoder is shared.
+        model: The student; its encoder is shared. Of a classifier of texts the state is that of
+            the first token, else those of all tokens.
         width: H, of the teacher.
     """
 
     def __init__(self, model: TaskModel, width: int) -> None:
         super().__init__(dtype=model.dtype_policy, name="state_matcher", autocast=False)
         self.encoder = model.encoder
+        self.of_tokens = model.serves_tokens
         hidden = model.config.hidden_size
         self.projection = Dense(hidden, width, dtype=self.dtype_policy, name="projection")
         self.built = True
@@ -76,14 +85,37 @@ class StateMatcher(keras.Model):
         training: bool = False,
         dropout_seed: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Maps a batch: `state`, float32 `[B, H]`."""
-        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-        return {"state": ops.cast(self.projection(trace.sequence_output[:, 0]), "float32")}
+        """Maps a batch: `state`, float32 `[B, H]`, of tokens `[B, T, H]`."""
+        states = self.states(inputs, training=training, dropout_seed=dropout_seed)
+        return {"state": ops.cast(self.projection(states), "float32")}
+
+    def states(self, inputs: Mapping[str, Tensor], **options: Any) -> Tensor:
+        """The student's states, before the map."""
+        states = self.encoder.trace(inputs, **options).sequence_output
+        return states if self.of_tokens else states[:, 0]
+
+
+def compared(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """What of a batch the teacher says something about.
+
+    Args:
+        found: The student's, `[B, C]`, or of tokens `[B, T, C]`.
+        wanted: The teacher's, `[B, C]`, or `[B, L, C]` with L at least T, NaN where a token
+            stands for no word.
+
+    Returns:
+        Both as they are, or of the words alone, `[n, C]`.
+    """
+    if len(wanted.shape) == 2:
+        return found, wanted
+    wanted = wanted[:, : ops.shape(found)[1]]
+    known = tf.math.is_finite(wanted[..., 0])
+    return tf.boolean_mask(found, known), tf.boolean_mask(wanted, known)
 
 
 def state_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean squared error of `state` `[B, H]` against the batch's `teacher_state` `[B, H]`."""
-    return ops.mean(ops.square(ops.subtract(outputs["state"], batch[STATE])))
+    """Mean squared error of `state` `[B, H]` against the batch's `teacher_state`; or of words."""
+    return ops.mean(ops.square(ops.subtract(*compared(outputs["state"], batch[STATE]))))
 
 
 def logit_loss(temperature: float | None) -> Loss:
@@ -93,13 +125,14 @@ def logit_loss(temperature: float | None) -> Loss:
         temperature: T, or None.
 
     Returns:
-        Of `logits` and the batch's `teacher_logits` `[B, C]`: their mean squared error where T
-        is None (XtremeDistil) or C is 1; else T^2 times the cross-entropy of the student's
-        softmax at T against the teacher's (TinyBERT, Jiao et al. 2019, arXiv 1909.10351).
+        Of `logits` and the batch's `teacher_logits` `[B, C]`, or those of words: their mean squared
+        error where T is None (XtremeDistil) or C is 1; else T^2 times the cross-entropy of the
+        student's softmax at T against the teacher's (TinyBERT, Jiao et al. 2019, arXiv
+        1909.10351).
     """
 
     def loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        logits, teacher = outputs["logits"], batch[TEACHER_LOGITS]
+        logits, teacher = compared(outputs["logits"], batch[TEACHER_LOGITS])
         if temperature is None or logits.shape[-1] == 1:
             return ops.mean(ops.square(ops.subtract(logits, teacher)))
         wanted = ops.softmax(ops.divide(teacher, temperature), axis=-1)
@@ -112,10 +145,10 @@ def logit_loss(temperature: float | None) -> Loss:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherOutputs:
-    """What a fine-tuned teacher makes of some texts; in order of the task's classes.
+    """What a fine-tuned teacher makes of some texts, or words; in order of the task's classes.
 
     Attributes:
-        states: Last state of the first token, float32 `[n, H]`.
+        states: Last state of the first token, of a text or a word, float32 `[n, H]`.
         logits: Float32 `[n, C]`.
     """
 
@@ -128,7 +161,12 @@ class TeacherOutputs:
 
 
 def teacher_outputs(
-    teacher: FinetunedModel, sequences: Sequences, order: Sequence[int], description: str
+    teacher: FinetunedModel,
+    sequences: Sequences,
+    order: Sequence[int],
+    description: str,
+    *,
+    words: Sequence[IntArray] = (),
 ) -> TeacherOutputs:
     """Runs a teacher once over texts, without dropout.
 
@@ -138,6 +176,7 @@ def teacher_outputs(
         order: For each class of the task its position among the teacher's logits; empty for a
             score.
         description: Text of the progress line.
+        words: Of a classifier of tokens the positions of each sequence's words.
 
     Returns:
         Its states and logits.
@@ -146,19 +185,25 @@ def teacher_outputs(
         InputError: It is no classifier.
     """
     model = teacher.model
-    if not isinstance(model, SequenceClassifier):
+    if not isinstance(model, SequenceClassifier | TokenClassifier):
         raise InputError(
             f"{teacher.checkpoint.source} is no classifier. Distilling on a task takes models for "
-            "texts with a class or a score."
+            "texts with a class or a score, or for words with tags."
         )
 
     def forward(inputs: Mapping[str, Tensor]) -> Tensor:
         trace = model.encoder.trace(inputs)
-        logits = model.output_dense(trace.pooled_output)
-        both = [ops.cast(part, "float32") for part in (trace.sequence_output[:, 0], logits)]
-        return ops.concatenate(both, axis=-1)
+        if isinstance(model, TokenClassifier):
+            parts = trace.sequence_output, model.output_dense(trace.sequence_output)
+        else:
+            parts = trace.sequence_output[:, 0], model.output_dense(trace.pooled_output)
+        return ops.concatenate([ops.cast(part, "float32") for part in parts], axis=-1)
 
-    rows = np.stack(run_sequences(compile_forward(forward), sequences, description=description))
+    found = run_sequences(compile_forward(forward), sequences, description=description)
+    if words:
+        rows = np.concatenate([row[places] for row, places in zip(found, words, strict=True)])
+    else:
+        rows = np.stack(found)
     width = model.config.hidden_size
     logits = rows[:, width:]
     return TeacherOutputs(rows[:, :width], logits[:, list(order)] if order else logits)
@@ -246,7 +291,8 @@ class _StagedTrainings(Trainings):
 
     def _training_set(self) -> TrainingSet:
         data = super()._training_set()
-        return TrainingSet(data.sequences, {**data.labels, **self._need_data().train.labels()})
+        known = self._experiment.by_token(self._need_data().train.labels())
+        return TrainingSet(data.sequences, {**data.labels, **known})
 
     def _ends(self) -> tuple[str, ...]:
         return tuple(f"{HELD_OUT} {stage}" for stage in self._stages.ends())
@@ -321,12 +367,18 @@ class _StagedTrainings(Trainings):
 
     def _fit_projection(self, rows: TrainingSet) -> None:
         """Lets the map start as the least-squares fit of the student as it is."""
-        matcher, some = self._need_matcher(), rows.take(np.arange(min(len(rows), _FIT_EXAMPLES)))
-        forward = compile_forward(
-            lambda inputs: ops.cast(matcher.encoder.trace(inputs).sequence_output[:, 0], "float32")
-        )
+        matcher = self._need_matcher()
+        count = _FIT_EXAMPLES // (_FIT_TOKENS if matcher.of_tokens else 1)
+        some = rows.take(np.arange(min(len(rows), count)))
+        forward = compile_forward(lambda inputs: ops.cast(matcher.states(inputs), "float32"))
         found = run_sequences(forward, some.sequences, description="Fitting the student's states")
-        kernel, bias = least_squares(np.stack(found), some.labels[STATE])
+        wanted = np.asarray(some.labels[STATE])
+        if matcher.of_tokens:
+            known = np.isfinite(wanted[..., 0])
+            states = [row[k[: len(row)]] for row, k in zip(found, known, strict=True)]
+            kernel, bias = least_squares(np.concatenate(states), wanted[known])
+        else:
+            kernel, bias = least_squares(np.stack(found), wanted)
         matcher.projection.kernel.assign(kernel)
         matcher.projection.bias.assign(bias)
 

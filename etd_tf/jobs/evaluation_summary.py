@@ -8,7 +8,7 @@ from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION
 from etd_tf.evaluation.transfer import TransferResult
 from etd_tf.jobs.evaluate import EvaluationResult
 from etd_tf.jobs.summary import format_table
-from etd_tf.tasks import ScoredTask, TextTask
+from etd_tf.tasks import ScoredTask, TrainedTask
 
 
 def describe_evaluation(result: EvaluationResult) -> str:
@@ -129,7 +129,7 @@ def _costs(costs: dict[str, ModelCost]) -> str:
     return format_table(header, rows)
 
 
-def describe_transfer(task: TextTask, result: TransferResult) -> str:
+def describe_transfer(task: TrainedTask, result: TransferResult) -> str:
     """Formats the scores of student and teacher."""
     rows = []
     for split, metrics in result.student.summary.items():

@@ -116,6 +116,12 @@ class EvaluationOptions(Settings):
         }
 
 
+def _distilled() -> dict[str, tasks.Task]:
+    """Tasks of texts, or of words, with labels."""
+    kinds = tasks.TextTask | tasks.OwnFiles
+    return {name: one for name, one in tasks.TASKS.items() if isinstance(one, kinds)}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferJobOptions(Settings):
     """Settings of distilling a fine-tuned model on its task.
@@ -144,13 +150,10 @@ class TransferJobOptions(Settings):
     task: str = setting(
         MISSING,
         "What the teacher was fine-tuned for.",
-        choices=lambda: [n for n, one in tasks.TASKS.items() if isinstance(one, tasks.TextTask)],
+        choices=_distilled,
         required=True,
     )
-    task_options: Mapping[str, Any] = options_of(
-        lambda: {n: one for n, one in tasks.TASKS.items() if isinstance(one, tasks.TextTask)},
-        chosen="task",
-    )
+    task_options: Mapping[str, Any] = options_of(_distilled, chosen="task")
     unlabelled: str | None = setting(
         None,
         "Further texts for states and logits, one a line; of a pair both, with a tab between.",
@@ -169,9 +172,11 @@ class TransferJobOptions(Settings):
             for name in OUTPUTS:
                 check_spares_inputs(self.output_dir / name, models)
 
-    def find_task(self) -> tasks.TextTask:
+    def find_task(self) -> tasks.TrainedTask:
         """The task with its options."""
         task = tasks.get(self.task, **self.task_options)
-        if not isinstance(task, tasks.TextTask):
-            raise InputError(f"task={self.task} is none of texts with a class or a score.")
+        if not isinstance(task, tasks.TextTask | tasks.OwnFiles):
+            raise InputError(
+                f"task={self.task} is none of texts with a class or a score, or of words with tags."
+            )
         return task

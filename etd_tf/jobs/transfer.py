@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from etd_tf import tasks
 from etd_tf.checkpoints import load_checkpoint
 from etd_tf.errors import InputError
+from etd_tf.evaluation.baseline import baseline_values
 from etd_tf.evaluation.encoding import encode_texts
 from etd_tf.evaluation.experiment import Experiment, shares_kept
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
-from etd_tf.evaluation.options import MODEL_DIR, PREDICTIONS_DIR, SAVED_MODEL_DIR
+from etd_tf.evaluation.options import MODEL_DIR, PAGE_FILE, PREDICTIONS_DIR, SAVED_MODEL_DIR
 from etd_tf.evaluation.run_record import RunRecord
 from etd_tf.evaluation.training import TrainingSet
 from etd_tf.evaluation.transfer import (
@@ -28,11 +30,13 @@ from etd_tf.evaluation.transfer import (
     transfer,
 )
 from etd_tf.jobs.task_options import TransferJobOptions
+from etd_tf.reporting.evaluation_page import write_evaluation_page
 from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.heads import check_is_text, read_head
 from etd_tf.storage.holding import hold
 from etd_tf.storage.home import expand
 from etd_tf.storage.text_files import read_texts
+from etd_tf.tasks.tag_experiment import TagExperiment
 from etd_tf.tasks.text_experiment import TextExperiment
 
 OUTPUTS_FILE = "teacher_outputs.npz"
@@ -74,19 +78,19 @@ class _Transfer:
         self._student = load_checkpoint(options.student)
         self._view = self._task.experiment(self._student)
 
-    def _experiment(self, model: FinetunedModel) -> TextExperiment:
+    def _experiment(self, model: FinetunedModel) -> TextExperiment | TagExperiment:
         found = self._task.experiment(model.checkpoint, model.label_names)
-        if not isinstance(found, TextExperiment):
+        if not isinstance(found, TextExperiment | TagExperiment):
             raise InputError(
-                f"task={self._task.name} has no texts with a class or a score, which distilling "
-                "on a task needs."
+                f"task={self._task.name} has no texts with a class or a score, and no words with "
+                "tags, which distilling on a task needs."
             )
         return found
 
     def run(self) -> TransferResult:
         """Trains what is missing and scores both models."""
         options, view = self._options, self._view
-        model_dirs = (MODEL_DIR, PREDICTIONS_DIR)
+        model_dirs = (MODEL_DIR, PREDICTIONS_DIR, PAGE_FILE)
         saved = (SAVED_MODEL_DIR,) if options.transfer.training.saved_model else ()
         record = RunRecord.open(
             options.output_dir,
@@ -100,7 +104,9 @@ class _Transfer:
         means = result.means()
         kept = shares_kept(means, teacher, view.metric)
         found = {"learning_rate": result.learning_rate, "stage": stage, "summary": result.summary}
-        record.finish({**found, "teacher": teacher, "kept": kept})
+        baseline = baseline_values(result.baseline)
+        record.finish({**found, "baseline": baseline, "teacher": teacher, "kept": kept})
+        write_evaluation_page(options.output_dir)
         return TransferResult(result, stage, teacher, kept)
 
     def _settings(self, view: Experiment) -> dict[str, Any]:
@@ -117,10 +123,10 @@ class _Transfer:
     def _data(self) -> TransferData:
         """The teacher's outputs for training and unlabelled texts, read back where they are."""
         outputs = self._read_outputs() or self._make_outputs()
+        if not self._extra:
+            return TransferData(outputs)
         labelled = len(self._view.training_set())
         train = TeacherOutputs(outputs.states[:labelled], outputs.logits[:labelled])
-        if not self._extra:
-            return TransferData(train)
         rest = TeacherOutputs(outputs.states[labelled:], outputs.logits[labelled:])
         texts = encode_texts(self._student, self._extra, max_length=self._view.max_length)
         return TransferData(train, TrainingSet(texts, rest.labels()))
@@ -133,7 +139,10 @@ class _Transfer:
             sequences = sequences.joined(
                 encode_texts(checkpoint, self._extra, max_length=view.max_length)
             )
-        outputs = teacher_outputs(self._teacher, sequences, view.class_order, "Teacher's outputs")
+        words = view.training_words if isinstance(view, TagExperiment) else ()
+        outputs = teacher_outputs(
+            self._teacher, sequences, view.class_order, "Teacher's outputs", words=words
+        )
         content = io.BytesIO()
         np.savez(content, key=self._outputs_key(), states=outputs.states, logits=outputs.logits)
         write_atomically(self._options.output_dir / OUTPUTS_FILE, content.getvalue())
@@ -164,7 +173,13 @@ def _read_unlabelled(options: TransferJobOptions) -> list[tuple[str, ...]]:
     """Texts without labels, one a line; of a pair both, parted by a tab."""
     if not options.unlabelled:
         return []
-    path, wanted = expand(options.unlabelled), len(options.find_task().text_names)
+    task = options.find_task()
+    if not isinstance(task, tasks.TextTask):
+        raise InputError(
+            f"unlabelled={options.unlabelled} is for texts with a class or a score; "
+            f"task={task.name} reads words. Leave it out."
+        )
+    path, wanted = expand(options.unlabelled), len(task.text_names)
     check_is_text(path, read_head(path))
     texts = []
     for number, line in enumerate(read_texts(path), 1):

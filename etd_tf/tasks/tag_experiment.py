@@ -1,7 +1,7 @@
 """Token classification: windows of sentences, scores by entities, prediction files."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from etd_tf.evaluation.classifiers import IGNORED, TokenClassifier
 from etd_tf.evaluation.encoding import tokenize_all
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import match_labels
-from etd_tf.evaluation.training import TrainingSet
+from etd_tf.evaluation.training import TrainingSet, WordTable
 from etd_tf.tasks import breakdown, entities
 from etd_tf.tasks.tag import Tag
 from etd_tf.tasks.tag_data import Sentences, write_predictions
@@ -188,6 +188,17 @@ class TagExperiment(Experiment):
         return TrainingSet(
             windows.sequences, {"labels": windows.label_table(self._labels("train"))}
         )
+
+    def by_token(self, values: Mapping[str, Array]) -> Mapping[str, Array | WordTable]:
+        """Gives the first token of each training word what is known of the word."""
+        windows = self._tokens("train")
+        places = windows.label_table(np.arange(sum(map(len, windows.places))))
+        return {name: WordTable(value, places) for name, value in values.items()}
+
+    @property
+    def training_words(self) -> tuple[IntArray, ...]:
+        """Of each training sequence the positions of its words' first tokens."""
+        return self._tokens("train").places
 
     def training_groups(self) -> IntArray:
         """The sentence of each window."""

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from tests.docs.pages import (
 )
 from tests.helpers import REPOSITORY
 
+OWN, EVALUATE = DOCS / "own-task.md", DOCS / "evaluate.md"
+_CODE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -126,6 +129,28 @@ def size_rows() -> Iterator[list[str]]:
     for line in text_of(DOCS / "student-size.md").splitlines():
         if re.match(r"\| \d+ x \d+ x \d+ x \d+", line):
             yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def rows_under(page: Path, *header: str) -> list[list[str]]:
+    """The cells of the table whose header begins so."""
+    lines = text_of(page).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| " + " | ".join(header)))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def test_the_tables_of_tasks_ask_the_registry():
+    from etd_tf.tasks import TASKS, OwnFiles
+
+    own = {f"`{name}`": one for name, one in TASKS.items() if isinstance(one, OwnFiles)}
+    rows = rows_under(OWN, "task", "label")
+    assert [name for name, _, _ in rows] == list(own)
+    words = {"macro_f1": "macro F1", "f1": "F1", "r2": "R2"}
+    for name, _, metrics in rows:
+        for metric in own[name].metrics if metrics != "the same" else ():
+            assert re.search(words.get(metric, metric), metrics, re.IGNORECASE), (name, metric)
+    named = [n for row in rows_under(EVALUATE, "task", "files") for n in _CODE.findall(row[0])]
+    assert sorted(named) == sorted(TASKS)
 
 
 def test_the_table_of_sizes_is_right():

@@ -13,9 +13,9 @@ from etd_tf.cli.app import run_command
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier
 from etd_tf.evaluation.experiment import shares_kept
-from etd_tf.evaluation.finetuned import load_finetuned
+from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.stages import LABELS, LOGITS, STATES, TransferOptions
-from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
+from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet, WordTable
 from etd_tf.evaluation.transfer import (
     StateMatcher,
     least_squares,
@@ -25,6 +25,7 @@ from etd_tf.evaluation.transfer import (
     teacher_outputs,
 )
 from etd_tf.tasks.own import Classify
+from etd_tf.tasks.tag import Tag
 from tests.helpers import contents, tiny_checkpoint
 
 WORDS = ("cat", "dog", "mat")
@@ -278,6 +279,83 @@ def test_a_teacher_is_fine_tuned(job, tmp_path, capsys):
     flags = [f"--teacher={job / 'bert'}", f"--student={job / 'student'}", *shared(job)]
     assert run_command(transfer.COMMAND, [*flags, f"--output_dir={tmp_path / 'o'}"]) == 2
     assert "is not fine-tuned" in capsys.readouterr().err
+
+
+def test_words_alone_are_compared():
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(3, 4)).astype("f4")
+    table = WordTable(vectors, np.asarray([[-100, 0, -100, 1], [-100, 2, -100, -100]]))
+    wanted = np.asarray(table[np.asarray([0, 1])])
+    np.testing.assert_array_equal(wanted[0, 3], vectors[1])
+    assert np.isnan(wanted).sum() == 5 * 4
+    assert np.asarray(table[np.asarray([1])]).shape == (1, 4, 4)
+    found = random.normal(size=(2, 3, 4)).astype("f4")  # the word in column 3 is out of reach
+    ours, theirs = np.stack([found[0, 1], found[1, 1]]), vectors[[0, 2]]
+    expected = np.mean((ours - theirs) ** 2)
+    batch = {"teacher_state": wanted, "teacher_logits": wanted}
+    assert float(state_loss({"state": found}, batch)) == pytest.approx(expected, rel=1e-5)
+    loss = logit_loss(None)({"logits": found}, batch)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    soft = logit_loss(2.0)({"logits": found}, batch)
+    entropy = -(softmax(theirs / 2) * np.log(softmax(ours / 2))).sum(-1).mean()
+    assert float(soft) == pytest.approx(4 * entropy, rel=1e-5)
+
+
+def write_tags(path, count, seed=0):
+    random = np.random.default_rng(seed)
+    names = {"cat": "B-PET", "dog": "B-PET", "mat": "O", "the": "O", "sat": "O"}
+    blocks = []
+    for _ in range(count):
+        words = random.choice(list(names), size=random.integers(2, 12))
+        blocks.append("".join(f"{word} {names[word]}\n" for word in words))
+    path.write_text("\n".join(blocks))
+    return str(path)
+
+
+def test_what_the_teacher_says_of_words_is_in_the_tasks_order(tmp_path):
+    path = write_tags(tmp_path / "t", 6)
+    task = Tag(train=path, dev=path, max_length=8)
+    checkpoint = tiny_checkpoint(0)
+    view = task.experiment(checkpoint, ["I-PET", "O", "B-PET"])
+    model = view.make_model(checkpoint)
+    model.output_dense.kernel.assign(np.random.default_rng(0).normal(size=(15, 3)))
+    teacher = FinetunedModel(model, checkpoint, ("I-PET", "O", "B-PET"))
+    sequences = view.training_set().sequences
+    told = teacher_outputs(teacher, sequences, view.class_order, "", words=view.training_words)
+    assert len(told.logits) == len(told.states) == task.read("train").lengths.sum()
+    row = {name: value[:1] for name, value in sequences.batch(np.asarray([0])).items()}
+    logits = np.asarray(model(row)["logits"])[0][view.training_words[0]]
+    np.testing.assert_allclose(told.logits[: len(logits)], logits[:, [1, 2, 0]], atol=1e-5)
+    states = np.asarray(model.encoder(row)["sequence_output"])[0][view.training_words[0]]
+    np.testing.assert_allclose(told.states[: len(logits)], states, atol=1e-5)
+    spread = np.asarray(view.by_token(told.labels())["teacher_logits"])
+    labels = view.training_set().labels["labels"]
+    assert spread.shape[:2] == labels.shape
+    np.testing.assert_array_equal(np.isfinite(spread[..., 0]), labels >= 0)
+
+
+def test_a_small_copy_of_a_model_that_tags(tmp_path, capsys):
+    save_checkpoint(tiny_checkpoint(0), tmp_path / "bert")
+    small = tiny_checkpoint(1, num_layers=1, hidden_size=6, num_heads=2, intermediate_size=8)
+    save_checkpoint(small, tmp_path / "student")
+    train = write_tags(tmp_path / "train.conll", 60)
+    flags = ["--task=tag", f"--train={train}", "--batch_size=8", "--max_length=10"]
+    big = [f"--model={tmp_path / 'bert'}", "--epochs=10", f"--output_dir={tmp_path / 'big'}"]
+    assert run_command(evaluate.COMMAND, [*flags, *big, "--learning_rates=5e-3"]) == 0
+    models = [f"--teacher={tmp_path / 'big/model'}", f"--student={tmp_path / 'student'}"]
+    more = ["--epochs=20", "--learning_rates=1e-2", "--stages=states,logits"]
+    out = [f"--output_dir={tmp_path / 'small'}"]
+    capsys.readouterr()
+    assert run_command(transfer.COMMAND, [*flags, *models, *more, *out]) == 0
+    results = json.loads((tmp_path / "small/results.json").read_text())
+    assert results["teacher"]["dev"]["f1"] > 0.9
+    assert results["kept"]["dev"] > 0.9  # learnt of the teacher's logits alone
+    assert set(results["cells"][-1]["curves"]) == {"states", "logits"}
+    assert "of the teacher&#x27;s, dev" in (tmp_path / "small/report.html").read_text()
+    assert load_finetuned(tmp_path / "small/model").label_names == ("O", "B-PET", "I-PET")
+    texts = [f"--unlabelled={train}", "--overwrite"]
+    assert run_command(transfer.COMMAND, [*flags, *models, *more, *out, *texts]) == 2
+    assert "task=tag reads words. Leave it out" in capsys.readouterr().err
 
 
 def test_the_share_kept():
