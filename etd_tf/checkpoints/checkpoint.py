@@ -33,7 +33,7 @@ _MIN_LENGTH = 6  # two separators in the middle of a pair, and one token of each
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskHead:
-    """The dense layer on top of a fine-tuned encoder.
+    """What is on top of a fine-tuned encoder: a dense layer, and maybe one below it.
 
     Attributes:
         name: `CLASSIFIER` (it reads one vector of a text), `SPANS` or `TAGS` (every token).
@@ -42,6 +42,9 @@ class TaskHead:
         label_names: Class names in the order of the logits; empty for regression and spans.
         task: Name of the task; may be empty.
         reading: What a classifier reads.
+        hidden: Kernel `[H, H]` and bias `[H]` of a layer of the head's own on the first token,
+            in place of the pooler (DistilBERT's); None: there is none.
+        hidden_act: That layer's activation.
 
     Raises:
         InputError: The arrays do not fit each other, or the number of names is not that of classes.
@@ -53,6 +56,8 @@ class TaskHead:
     label_names: tuple[str, ...] = ()
     task: str = ""
     reading: Reading = USUAL
+    hidden: tuple[Array, Array] | None = None
+    hidden_act: str = ""
 
     def __post_init__(self) -> None:
         if self.kernel.ndim != 2 or self.kernel.shape[1:] != self.bias.shape:
@@ -76,10 +81,18 @@ class TaskHead:
         """Whether it reads every token, and not the pooled output."""
         return self.name != CLASSIFIER
 
+    def hidden_parameters(self) -> Parameters:
+        """The hidden layer's arrays by the names that they have in a task model."""
+        if self.hidden is None:
+            return {}
+        return dict(zip(("head.hidden.kernel", "head.hidden.bias"), self.hidden, strict=True))
+
     def fits(self, hidden_size: int, *, pooler: bool) -> bool:
         """Whether it can sit on an encoder of this width, with or without a pooler."""
-        pooler = pooler or not self.reading.needs_pooler
-        of_this_kind = {CLASSIFIER: pooler, SPANS: self.num_outputs == 2, TAGS: True}[self.name]
+        if self.hidden is not None and self.hidden[0].shape != (hidden_size, hidden_size):
+            return False
+        of_texts = pooler or self.hidden is not None or not self.reading.needs_pooler
+        of_this_kind = {CLASSIFIER: of_texts, SPANS: self.num_outputs == 2, TAGS: True}[self.name]
         return of_this_kind and self.kernel.shape[0] == self.reading.width(hidden_size)
 
 

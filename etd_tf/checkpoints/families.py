@@ -21,6 +21,8 @@ from etd_tf.types import Array, Parameters
 
 WORDS = "embeddings.word_embeddings.weight"
 """The word embeddings, which every family calls so."""
+HIDDEN = "classifier.hidden"
+"""A head's own layer below its last one, where BERT has the pooler."""
 _UNSUPPORTED = {
     "is_decoder": "only plain bidirectional encoders are supported",
     "add_cross_attention": "only plain bidirectional encoders are supported",
@@ -41,7 +43,9 @@ class Family:
         config_defaults: Values that the model type fixes, or that `config.json` may leave out.
         positions_after_padding: Whether real tokens start at position `pad_token_id + 1`.
         segments: Whether there is a segment table.
-        head_names: Names of a sequence classification head that differ from BERT's, and BERT's.
+        head_names: Names of a sequence classification head that differ from BERT's, and BERT's;
+            below `HIDDEN` is a layer that BERT has not.
+        head_act: The activation of that layer.
     """
 
     prefix: str
@@ -52,6 +56,7 @@ class Family:
     positions_after_padding: bool = False
     segments: bool = True
     head_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    head_act: str = ""
 
 
 _ROBERTA = Family(
@@ -94,6 +99,11 @@ FAMILIES: dict[str, Family] = {
         },
         config_defaults={"type_vocab_size": 1, "layer_norm_eps": 1e-12},
         segments=False,
+        head_names={
+            "pre_classifier.weight": f"{HIDDEN}.weight",
+            "pre_classifier.bias": f"{HIDDEN}.bias",
+        },
+        head_act="relu",
     ),
 }
 

@@ -12,9 +12,17 @@ import safetensors.numpy
 from absl import logging
 
 from etd_tf.checkpoints.checkpoint import CLASSIFIER, SPANS, TAGS, Checkpoint, TaskHead
-from etd_tf.checkpoints.families import WORDS, Family, find_family, read_config, read_parameters
+from etd_tf.checkpoints.families import (
+    FAMILIES,
+    HIDDEN,
+    WORDS,
+    Family,
+    find_family,
+    read_config,
+    read_parameters,
+)
 from etd_tf.checkpoints.gathering import Lookup, read_weight
-from etd_tf.checkpoints.names import HUGGINGFACE_BERT, expand
+from etd_tf.checkpoints.names import expand
 from etd_tf.checkpoints.safetensors_file import SafetensorsFile
 from etd_tf.checkpoints.tf_h5_file import read_tf_h5
 from etd_tf.checkpoints.torch_file import TorchFile
@@ -73,6 +81,8 @@ def read_huggingface(directory: Path) -> Checkpoint:
     tensors = _unwrapped(open_weights(weights_file), family.prefix, str(weights_file))
     tensors = _with_plain_head(tensors, family)
     head = _read_task_head(tensors, values, config, str(weights_file))
+    if head is not None and head.hidden is not None:
+        head = dataclasses.replace(head, hidden_act=family.head_act)
     if head is None:
         _report_head(values, str(config_file))
     else:
@@ -121,8 +131,8 @@ def _report_head(values: Mapping[str, Any], source: str) -> None:
         if separator and task not in ("MaskedLM", "PreTraining"):
             logging.warning(
                 "%s: the head of %s is not read, only the encoder is. Read are heads with one "
-                "label a text (BERT's, RoBERTa's and XLM-R's, without problem_type=%s), heads "
-                "with one label a token and heads for question answering.",
+                "label a text (without problem_type=%s), heads with one label a token and heads "
+                "for question answering.",
                 source,
                 name,
                 _MULTI_LABEL,
@@ -152,6 +162,10 @@ def _read_task_head(
     kernel, bias = (read_weight(tensors, f"{layer}.{part}", source) for part in ("weight", "bias"))
     if kernel.ndim != 2 or bias.shape != kernel.shape[:1]:
         return None
+    hidden = None
+    if kind == CLASSIFIER and f"{HIDDEN}.weight" in tensors:
+        weight, offset = (read_weight(tensors, f"{HIDDEN}.{p}", source) for p in ("weight", "bias"))
+        hidden = weight.T, offset
     head = TaskHead(
         kind,
         kernel.T,
@@ -159,6 +173,7 @@ def _read_task_head(
         () if kind == SPANS else _label_names(values, len(bias)),
         str(values.get("finetuning_task") or ""),
         reading,
+        hidden,
     )
     pooler = any(name.endswith("pooler.dense.weight") for name in tensors)
     return head if head.fits(config.hidden_size, pooler=pooler) else None
@@ -253,16 +268,21 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
 def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
     """Writes a directory that stock Transformers loads with `from_pretrained`."""
     head, parameters = checkpoint.task_head, checkpoint.parameters()
+    family = FAMILIES[_model_type(checkpoint)]
     tensors: Parameters = {}
     if head is not None:
         layer = _layer_name(head.name, head.reading)
         tensors = {f"{layer}.weight": head.kernel.T, f"{layer}.bias": head.bias}
-    for row in expand(HUGGINGFACE_BERT, checkpoint.config.num_layers):
-        if row.canonical not in parameters:
+        if head.hidden is not None:
+            ours = {f"{HIDDEN}.weight": head.hidden[0].T, f"{HIDDEN}.bias": head.hidden[1]}
+            tensors |= {theirs: ours[plain] for theirs, plain in family.head_names.items()}
+    for row in expand(family.table, checkpoint.config.num_layers):
+        left_out = not family.segments and row.canonical == "embeddings.segment"
+        if row.canonical not in parameters or left_out:
             continue
-        inside = _has_head(checkpoint) and not row.theirs.startswith("cls.")
+        inside = _has_head(checkpoint) and not row.canonical.startswith("mlm.")
         value = parameters[row.canonical]
-        tensors[f"bert.{row.theirs}" if inside else row.theirs] = (
+        tensors[f"{family.prefix}{row.theirs}" if inside else row.theirs] = (
             value.T if row.transposed else value
         )
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -273,7 +293,13 @@ def write_huggingface(checkpoint: Checkpoint, directory: Path) -> None:
 def write_description(checkpoint: Checkpoint, directory: Path) -> None:
     """Writes the directory without its weights: `config.json` and the tokenizer."""
     config, head = checkpoint.config, checkpoint.task_head
-    values = config.to_huggingface()
+    values, model_type = config.to_huggingface(), _model_type(checkpoint)
+    family = FAMILIES[model_type]
+    for theirs, plain in family.config_names.items():
+        values[theirs] = values.pop(plain)
+    for plain in family.config_defaults:
+        values.pop(plain, None)
+    values["model_type"] = model_type
     values["architectures"] = ["BertForMaskedLM" if _has_head(checkpoint) else "BertModel"]
     values["dtype"] = "float32"
     if head is not None:
@@ -288,6 +314,36 @@ def write_description(checkpoint: Checkpoint, directory: Path) -> None:
         )
 
 
+def _model_type(checkpoint: Checkpoint) -> str:
+    """BERT's, but for heads that only DistilBERT has."""
+    head = checkpoint.task_head
+    return "bert" if head is None or head.hidden is None else "distilbert"
+
+
+def without_segments(checkpoint: Checkpoint) -> Checkpoint:
+    """Makes of a checkpoint one that the format can hold, and that gives the same outputs.
+
+    DistilBERT has no segments: the one that its models have here is added to the positions.
+
+    Raises:
+        InputError: There are several segments below a head that only DistilBERT has.
+    """
+    if FAMILIES[_model_type(checkpoint)].segments:
+        return checkpoint
+    if checkpoint.config.type_vocab_size > 1:
+        raise InputError(
+            "A head with a hidden layer is written as DistilBERT's, which knows no segments; the "
+            f"model has {checkpoint.config.type_vocab_size}. Fine-tune it with a head as BERT's."
+        )
+    parameters = checkpoint.parameters()
+    position, segment = parameters["embeddings.position"], parameters["embeddings.segment"]
+    parameters |= {
+        "embeddings.position": position + segment,
+        "embeddings.segment": np.zeros_like(segment),
+    }
+    return checkpoint.replace(parameters=parameters) if segment.any() else checkpoint
+
+
 def _has_head(checkpoint: Checkpoint) -> bool:
     head = checkpoint.task_head
     return checkpoint.has_mlm_head or (head is not None and head.reading.is_usual)
@@ -297,7 +353,7 @@ def _head_settings(head: TaskHead) -> dict[str, Any]:
     """What `config.json` says about the head."""
     values: dict[str, Any] = {"finetuning_task": head.task}
     if head.reading.is_usual:
-        values["architectures"] = [_CLASSES[head.name][0]]
+        values["architectures"] = ["Distil" * (head.hidden is not None) + _CLASSES[head.name][0]]
     else:
         values[_OWN_HEAD] = dataclasses.asdict(head.reading)
     if head.name == SPANS:

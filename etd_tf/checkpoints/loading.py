@@ -12,7 +12,12 @@ from etd_tf.checkpoints.cards import CARD_FILE
 from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead
 from etd_tf.checkpoints.gathering import check_finite
 from etd_tf.checkpoints.google import CONFIG_FILE, find_prefix, read_google, write_google
-from etd_tf.checkpoints.huggingface import has_weights, read_huggingface, write_huggingface
+from etd_tf.checkpoints.huggingface import (
+    has_weights,
+    read_huggingface,
+    without_segments,
+    write_huggingface,
+)
 from etd_tf.checkpoints.keras_hub import (
     embedder_fits,
     is_preset,
@@ -29,6 +34,7 @@ from etd_tf.storage.sources import check_present, resolve_source
 from etd_tf.tokenization.directories import SIDECAR
 from etd_tf.tokenization.saving import different_options, different_tokens
 from etd_tf.tokenization.tokenizer import Tokenizer
+from etd_tf.types import Array
 
 FORMATS = ("huggingface", "keras_hub", "google")
 _DESCRIPTIONS = (".json", ".txt", ".model")  # files that a reader may need
@@ -209,6 +215,8 @@ def save_checkpoint(
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
     check_finite(checkpoint.parameters(), "The checkpoint")
+    if format == "huggingface":
+        checkpoint = without_segments(checkpoint)
     difference = None
     with atomic_directory(directory, overwrite=overwrite) as scratch:
         if format == "huggingface":
@@ -252,13 +260,16 @@ def _verify(written: Checkpoint, checkpoint: Checkpoint, format: str) -> None:
 def _wrong_head(written: TaskHead | None, head: TaskHead | None, format: str) -> list[str]:
     if head is None or format != "huggingface":
         return []
-    same = (
-        written is not None
-        and (written.name, written.reading) == (head.name, head.reading)
-        and np.array_equal(written.kernel, head.kernel, equal_nan=True)
-        and np.array_equal(written.bias, head.bias, equal_nan=True)
-    )
+    kinds = [(one.name, one.reading, one.hidden_act) for one in (head, written) if one is not None]
+    if written is None or kinds[0] != kinds[1]:
+        return [head.name]
+    pairs = zip(_arrays(head), _arrays(written), strict=True)
+    same = all(np.array_equal(ours, theirs, equal_nan=True) for ours, theirs in pairs)
     return [] if same else [head.name]
+
+
+def _arrays(head: TaskHead) -> list[Array]:
+    return [head.kernel, head.bias, *(head.hidden or ())]
 
 
 def _tokenizer_notes(tokenizer: Tokenizer | None, format: str) -> list[str]:

@@ -14,9 +14,9 @@ from etd_tf.modeling.attention import padding_bias
 from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder, EncoderTrace
-from etd_tf.modeling.layers import Dense, SeedStream, dropout
+from etd_tf.modeling.layers import Dense, SeedStream, activation, dropout
 from etd_tf.modeling.parameters import get_parameters, set_parameters
-from etd_tf.modeling.reading import Reading
+from etd_tf.modeling.reading import USUAL, Reading
 from etd_tf.types import Parameters, Tensor
 
 _KERNEL_STDDEV = 0.02  # BERT's initializer_range
@@ -35,6 +35,8 @@ class TaskModel(CheckedModel):
         dtype: Keras dtype policy.
         name: Model name.
         reading: What the layer reads; None for every token's last state.
+        hidden_act: Activation of a layer of the head's own in place of the pooler; None: there is
+            none.
     """
 
     def __init__(
@@ -45,15 +47,20 @@ class TaskModel(CheckedModel):
         dtype: Any,
         name: str,
         reading: Reading | None = None,
+        hidden_act: str | None = None,
     ) -> None:
         super().__init__(dtype=dtype or "float32", name=name, autocast=False)
         if not isinstance(config, BertConfig):
             config = BertConfig(**config)
         self.config = config
-        pooler = reading is not None and reading.needs_pooler
+        self.hidden_act = hidden_act
+        pooler = reading is not None and reading.needs_pooler and hidden_act is None
         width = config.hidden_size if reading is None else reading.width(config.hidden_size)
         self.encoder = BertEncoder(config, pooler=pooler, dtype=self.dtype_policy)
         self.output_dense = Dense(width, outputs, dtype=self.dtype_policy, name=self.head_name)
+        if hidden_act is not None:
+            hidden = config.hidden_size
+            self.hidden_dense = Dense(hidden, hidden, dtype=self.dtype_policy, name="head_hidden")
         self.built = True
 
     head_name: ClassVar[str]
@@ -75,12 +82,22 @@ class TaskModel(CheckedModel):
     def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a served model computes."""
 
+    def head_variables(self) -> dict[str, Any]:
+        """The head's variables: `head.kernel`, `head.bias`, and `head.hidden.` of the same."""
+        layers = {"head": self.output_dense}
+        if self.hidden_act is not None:
+            layers["head.hidden"] = self.hidden_dense
+        return {
+            f"{name}.{part}": getattr(layer, part)
+            for name, layer in layers.items()
+            for part in ("kernel", "bias")
+        }
+
     def get_parameters(self) -> Parameters:
-        """Copies all weights: the encoder's canonical names, `head.kernel`, `head.bias`."""
-        head = {"head.kernel": self.output_dense.kernel, "head.bias": self.output_dense.bias}
+        """Copies all weights: the encoder's canonical names, and those of `head_variables`."""
         arrays = {
             name: np.array(ops.convert_to_numpy(ops.cast(variable, "float32")))
-            for name, variable in head.items()
+            for name, variable in self.head_variables().items()
         }
         return {**get_parameters(self.encoder), **arrays}
 
@@ -95,8 +112,8 @@ class TaskModel(CheckedModel):
         """
         encoder = {k: v for k, v in parameters.items() if not k.startswith("head.")}
         set_parameters(encoder, self.encoder)
-        self.output_dense.kernel.assign(parameters["head.kernel"])
-        self.output_dense.bias.assign(parameters["head.bias"])
+        for name, variable in self.head_variables().items():
+            variable.assign(parameters[name])
 
     def _dropped(self, states: Tensor, dropout_seed: Tensor | None) -> Tensor:
         """What the head reads in training: some of the states' numbers are 0."""
@@ -122,10 +139,13 @@ class SequenceClassifier(TaskModel):
         num_labels: C, the number of classes; 1 for regression.
         reading: Which vector the head reads, and how a pair is read; default: the pooled output
             of both texts in one sequence. A `Reading`, or its fields in a dictionary.
+        hidden_act: Activation of a layer of the head's own, which takes the place of the pooler;
+            None: there is none.
         dtype: Keras dtype policy; logits are float32 in any case.
         name: Model name.
 
-    Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.1.
+    Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.1; with ReLU, Sanh et al. 2019
+    (arXiv 1910.01108), whose code has such a head.
     """
 
     head_name = "classifier"
@@ -136,12 +156,30 @@ class SequenceClassifier(TaskModel):
         num_labels: int,
         *,
         reading: Reading | Mapping[str, str] | None = None,
+        hidden_act: str | None = None,
         dtype: Any = None,
         name: str = "sequence_classifier",
     ) -> None:
         reading = reading if isinstance(reading, Reading) else Reading(**(reading or {}))
-        super().__init__(config, num_labels, reading=reading, dtype=dtype, name=name)
+        super().__init__(
+            config, num_labels, reading=reading, hidden_act=hidden_act, dtype=dtype, name=name
+        )
         self.num_labels, self.reading = num_labels, reading
+
+    @classmethod
+    def of_checkpoint(
+        cls, checkpoint: Checkpoint, num_labels: int, reading: Reading = USUAL, *, dtype: Any = None
+    ) -> "SequenceClassifier":
+        """Builds a classifier whose head has the layers that a checkpoint's head has."""
+        head = checkpoint.task_head
+        hidden_act = head.hidden_act if head is not None and reading == head.reading else ""
+        return cls(
+            checkpoint.config,
+            num_labels,
+            reading=reading,
+            hidden_act=hidden_act or None,
+            dtype=dtype,
+        )
 
     def call(
         self,
@@ -167,6 +205,9 @@ class SequenceClassifier(TaskModel):
 
     def vectors(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
         """One vector of each text `[N, H]`: the pooler's output, or its state."""
+        if self.hidden_act is not None:
+            act = activation(self.hidden_act, training=True)
+            return self.hidden_dense(self.states(trace, inputs), act=act)
         return trace.pooled_output if self.reading.needs_pooler else self.states(trace, inputs)
 
     def states(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -196,8 +237,8 @@ class SequenceClassifier(TaskModel):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
-        reading = dataclasses.asdict(self.reading)
-        return {**self._config(), "num_labels": self.num_labels, "reading": reading}
+        own = {"reading": dataclasses.asdict(self.reading), "hidden_act": self.hidden_act}
+        return {**self._config(), "num_labels": self.num_labels, **own}
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
@@ -397,8 +438,8 @@ def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Ten
 def initial_parameters(checkpoint: Checkpoint, model: TaskModel, seed: int) -> Parameters:
     """Weights to start fine-tuning from: the checkpoint's, with a fresh head.
 
-    A checkpoint without a pooler gets a fresh one where the model needs it; the
-    masked-LM head, and a pooler that the model does not use, are left out.
+    A checkpoint without a pooler gets a fresh one where the model needs it; a hidden layer of
+    the head is kept; the masked-LM head, and a pooler that the model does not use, are left out.
 
     Args:
         checkpoint: The pre-trained encoder.
@@ -410,6 +451,8 @@ def initial_parameters(checkpoint: Checkpoint, model: TaskModel, seed: int) -> P
     """
     generator = np.random.default_rng(seed)
     known = checkpoint.parameters()
+    if checkpoint.task_head is not None:
+        known |= checkpoint.task_head.hidden_parameters()
     parameters: Parameters = {}
     for name, value in model.get_parameters().items():
         if name in known:

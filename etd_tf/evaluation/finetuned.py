@@ -14,10 +14,8 @@ from etd_tf.evaluation.classifiers import (
     TaskModel,
     TokenClassifier,
 )
-from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.layers import blank_weights
 from etd_tf.modeling.reading import USUAL
-from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.tokenization.tokenizer import Tokenizer
 
 
@@ -73,6 +71,8 @@ def save_finetuned(
         InputError: The directory exists, or the number of names is not that of classes.
     """
     arrays = model.get_parameters()
+    names = [name for name in ("head.hidden.kernel", "head.hidden.bias") if name in arrays]
+    hidden = [arrays.pop(name) for name in names]
     head = TaskHead(
         model.head_name,
         arrays.pop("head.kernel"),
@@ -80,6 +80,8 @@ def save_finetuned(
         label_names=tuple(label_names),
         task=task,
         reading=model.reading if isinstance(model, SequenceClassifier) else USUAL,
+        hidden=(hidden[0], hidden[1]) if hidden else None,
+        hidden_act=model.hidden_act or "",
     )
     checkpoint = Checkpoint(model.config, arrays, tokenizer=tokenizer, task_head=head)
     save_checkpoint(checkpoint, directory, overwrite=overwrite)
@@ -100,9 +102,9 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
     if head is None:
         raise InputError(
             f"{directory} is not fine-tuned, or its head is of a kind that is not read. Read are "
-            f"BertForSequenceClassification and RoBERTa's ({CLASSIFIER} [C, H] on a pooler with "
-            "tanh; DistilBERT's has ReLU), heads of ...ForTokenClassification and heads for "
-            f"question answering ({SPANS} [2, H]). Leave out finetune=False to fine-tune it."
+            f"BertForSequenceClassification, RoBERTa's and DistilBERT's ({CLASSIFIER} [C, H], one "
+            "label a text), heads of ...ForTokenClassification and heads for question answering "
+            f"({SPANS} [2, H]). Leave out finetune=False to fine-tune it."
         )
     if head.name != SPANS and head.num_outputs > 1 and not head.label_names:
         raise InputError(
@@ -110,19 +112,23 @@ def load_finetuned(directory: str | Path, *, dtype: Any = None) -> FinetunedMode
             'of the model. Add it, e.g. "id2label": {"0": "negative", "1": "positive"}.'
         )
     with blank_weights():
-        model = _task_model(head, checkpoint.config, dtype)
-    shapes = parameter_shapes(checkpoint.config, pooler=model.encoder.pooler is not None)
-    weights = {name: value for name, value in checkpoint.parameters().items() if name in shapes}
-    model.set_parameters({**weights, "head.kernel": head.kernel, "head.bias": head.bias})
+        model = _task_model(head, checkpoint, dtype)
+    weights = {
+        **checkpoint.parameters(),
+        **head.hidden_parameters(),
+        "head.kernel": head.kernel,
+        "head.bias": head.bias,
+    }
+    model.set_parameters({name: weights[name] for name in model.get_parameters()})
     return FinetunedModel(model, checkpoint, head.label_names)
 
 
-def _task_model(head: TaskHead, config: BertConfig, dtype: Any) -> TaskModel:
+def _task_model(head: TaskHead, checkpoint: Checkpoint, dtype: Any) -> TaskModel:
     if head.name == SPANS:
-        return SpanClassifier(config, dtype=dtype)
+        return SpanClassifier(checkpoint.config, dtype=dtype)
     if head.name == TAGS:
-        return TokenClassifier(config, head.num_outputs, dtype=dtype)
-    return SequenceClassifier(config, head.num_outputs, reading=head.reading, dtype=dtype)
+        return TokenClassifier(checkpoint.config, head.num_outputs, dtype=dtype)
+    return SequenceClassifier.of_checkpoint(checkpoint, head.num_outputs, head.reading, dtype=dtype)
 
 
 def match_labels(model_names: Sequence[str], task_names: Sequence[str]) -> list[int]:

@@ -45,9 +45,8 @@ def export_finetuned(
         InputError: The directory exists or `max_length` does not fit the model.
     """
     model = _float32_copy(model)
-    head = [model.output_dense.kernel, model.output_dense.bias]
     spec = ServingSpec(
-        variables=[*parameter_variables(model.encoder).values(), *head],
+        variables=[*parameter_variables(model.encoder).values(), *model.head_variables().values()],
         max_length=max_length,
         max_positions=model.config.max_positions,
         num_segments=model.config.type_vocab_size,

@@ -194,9 +194,11 @@ def teacher_outputs(
     def forward(inputs: Mapping[str, Tensor]) -> Tensor:
         trace = model.encoder.trace(inputs)
         if isinstance(model, TokenClassifier):
-            parts = trace.sequence_output, model.output_dense(trace.sequence_output)
+            state, read = trace.sequence_output, trace.sequence_output
         else:
-            parts = trace.sequence_output[:, 0], model.output_dense(trace.pooled_output)
+            state = trace.sequence_output[:, 0]
+            read = model.reading.compared(model.vectors(trace, inputs))
+        parts = state, model.output_dense(read)
         return ops.concatenate([ops.cast(part, "float32") for part in parts], axis=-1)
 
     found = run_sequences(compile_forward(forward), sequences, description=description)
@@ -385,8 +387,7 @@ class _StagedTrainings(Trainings):
 
 def _named_variables(model: TaskModel) -> dict[str, Any]:
     """The trainable variables of a task model by canonical name."""
-    head = {"head.kernel": model.output_dense.kernel, "head.bias": model.output_dense.bias}
-    return {**parameter_variables(model.encoder), **head}
+    return {**parameter_variables(model.encoder), **model.head_variables()}
 
 
 def _without(model: TaskModel, *parts: str) -> list[Any]:

@@ -17,9 +17,8 @@ from etd_tf.storage.atomic import atomic_directory
 from etd_tf.types import Array
 
 if TYPE_CHECKING:
-    from etd_tf.checkpoints.checkpoint import Checkpoint
+    from etd_tf.checkpoints.checkpoint import Checkpoint, TaskHead
     from etd_tf.modeling.pooling import Pooling
-    from etd_tf.modeling.reading import Reading
 
 np: Any = LazyModule("numpy")
 onnx: Any = LazyModule("onnx")
@@ -160,7 +159,7 @@ def make_model(checkpoint: "Checkpoint") -> Any:
         dims = checkpoint.pooling.dimension(config.hidden_size)
         outputs["sentence_embedding"] = ["batch", dims]
     if (head := checkpoint.task_head) is not None:
-        inputs = states if head.of_tokens else _read(encoder, head.reading, (states, mask))
+        inputs = states if head.of_tokens else _read(encoder, head, (states, mask))
         kernel = graph.weight("head.kernel", head.kernel)
         product = graph.add("MatMul", inputs, kernel)
         graph.rename(graph.add("Add", product, graph.weight("head.bias", head.bias)), "logits")
@@ -266,11 +265,15 @@ class _Encoder:
         context = add("Transpose", add("MatMul", weights, value), perm=[0, 2, 1, 3])
         return add("Reshape", context, graph.integers(0, 0, config.hidden_size))
 
-    def pooled(self, states: str) -> str:
-        """BERT's pooler: a layer over the first token."""
+    def pooled(self, states: str, head: "TaskHead") -> str:
+        """What a head reads of a text: a layer over the first token, BERT's pooler or its own."""
         zero = self.graph.weight("integer_0", np.asarray(0, np.int64), "int64")
         first = self.graph.add("Gather", states, zero, axis=1)
-        return self.graph.add("Tanh", self._dense(first, "pooler"))
+        if head.hidden is None:
+            return self.graph.add("Tanh", self._dense(first, "pooler"))
+        weights = [self.graph.weight(name, v) for name, v in head.hidden_parameters().items()]
+        product = self.graph.add("MatMul", first, weights[0])
+        return _activated(self.graph, head.hidden_act, self.graph.add("Add", product, weights[1]))
 
 
 def _activated(graph: _Graph, name: str, x: str) -> str:
@@ -308,13 +311,14 @@ def _pooled(graph: _Graph, pooling: "Pooling", states: str, mask: str) -> str:
     return vectors
 
 
-def _read(encoder: _Encoder, reading: "Reading", text: tuple[str, str]) -> str:
+def _read(encoder: _Encoder, head: "TaskHead", text: tuple[str, str]) -> str:
     """What a classifier's head reads, see `Reading`, of the states and mask of the first text."""
-    graph, mode = encoder.graph, "mean" if reading.pool == "mean" else "cls"
+    graph, reading = encoder.graph, head.reading
+    mode = "mean" if reading.pool == "mean" else "cls"
 
     def vector(states: str, mask: str) -> str:
         pooler = reading.needs_pooler
-        return encoder.pooled(states) if pooler else _pooled_by(graph, mode, states, mask)
+        return encoder.pooled(states, head) if pooler else _pooled_by(graph, mode, states, mask)
 
     if not reading.is_twin:
         return vector(*text)

@@ -111,7 +111,7 @@ class TextExperiment(Experiment):
     def make_model(self, checkpoint: Checkpoint, dtype: Any = None) -> SequenceClassifier:
         """Builds a classifier with a logit for each class, or one for the score."""
         outputs = max(len(self.label_names), 1)
-        return SequenceClassifier(checkpoint.config, outputs, reading=self.reading, dtype=dtype)
+        return SequenceClassifier.of_checkpoint(checkpoint, outputs, self.reading, dtype=dtype)
 
     def training_set(self) -> TrainingSet:
         """All training examples."""

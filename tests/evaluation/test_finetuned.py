@@ -9,7 +9,12 @@ import safetensors.numpy
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.evaluation.classifiers import SequenceClassifier, SpanClassifier, TokenClassifier
+from etd_tf.evaluation.classifiers import (
+    SequenceClassifier,
+    SpanClassifier,
+    TokenClassifier,
+    initial_parameters,
+)
 from etd_tf.evaluation.finetuned import (
     load_finetuned,
     match_labels,
@@ -172,6 +177,58 @@ def test_roberta_classifies_like_pytorch(family, unread_pooler, tmp_path):
     np.testing.assert_array_equal(again, loaded.model(batch)["logits"])
 
 
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_distilbert_classifies_like_pytorch_after_training_too(num_labels, tmp_path, caplog):
+    transformers = pytest.importorskip("transformers")
+    names = NAMES if num_labels == 3 else ("score",)
+    theirs = theirs_of("DistilBert", "SequenceClassification", id2label=dict(enumerate(names)))
+    theirs.save_pretrained(tmp_path / "m")
+    loaded = load_finetuned(tmp_path / "m")
+    assert "not used" not in caplog.text
+    assert loaded.label_names == (NAMES if num_labels == 3 else ())
+    assert not loaded.checkpoint.has_pooler  # its layer is the head's, no encoder's
+    model = loaded.model
+    batch = random_batch(model.config, length=9)
+    expected = their_outputs(theirs, batch).logits.numpy()
+    assert np.abs(expected).max() > 0.1
+    assert np.abs(np.asarray(model(batch)["logits"]) - expected).max() <= 2e-5
+    again = type(model).from_config(model.get_config())
+    again.set_parameters(model.get_parameters())
+    np.testing.assert_array_equal(again(batch)["logits"], model(batch)["logits"])
+    fresh(model)  # as training would, it gives the one segment a vector
+    assert np.abs(model.get_parameters()["embeddings.segment"]).max() > 0.1
+    save_finetuned(model, tmp_path / "ours", tokenizer=None, label_names=loaded.label_names)
+    back, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    assert type(back).__name__ == "DistilBertForSequenceClassification"
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    ours = np.asarray(model(batch)["logits"])
+    assert np.abs(their_outputs(back, batch).logits.numpy() - ours).max() <= 2e-5
+    assert np.abs(load_finetuned(tmp_path / "ours").model(batch)["logits"] - ours).max() <= 2e-5
+
+
+def test_a_hidden_layer_is_kept_in_training_and_left_behind_in_extraction(tmp_path):
+    theirs = theirs_of("DistilBert", "SequenceClassification")
+    theirs.save_pretrained(tmp_path / "m")
+    checkpoint = load_checkpoint(tmp_path / "m")
+    model = SequenceClassifier.of_checkpoint(checkpoint, 4)
+    start = initial_parameters(checkpoint, model, 0)
+    state = {name: value.detach().numpy() for name, value in theirs.state_dict().items()}
+    np.testing.assert_array_equal(start["head.hidden.kernel"], state["pre_classifier.weight"].T)
+    assert start["head.kernel"].shape == (15, 4)
+    model.set_parameters(start)
+    smaller = checkpoint.config.replace(num_layers=1)
+    student = extract(checkpoint, plan_extraction(checkpoint.config, smaller, seed=0))
+    assert student.task_head is None
+    assert not student.has_pooler
+    with pytest.raises(InputError, match="knows no segments; the model has 2"):
+        save_finetuned(
+            SequenceClassifier(tiny_config(), 3, hidden_act="relu"), tmp_path / "x", tokenizer=None
+        )
+
+
 @pytest.mark.parametrize("family", ["Roberta", "DistilBert"])
 def test_other_families_answer_like_pytorch(family, tmp_path):
     theirs = theirs_of(family, "QuestionAnswering")
@@ -187,7 +244,8 @@ def test_other_families_answer_like_pytorch(family, tmp_path):
 @pytest.mark.parametrize(
     ("family", "task", "settings"),
     [
-        ("DistilBert", "SequenceClassification", {}),
+        ("DistilBert", "MultipleChoice", {}),
+        ("DistilBert", "SequenceClassification", {"problem_type": "multi_label_classification"}),
         ("Bert", "MultipleChoice", {}),
         ("Bert", "SequenceClassification", {"problem_type": "multi_label_classification"}),
     ],
@@ -196,7 +254,7 @@ def test_heads_that_are_not_read_are_named(family, task, settings, tmp_path, cap
     theirs_of(family, task, **settings).save_pretrained(tmp_path / "m")
     assert load_checkpoint(tmp_path / "m").task_head is None
     assert f"the head of {family}For{task} is not read" in caplog.text
-    with pytest.raises(InputError, match="DistilBERT's has ReLU"):
+    with pytest.raises(InputError, match="or its head is of a kind that is not read"):
         load_finetuned(tmp_path / "m")
 
 
@@ -276,11 +334,11 @@ def test_heads_of_other_shapes_and_missing_weights_are_refused(tmp_path, caplog)
     tensors = safetensors.numpy.load_file(path)
     wide = np.zeros((3, 16), np.float32)
     safetensors.numpy.save_file({**tensors, "classifier.weight": wide}, path)
-    with pytest.raises(InputError, match=r"of a kind that is not read. .* \[C, H\] on a pooler"):
+    with pytest.raises(InputError, match=r"of a kind that is not read. .* \[C, H\], one label"):
         load_finetuned(tmp_path / "m")
     kept = {name: value for name, value in tensors.items() if "pooler" not in name}
     safetensors.numpy.save_file(kept, path)
-    with pytest.raises(InputError, match=r"of a kind that is not read. .* \[C, H\] on a pooler"):
+    with pytest.raises(InputError, match=r"of a kind that is not read. .* \[C, H\], one label"):
         load_finetuned(tmp_path / "m")
     assert not load_checkpoint(tmp_path / "m").has_pooler  # as a teacher it still serves
     assert "classifier.bias, classifier.weight" in caplog.text

@@ -93,6 +93,21 @@ def test_names_and_axes(tmp_path):
     assert "token_type_ids" not in shapes(onnx_file.make_model(one).graph.input)
 
 
+def test_a_head_with_a_layer_of_its_own_gives_logits(tmp_path):
+    generator = np.random.default_rng(0)
+    kernel, hidden = (generator.normal(size=(15, n)).astype(np.float32) for n in (3, 15))
+    head = TaskHead(
+        CLASSIFIER, kernel, np.ones(3, "f4"), hidden=(hidden, np.ones(15, "f4")), hidden_act="relu"
+    )
+    checkpoint = tiny_checkpoint(num_layers=1, type_vocab_size=1).replace(task_head=head)
+    path = written(checkpoint, tmp_path / "out")
+    batch = random_batch(checkpoint.config)
+    states = np.asarray(checkpoint.encoder(batch)["sequence_output"])[:, 0]
+    theirs = {n: v for n, v in as_theirs(batch).items() if n != "token_type_ids"}
+    logits = run_onnx(path, theirs)["logits"]
+    np.testing.assert_allclose(logits, np.maximum(states @ hidden + 1, 0) @ kernel + 1, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", [CLASSIFIER, SPANS, TAGS])
 def test_a_head_gives_logits(tmp_path, name):
     outputs = 2 if name == SPANS else 3
