@@ -10,7 +10,12 @@ import numpy as np
 from keras import ops
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
-from etd_tf.modeling.attention import padding_bias
+from etd_tf.evaluation.task_losses import (
+    classification_loss,
+    regression_loss,
+    span_loss,
+    token_loss,
+)
 from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.encoder import BertEncoder, EncoderTrace
@@ -20,8 +25,6 @@ from etd_tf.modeling.reading import USUAL, Reading
 from etd_tf.types import Parameters, Tensor
 
 _KERNEL_STDDEV = 0.02  # BERT's initializer_range
-IGNORED = -100
-"""Label of a token that has no class, as in PyTorch."""
 # Far beyond the seeds that the dropouts of any encoder use up in one call.
 _HEAD_SEED_OFFSET = 1 << 20
 
@@ -372,67 +375,6 @@ class SpanClassifier(TaskModel):
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
         return self._config()
-
-
-def classification_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of `logits` `[B, C]` against int `labels` `[B]`.
-
-    With float `weights` `[B]` in the batch it is the weighted mean.
-    """
-    losses = ops.sparse_categorical_crossentropy(
-        batch["labels"], outputs["logits"], from_logits=True
-    )
-    weights = batch.get("weights")
-    if weights is None:
-        return ops.mean(losses)
-    return ops.divide(ops.sum(ops.multiply(weights, losses)), ops.sum(weights))
-
-
-def regression_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean squared error of `logits` `[B, 1]` against float `labels` `[B]`."""
-    return ops.mean(ops.square(ops.subtract(outputs["logits"][:, 0], batch["labels"])))
-
-
-def token_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy over the tokens that have a class.
-
-    Args:
-        outputs: `logits` `[B, T, C]`.
-        batch: Int `labels` `[B, L]`, L at least T; `IGNORED` where a token has no class.
-
-    Returns:
-        The scalar.
-    """
-    logits = outputs["logits"]
-    labels = batch["labels"][:, : ops.shape(logits)[1]]
-    counted = ops.cast(ops.not_equal(labels, IGNORED), "float32")
-    losses = ops.sparse_categorical_crossentropy(ops.maximum(labels, 0), logits, from_logits=True)
-    total = ops.maximum(ops.sum(counted), 1.0)
-    return ops.divide(ops.sum(ops.multiply(counted, losses)), total)
-
-
-def span_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of first and last answer token over all real tokens.
-
-    Args:
-        outputs: `start_logits` and `end_logits` `[B, T]`.
-        batch: `padding_mask` `[B, T]`, int `start_positions` and `end_positions` `[B]`.
-
-    Returns:
-        The scalar, the mean of both halves.
-    """
-    bias = padding_bias(batch["padding_mask"])
-    halves = [
-        ops.mean(
-            ops.sparse_categorical_crossentropy(
-                batch[f"{side}_positions"],
-                ops.add(outputs[f"{side}_logits"], bias),
-                from_logits=True,
-            )
-        )
-        for side in ("start", "end")
-    ]
-    return ops.divide(ops.add(*halves), 2.0)
 
 
 def initial_parameters(checkpoint: Checkpoint, model: TaskModel, seed: int) -> Parameters:

@@ -11,10 +11,11 @@ from absl import logging
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.evaluation.baseline import Baseline, Baselines
-from etd_tf.evaluation.classifiers import IGNORED, TokenClassifier
+from etd_tf.evaluation.classifiers import TokenClassifier
 from etd_tf.evaluation.encoding import tokenize_all
 from etd_tf.evaluation.experiment import Experiment, Scores
 from etd_tf.evaluation.finetuned import match_labels
+from etd_tf.evaluation.task_losses import IGNORED
 from etd_tf.evaluation.training import TrainingSet, WordTable
 from etd_tf.tasks import breakdown, entities
 from etd_tf.tasks.tag import Tag

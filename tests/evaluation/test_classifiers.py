@@ -8,13 +8,12 @@ import pytest
 
 from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import (
-    IGNORED,
     SequenceClassifier,
     SpanClassifier,
     TokenClassifier,
     initial_parameters,
-    token_loss,
 )
+from etd_tf.evaluation.task_losses import IGNORED, token_loss
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config
 
 CLASSES = 4

@@ -9,12 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etd_tf.errors import DivergenceError
-from etd_tf.evaluation.classifiers import (
-    SequenceClassifier,
-    classification_loss,
-    regression_loss,
-    span_loss,
-)
+from etd_tf.evaluation.classifiers import SequenceClassifier
+from etd_tf.evaluation.task_losses import classification_loss, regression_loss, span_loss
 from etd_tf.evaluation.training import (
     FineTuner,
     Schedule,

@@ -118,7 +118,7 @@ def test_balanced_weights_are_scikit_learns():
 
 def test_weights_are_pytorchs():
     torch = pytest.importorskip("torch")
-    from etd_tf.evaluation.classifiers import classification_loss
+    from etd_tf.evaluation.task_losses import classification_loss
 
     logits = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     labels = np.asarray([0, 0, 0, 2, 2, 3])

@@ -10,7 +10,7 @@ from etd_tf.checkpoints import save_checkpoint
 from etd_tf.cli import evaluate
 from etd_tf.cli.app import run_command
 from etd_tf.errors import InputError
-from etd_tf.evaluation.classifiers import IGNORED
+from etd_tf.evaluation.task_losses import IGNORED
 from etd_tf.tasks.tag import Tag
 from etd_tf.tasks.tag_experiment import make_windows
 from tests.helpers import tiny_checkpoint, tiny_tokenizer
