@@ -148,8 +148,9 @@ def make_model(checkpoint: "Checkpoint") -> Any:
     Returns:
         An `onnx.ModelProto`; see `Onnx` for its inputs and outputs.
     """
-    config, graph = checkpoint.config, _Graph()
-    encoder = _Encoder(graph, config, checkpoint.parameters())
+    config, head, graph = checkpoint.config, checkpoint.task_head, _Graph()
+    hidden = {} if head is None else head.hidden_parameters()
+    encoder = _Encoder(graph, config, {**checkpoint.parameters(), **hidden})
     states, mask = encoder.states()
     outputs: dict[str, list[Any]] = {"last_hidden_state": ["batch", "sequence", config.hidden_size]}
     graph.rename(states, "last_hidden_state")
@@ -158,10 +159,9 @@ def make_model(checkpoint: "Checkpoint") -> Any:
         graph.rename(vectors, "sentence_embedding")
         dims = checkpoint.pooling.dimension(config.hidden_size)
         outputs["sentence_embedding"] = ["batch", dims]
-    if (head := checkpoint.task_head) is not None:
+    if head is not None:
         inputs = states if head.of_tokens else _read(encoder, head, (states, mask))
-        kernel = graph.weight("head.kernel", head.kernel)
-        product = graph.add("MatMul", inputs, kernel)
+        product = graph.add("MatMul", inputs, graph.weight("head.kernel", head.kernel))
         graph.rename(graph.add("Add", product, graph.weight("head.bias", head.bias)), "logits")
         outputs["logits"] = ["batch", *["sequence"] * head.of_tokens, head.num_outputs]
     make = onnx.helper.make_tensor_value_info
@@ -271,9 +271,7 @@ class _Encoder:
         first = self.graph.add("Gather", states, zero, axis=1)
         if head.hidden is None:
             return self.graph.add("Tanh", self._dense(first, "pooler"))
-        weights = [self.graph.weight(name, v) for name, v in head.hidden_parameters().items()]
-        product = self.graph.add("MatMul", first, weights[0])
-        return _activated(self.graph, head.hidden_act, self.graph.add("Add", product, weights[1]))
+        return _activated(self.graph, head.hidden_act, self._dense(first, "head.hidden"))
 
 
 def _activated(graph: _Graph, name: str, x: str) -> str:
@@ -313,14 +311,13 @@ def _pooled(graph: _Graph, pooling: "Pooling", states: str, mask: str) -> str:
 
 def _read(encoder: _Encoder, head: "TaskHead", text: tuple[str, str]) -> str:
     """What a classifier's head reads, see `Reading`, of the states and mask of the first text."""
-    graph, reading = encoder.graph, head.reading
-    mode = "mean" if reading.pool == "mean" else "cls"
+    graph, mode = encoder.graph, "mean" if head.reading.pool == "mean" else "cls"
 
     def vector(states: str, mask: str) -> str:
-        pooler = reading.needs_pooler
+        pooler = head.reading.needs_pooler
         return encoder.pooled(states, head) if pooler else _pooled_by(graph, mode, states, mask)
 
-    if not reading.is_twin:
+    if not head.reading.is_twin:
         return vector(*text)
     u, v = vector(*text), vector(*encoder.states(_PAIR))
     apart = graph.add("Abs", graph.add("Sub", u, v))
@@ -376,8 +373,8 @@ def run_onnx(path: str | Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         taken = [one.name for one in session.get_inputs()]
         names = [one.name for one in session.get_outputs()]
-    found = session.run(None, {name: np.asarray(inputs[name], np.int64) for name in taken})
-    return dict(zip(names, found, strict=True))
+    feed = {name: np.asarray(inputs[name], np.int64) for name in taken}
+    return dict(zip(names, session.run(None, feed), strict=True))
 
 
 def _probe(checkpoint: "Checkpoint") -> dict[str, Array]:

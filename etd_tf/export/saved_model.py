@@ -159,6 +159,8 @@ def embed_functions(checkpoint: "Checkpoint", max_length: int | None) -> dict[st
 
 def logits_function(checkpoint: "Checkpoint") -> "Predict":
     """A function of token ids that returns a fine-tuned model's `logits`; of twins `[2B, T]`."""
+    from etd_tf.modeling.layers import activation, linear  # help pages do without Keras
+
     encoder, head = checkpoint.encoder, checkpoint.task_head
     if head is None:
         raise InputError("The checkpoint has no head.")
@@ -167,8 +169,11 @@ def logits_function(checkpoint: "Checkpoint") -> "Predict":
         outputs = encoder(inputs, training=False)
         read = outputs["sequence_output"]
         if not head.of_tokens:
-            states = head.reading.states(read, inputs["padding_mask"])
-            read = outputs["pooled_output"] if head.reading.needs_pooler else states
+            read = head.reading.states(read, inputs["padding_mask"])
+            if head.hidden is not None:
+                read = linear(read, *head.hidden, act=activation(head.hidden_act, training=False))
+            elif head.reading.needs_pooler:
+                read = outputs["pooled_output"]
             read = head.reading.compared(read)
         logits = ops.add(ops.matmul(read, head.kernel), head.bias)
         return {"logits": logits} if head.reading.is_twin else {**outputs, "logits": logits}
