@@ -84,6 +84,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
     "distilbert": Family(
         prefix="distilbert.",
         table=HUGGINGFACE_DISTILBERT,

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
+from etd_tf.checkpoints.families import FAMILIES
 from etd_tf.checkpoints.gathering import read_weight
 from etd_tf.checkpoints.huggingface import find_weights, open_weights
 from etd_tf.errors import InputError
@@ -21,9 +22,7 @@ from etd_tf.modeling.pooling import POOLING_MODES, DenseLayer, Pooling
 from etd_tf.storage.json_files import read_json_list, read_json_object
 
 _MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
-_LENGTH_FILES = tuple(
-    f"sentence_{family}_config.json" for family in ("bert", "roberta", "distilbert", "xlm-roberta")
-)
+_LENGTH_FILES = tuple(f"sentence_{family}_config.json" for family in FAMILIES)
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _MODE_KEYS = {
     "cls": "pooling_mode_cls_token",

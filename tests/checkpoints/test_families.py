@@ -21,7 +21,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "camembert"])
 @pytest.mark.parametrize("pad", [1, 0, 3])
 def test_roberta_positions_start_after_padding(model_type: str, pad: int) -> None:
     values = {**SIZES, "model_type": model_type, "type_vocab_size": 1, "pad_token_id": pad}
@@ -59,7 +59,7 @@ def test_distilbert_config() -> None:
 
 @pytest.mark.parametrize("model_type", ["gpt2", "albert", 3, None, ["bert"]])
 def test_other_model_types_are_refused(model_type: Any) -> None:
-    with pytest.raises(InputError, match="bert, roberta, xlm-roberta, distilbert"):
+    with pytest.raises(InputError, match="bert, roberta, xlm-roberta, camembert, distilbert"):
         find_family({"model_type": model_type}, "config.json")
 
 

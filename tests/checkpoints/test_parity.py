@@ -198,6 +198,7 @@ def test_auto_tokenizer_respects_case(tmp_path: Path) -> None:
 FOREIGN = {
     "roberta": ("RobertaConfig", "RobertaModel", "RobertaForMaskedLM"),
     "xlm-roberta": ("XLMRobertaConfig", "XLMRobertaModel", "XLMRobertaForMaskedLM"),
+    "camembert": ("CamembertConfig", "CamembertModel", "CamembertForMaskedLM"),
     "distilbert": ("DistilBertConfig", "DistilBertModel", "DistilBertForMaskedLM"),
     "bert": ("BertConfig", "BertModel", "BertForPreTraining"),
 }

@@ -109,10 +109,13 @@ def transformers_tokenizer(family):
         return transformers.RobertaTokenizer(vocab=vocab, merges=[("\u0120", "a")])
     pieces = [(piece, 0.0) for piece in specials[:4]]
     pieces += [(piece, -1.0 - n) for n, piece in enumerate(["\u2581", "\u2581a", *"abcde"])]
+    if family == "camembert":
+        unused = [(f"{piece}NOTUSED", 0.0) for piece in ("<s>", "</s>", "<unk>")]
+        return transformers.CamembertTokenizer(vocab=[*pieces, *unused, ("<mask>", 0.0)])
     return transformers.XLMRobertaTokenizer(vocab=pieces)
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlm-roberta", "camembert"])
 def test_pairs_equal_those_of_transformers(family, tmp_path):
     theirs = transformers_tokenizer(family)
     theirs.save_pretrained(tmp_path)

@@ -91,7 +91,7 @@ def test_pytorch_tags_alike(tmp_path):
     assert difference[batch["padding_mask"] == 1].max() <= 2e-5
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "DistilBert"])
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert"])
 def test_all_families_tag_like_pytorch(family, tmp_path):
     settings = {"type_vocab_size": 2, "pad_token_id": 0} if family == "Bert" else {}
     theirs = theirs_of(family, "TokenClassification", id2label=dict(enumerate(TAGS)), **settings)
@@ -155,7 +155,7 @@ def their_outputs(model, batch):
         )
 
 
-@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta"])
+@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta", "Camembert"])
 @pytest.mark.parametrize("unread_pooler", [False, True])
 def test_roberta_classifies_like_pytorch(family, unread_pooler, tmp_path):
     theirs = theirs_of(family, "SequenceClassification", id2label=dict(enumerate(NAMES)))
