@@ -4,8 +4,11 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+_BACKENDS = ("tensorflow", "jax", "torch", "openvino")
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -49,13 +52,33 @@ class LazyModule:
 
 
 def find_keras() -> None:
-    """Lets TensorFlow find Keras where `TF_USE_LEGACY_KERAS` asks for one that is not installed.
+    """Lets Keras be found where the settings of other programs ask for what is not installed.
 
-    Other libraries advise to set it. TensorFlow, and what is built on it, then finds no Keras.
+    Other libraries advise to set `TF_USE_LEGACY_KERAS`. TensorFlow, and what is built on it, then
+    finds no Keras. And Keras ends where `KERAS_BACKEND` or `keras.json` names a missing backend.
     """
     variable = "TF_USE_LEGACY_KERAS"
     if os.environ.get(variable) and importlib.util.find_spec("tf_keras") is None:
         del os.environ[variable]
+    wanted = os.environ.get("KERAS_BACKEND") or _backend_of_file()
+    known = not wanted or (wanted in _BACKENDS and importlib.util.find_spec(wanted) is not None)
+    if not known and "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = _BACKENDS[0]  # without a word: commands do so anyway
+
+
+def _backend_of_file() -> str:
+    """The backend that the user's `keras.json` names; empty where there is none."""
+    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    path = os.path.join(home, "keras.json")
+    if not os.path.isfile(path):
+        return ""
+    import json  # not needed where nothing is set
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.load(file).get("backend", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""  # Keras passes over it, too
 
 
 keras: Any = LazyModule("keras")

@@ -1,6 +1,7 @@
 """What the process around the library has set for Keras changes no bit of what it makes."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -113,6 +114,26 @@ def test_commands_read_no_settings_of_keras(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", ["jax", "theano", "torch", "tensorflow", ""])
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_backend_that_is_not_installed_is_passed_over(
+    backend: str, in_file: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": backend} if in_file else [1]))
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    environment |= {"KERAS_HOME": str(tmp_path)} | ({} if in_file else {"KERAS_BACKEND": backend})
+    code = "import os, etd_tf; print(os.environ.get('KERAS_BACKEND', 'file'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    asked = backend if backend and not in_file else "file" if in_file else ""
+    is_there = backend in ("", "tensorflow") or (
+        backend == "torch" and importlib.util.find_spec("torch") is not None
+    )
+    if backend != "jax" or importlib.util.find_spec("jax") is None:
+        assert done.stdout.strip() == (asked if is_there else "tensorflow")
 
 
 @pytest.mark.parametrize("installed", [True, False])

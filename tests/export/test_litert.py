@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, TaskHead
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export import LiteRT, litert
 from etd_tf.export.litert import run_litert
@@ -82,6 +83,20 @@ def test_sentence_vectors_on_builtin_operators(tmp_path, activation):
         np.testing.assert_allclose(vectors, wanted, atol=1e-5)
         lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
         assert (np.sum(vectors * wanted, axis=1) / lengths).min() >= 0.9999
+
+
+def test_logits_of_a_head_with_a_layer_of_its_own(tmp_path):
+    generator = np.random.default_rng(0)
+    kernel, hidden = (generator.normal(size=(15, n)).astype(np.float32) for n in (3, 15))
+    head = TaskHead(
+        CLASSIFIER, kernel, np.ones(3, "f4"), hidden=(hidden, np.ones(15, "f4")), hidden_act="relu"
+    )
+    checkpoint = tiny_checkpoint(num_layers=1, type_vocab_size=1).replace(task_head=head)
+    content = Path(LiteRT().write(checkpoint, tmp_path / "out").path).read_bytes()
+    batch = random_batch(checkpoint.config, batch_size=2, length=6)
+    states = np.asarray(checkpoint.encoder(batch)["sequence_output"])[:, 0]
+    expected = np.maximum(states @ hidden + 1, 0) @ kernel + 1
+    np.testing.assert_allclose(run_litert(content, batch)["logits"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
