@@ -87,8 +87,9 @@ class TinyBERT(Loss):
 
     Args:
         layers: `"last"` compares the last layers only; `"all"` compares every student
-            layer m with teacher layer m * L / L'; a sequence names the teacher layer (1 to
-            L) of each student layer. Terms of several layers are summed.
+            layer m with teacher layer m * L / L'; a sequence, or text such as `"0,4,6"`, names
+            the teacher layer (1 to L) of each student layer, 0 for a layer that is compared
+            with none. Terms of several layers are summed.
         attention_weight: Weight of the attention-score term; 0 leaves it out.
         hidden_weight: Weight of the hidden-state term.
         embedding_weight: Weight of the embedding term; None means 1 where all layers are
@@ -106,9 +107,9 @@ class TinyBERT(Loss):
 
     layers: str | tuple[int, ...] = setting(
         "last",
-        "Layers of the tinybert loss: the last, or all (with embeddings).",
+        "Layers of the tinybert loss: last, all (with embeddings), or the teacher's layer for "
+        "each of the student's, counted from 1, such as 0,4,6; 0 leaves one out.",
         flag="tinybert_layers",
-        choices=("last", "all"),
     )
     _: dataclasses.KW_ONLY
     attention_weight: float = setting(1.0, "Weight of the attention scores.", flag="", least=0.0)
@@ -118,11 +119,20 @@ class TinyBERT(Loss):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, str):
-            super().__post_init__()
+        super().__post_init__()
+        if self.layers in ("last", "all"):
             return
-        dataclasses.replace(self, layers="all")  # for its checks: listed layers are no choice
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        listed = self.layers.split(",") if isinstance(self.layers, str) else self.layers
+        try:
+            layers = tuple(int(layer) for layer in listed)
+        except ValueError:
+            layers = ()
+        if not any(layers):
+            raise InputError(
+                f"TinyBERT layers={self.layers!r} compares no layer. Pass layers='last', 'all', or "
+                "a teacher layer for each layer of the student, such as '0,4,6'; 0 leaves one out."
+            )
+        object.__setattr__(self, "layers", layers)
 
     @property
     def term_weights(self) -> dict[str, float]:
@@ -160,7 +170,7 @@ class TinyBERT(Loss):
                 f"TinyBERT layers={self.layers} names {len(chosen)} teacher layers, but the "
                 f"student has {student_layers} layers. Name one teacher layer for each."
             )
-        return [(layer_index(t, teacher_layers, "layers"), s) for s, t in enumerate(chosen)]
+        return [(layer_index(t, teacher_layers, "layers"), s) for s, t in enumerate(chosen) if t]
 
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Checks head counts and layers; see the base class."""

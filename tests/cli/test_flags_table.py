@@ -27,6 +27,8 @@ INTENDED = {
             "together": 1,
         }.items()
     },
+    ("tinybert_layers", "type"): ("string", "layers can be listed"),
+    ("tinybert_layers", "choices"): ([], "layers can be listed"),
     ("loss", "type"): ("comma separated list of strings", "losses can be summed"),
     ("loss", "default"): (["minilm"], "losses can be summed"),
     ("loss", "choices"): ([], "absl knows choices of single values only; the settings check"),

@@ -87,6 +87,9 @@ def test_uniform_map_is_the_published_one():
     assert pairs(6, 6) == [(layer, layer) for layer in range(6)]
 
 
+SAME = {"hidden": lambda states: states}
+
+
 def _expected_terms(teacher, student, pairs, kernel, bias):
     def project(x):
         return x @ kernel + bias
@@ -112,7 +115,10 @@ def _expected_terms(teacher, student, pairs, kernel, bias):
 
 @pytest.mark.parametrize(
     ("layers", "pairs"),
-    [("last", [(3, 1)]), ("all", [(1, 0), (3, 1)]), ((1, 3), [(0, 0), (2, 1)])],
+    [
+        *(("last", [(3, 1)]), ("all", [(1, 0), (3, 1)]), ((1, 3), [(0, 0), (2, 1)])),
+        *(("4,2", [(3, 0), (1, 1)]), ("0,3", [(2, 1)]), ((2, 0), [(1, 0)])),
+    ],
 )
 def test_terms_equal_the_formula(layers, pairs):
     teacher = reference.random_trace(0, MASK, layers=4, heads=3, size=5)
@@ -134,6 +140,19 @@ def test_terms_equal_the_formula(layers, pairs):
     total += 0.5 * expected["embedding_loss"]
     found = loss.compute_loss(Features(teacher), Features(student), projections)
     assert float(found) == pytest.approx(total, rel=1e-5)
+
+
+def test_the_last_layer_alone_and_all_layers_can_be_listed():
+    pair = (reference.random_trace(0, MASK, layers=4, heads=3, size=5),)
+    pair += (reference.random_trace(1, MASK, layers=2, heads=3, size=5),)
+
+    def terms(loss):
+        features = map(Features, pair)
+        return {name: float(value) for name, value in loss.compute_terms(*features, SAME).items()}
+
+    assert terms(TinyBERT("0,4", embedding_weight=0)) == terms(TinyBERT("last"))
+    assert terms(TinyBERT("2,4")) == terms(TinyBERT("all"))
+    assert TinyBERT("2,4") == TinyBERT((2, 4))
 
 
 def test_embeddings_count_by_default_only_with_all_layers():
@@ -179,7 +198,11 @@ def test_unequal_head_counts_are_refused_with_the_ways_out():
     [
         ((1,), "Name one teacher layer for each"),
         ((1, 4), "1 to 3 from below"),
-        ("every", "choose from last, all"),
+        ("every", "'every' compares no layer. Pass layers='last', 'all'"),
+        ("1;2", "compares no layer"),
+        ((0, 0), "compares no layer"),
+        ("0,0", "compares no layer"),
+        ("0,4", "1 to 3 from below"),
     ],
 )
 def test_wrong_layers_are_refused(layers, message):
