@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etd_tf.evaluation.classifiers import SequenceClassifier, TaskModel
-from etd_tf.export.serving import ServingSpec, write_serving_model
+from etd_tf.export.serving import ServingSpec, write_labels, write_serving_model
 from etd_tf.modeling.parameters import parameter_variables
-from etd_tf.storage.atomic import write_atomically
 from etd_tf.tokenization.tokenizer import Tokenizer
 
 
@@ -58,9 +57,7 @@ def export_finetuned(
     )
     version = write_serving_model(directory, model.serve, spec, overwrite=overwrite).path
     if label_names or not model.serves_tokens:
-        extra = version / "assets.extra"
-        extra.mkdir(exist_ok=True)
-        write_atomically(extra / "labels.txt", "".join(f"{name}\n" for name in label_names))
+        write_labels(version, label_names)
     return version
 
 

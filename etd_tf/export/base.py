@@ -84,13 +84,6 @@ class Format(Settings, abc.ABC):
         return any(directory.glob(cls.mark)) or not any(directory.iterdir())
 
 
-def with_head_note(note: str, checkpoint: "Checkpoint") -> str:
-    """Adds to a note what an export of the encoder loses of a fine-tuned model."""
-    head = checkpoint.task_head
-    lost = "" if head is None else f" Without the head {head.name}: it gives the encoder's outputs."
-    return note + lost
-
-
 class CheckpointFormat(Format):
     """Base of the formats that `save_checkpoint` writes and `load_checkpoint` reads."""
 

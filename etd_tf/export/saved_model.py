@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etd_tf.errors import InputError
-from etd_tf.export.base import Export, Format, size_on_disk, with_head_note
+from etd_tf.export.base import Export, Format, size_on_disk
 from etd_tf.lazy import ops
 from etd_tf.settings import setting
 from etd_tf.types import Tensor
@@ -42,6 +42,10 @@ class SavedModel(Format):
       makes it, the default prompt included. Takes token ids where `serving_default` does.
     - `masked_lm` (with a masked-LM head): the same inputs to `mlm_logits` `[B, T, V]`.
 
+    With the head of a fine-tuned model the first two also give `logits`: `[B, C]`, of tokens
+    `[B, T, C]`; the classes are in `assets.extra/labels.txt`. Where the head compares two texts
+    read apart, the inputs are `text` and `text_pair`, and the logits are all that comes out.
+
     Args:
         max_length: Tokens that texts are cut to, special tokens included; None for the
             model's number of positions.
@@ -62,13 +66,14 @@ class SavedModel(Format):
     ) -> Export:
         """Writes it and compares its outputs; see the base class."""
         from etd_tf.checkpoints.checkpoint import Checkpoint
-        from etd_tf.export.serving import ServingSpec, write_serving_model
+        from etd_tf.export.serving import ServingSpec, write_labels, write_serving_model
         from etd_tf.modeling.parameters import parameter_variables
 
         if not isinstance(checkpoint, Checkpoint):
             raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
         checkpoint = float32_copy(checkpoint)
-        config, head = checkpoint.config, checkpoint.mlm_head
+        config, head, task_head = checkpoint.config, checkpoint.mlm_head, checkpoint.task_head
+        twin = task_head is not None and task_head.reading.is_twin
         spec = ServingSpec(
             variables=list(parameter_variables(checkpoint.encoder, head).values()),
             max_length=config.max_positions if self.max_length is None else self.max_length,
@@ -76,18 +81,21 @@ class SavedModel(Format):
             num_segments=config.type_vocab_size,
             vocab_size=config.vocab_size,
             tokenizer=checkpoint.tokenizer,
-            return_tokens=True,
+            text_inputs=("text", "text_pair") if twin else ("text",),
+            return_tokens=not twin,
+            twin=twin,
             extra={} if head is None else {"masked_lm": masked_lm_function(checkpoint)},
             text_extra=embed_functions(checkpoint, self.max_length),
         )
-        predict = encoder_function(checkpoint)
+        predict = (encoder_function if task_head is None else logits_function)(checkpoint)
         model = write_serving_model(directory, predict, spec, overwrite=overwrite)
+        if task_head is not None and task_head.label_names:
+            write_labels(model.path, task_head.label_names)
         text = model.ids_only is None
         note = "Takes text; import tensorflow_text before loading it."
         if not text:
             note = f"Takes token ids only: {model.ids_only}."
         size = size_on_disk(model.path)
-        note = with_head_note(note, checkpoint)
         return Export(self.name, str(model.path), size, model.max_difference, note, text)
 
     def usage(self, export: Export) -> str:

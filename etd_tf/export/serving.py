@@ -19,7 +19,7 @@ from absl import logging
 from etd_tf.errors import EtdError, InputError
 from etd_tf.export.text_encoder import TextEncoder, why_not_encodable
 from etd_tf.export.warmup import WarmupRequest, write_warmup
-from etd_tf.storage.atomic import atomic_directory
+from etd_tf.storage.atomic import atomic_directory, write_atomically
 from etd_tf.tokenization.tokenizer import Tokenizer
 from etd_tf.types import Tensor
 
@@ -165,6 +165,13 @@ def write_serving_model(
         with tf.device("CPU:0"):  # GPUs round the inputs of a product to TF32
             difference = _check(scratch / VERSION, endpoints, requests)
     return ServingModel(directory / VERSION, difference, problem)
+
+
+def write_labels(version: Path, names: Sequence[str]) -> None:
+    """Writes the classes of the logits beside a SavedModel, one a line."""
+    folder = version / "assets.extra"
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / "labels.txt", "".join(f"{name}\n" for name in names))
 
 
 def require_tensorflow() -> None:

@@ -21,7 +21,8 @@ from etd_tf.tasks.tag import Tag
 from etd_tf.types import IntArray
 
 _DOCUMENT = "-DOCSTART-"
-_WORDS, _TAGS = ("tokens",), ("ner_tags", "tags")  # JSON names beside those of the options
+# JSON names before those of the options, where these are as they were.
+_WORDS, _TAGS = ("tokens", "text"), ("ner_tags", "tags", "label")
 _MAX_NAMES = 8  # in a message
 
 
@@ -192,11 +193,13 @@ def _fits(cells: Sequence[str], width: int) -> bool:
 def _read_json(task: Tag, path: Path, text: str, *, labelled: bool) -> _File:
     """Reads an object a line with a list of words and one of tags."""
     file, rows = _File(path), json_rows(path, text, ())
+    word_names = _WORDS if task.text_column in _WORDS else (task.text_column,)
+    tag_names = _TAGS if task.label_column in _TAGS else (task.label_column,)
     for number, row in zip(_line_numbers(text), rows, strict=True):
-        words = _listed(row, (task.text_column, *_WORDS), "text_column")
+        words = _listed(row, word_names, "text_column")
         tags = None
-        if labelled or any(name in row.cells for name in (task.label_column, *_TAGS)):
-            tags = _listed(row, (task.label_column, *_TAGS), "label_column")
+        if labelled or any(name in row.cells for name in tag_names):
+            tags = _listed(row, tag_names, "label_column")
             if len(tags) != len(words):
                 raise InputError(
                     f"{row.where}: {len(words)} words and {len(tags)} tags. Mend the row."

@@ -20,7 +20,6 @@ from etd_tf.evaluation.finetuned import (
     match_labels,
     save_finetuned,
 )
-from etd_tf.export.base import with_head_note
 from etd_tf.extraction import extract, initial_student, plan_extraction
 from etd_tf.modeling.reading import Reading
 from tests.helpers import random_batch, tiny_checkpoint, tiny_config, tiny_tokenizer
@@ -386,7 +385,6 @@ def test_a_student_has_no_head_and_says_so(tmp_path, caplog):
     caplog.clear()
     assert initial_student(teacher, tiny_config(num_layers=2), seed=0).task_head is None
     assert "the fine-tuned head classifier stays behind" in caplog.text
-    assert "Without the head classifier" in with_head_note("Takes ids.", teacher)
 
 
 def test_existing_directories_are_kept(tmp_path):

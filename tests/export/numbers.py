@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from etd_tf.checkpoints.checkpoint import CLASSIFIER, TaskHead
+from etd_tf.checkpoints.checkpoint import CLASSIFIER, TAGS, TaskHead
 from tests.helpers import tiny_checkpoint
 
 
@@ -28,6 +28,13 @@ def with_head(reading):
     kernel = np.random.default_rng(0).normal(size=(width, 3)).astype(np.float32)
     head = TaskHead(CLASSIFIER, kernel, np.arange(3, dtype=np.float32), reading=reading)
     return checkpoint.replace(task_head=head)
+
+
+def with_tags():
+    """A checkpoint with a random classifier of tokens."""
+    kernel = np.random.default_rng(0).normal(size=(15, 3)).astype(np.float32)
+    head = TaskHead(TAGS, kernel, np.arange(3, dtype=np.float32), ("O", "B-A", "I-A"))
+    return tiny_checkpoint(num_layers=1, pooler=False).replace(task_head=head)
 
 
 def read_logits(checkpoint, first, second):

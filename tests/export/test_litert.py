@@ -13,7 +13,7 @@ from etd_tf.export import LiteRT, litert
 from etd_tf.export.litert import run_litert
 from etd_tf.modeling.pooling import ACTIVATIONS, POOLING_MODES, DenseLayer, Pooling
 from etd_tf.modeling.reading import USUAL, Reading
-from tests.export.numbers import read_logits, with_head
+from tests.export.numbers import read_logits, with_head, with_tags
 from tests.helpers import random_batch, relative_error, tiny_checkpoint
 
 
@@ -113,6 +113,16 @@ def test_logits_of_what_the_head_reads(tmp_path, reading):
     assert wanted <= set(outputs)
     expected = read_logits(checkpoint, first, second)
     np.testing.assert_allclose(outputs["logits"], expected, atol=1e-4)
+
+
+def test_logits_of_every_token(tmp_path):
+    checkpoint = with_tags()
+    content = Path(LiteRT().write(checkpoint, tmp_path / "out").path).read_bytes()
+    batch = random_batch(checkpoint.config, batch_size=2, length=6)
+    states = np.asarray(checkpoint.encoder(batch)["sequence_output"])
+    head = checkpoint.task_head
+    difference = run_litert(content, batch)["logits"] - (states @ head.kernel + head.bias)
+    assert np.abs(difference)[batch["padding_mask"] == 1].max() <= 2e-5
 
 
 def test_quantised_file_is_smaller_and_close(tmp_path):

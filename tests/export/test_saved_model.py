@@ -16,7 +16,8 @@ from etd_tf.errors import EtdError, InputError
 from etd_tf.export import SavedModel, saved_model
 from etd_tf.export.saved_model import masked_lm_function, pooled_function
 from etd_tf.modeling.pooling import POOLING_MODES, DenseLayer, Pooling
-from tests.export.numbers import encode
+from etd_tf.modeling.reading import USUAL, Reading
+from tests.export.numbers import encode, read_logits, with_head, with_tags
 from tests.helpers import WORDPIECES, random_batch, relative_error, tiny_checkpoint
 
 TEXTS = ["The cat sat on the mat.", "", "na\u00efve \U0001f600 [MASK]", "dog " * 40]
@@ -84,6 +85,34 @@ def test_ids_signature_equals_the_encoder(model, checkpoint):
     )
     for name in ("sequence_output", "pooled_output"):
         assert relative_error(outputs[name], expected[name]) < 1e-5
+
+
+@pytest.mark.parametrize("reading", [USUAL, Reading("mean"), Reading("mean", "twin")])
+def test_a_head_gives_logits_of_texts(tmp_path, reading):
+    checkpoint = with_head(reading)
+    export = SavedModel().write(checkpoint, tmp_path / "out")
+    assert "Without the head" not in export.note
+    serve = tf.saved_model.load(export.path).signatures["serving_default"]
+    texts = {"text": TEXTS[:2], "text_pair": ["a dog", "the cat"]}
+    names = ["text", "text_pair"] if reading.is_twin else ["text"]
+    assert sorted(serve.structured_input_signature[1]) == names
+    outputs = serve(**{name: tf.constant(texts[name]) for name in names})
+    first, second = (encode(checkpoint, one, max_length=23) for one in texts.values())
+    expected = read_logits(checkpoint, first, second)
+    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-4)
+    assert ("sequence_output" in outputs) != reading.is_twin
+
+
+def test_a_head_of_tokens_gives_logits_of_each(tmp_path):
+    checkpoint = with_tags()
+    path = Path(SavedModel().write(checkpoint, tmp_path / "out").path)
+    assert (path / "assets.extra" / "labels.txt").read_text() == "O\nB-A\nI-A\n"
+    outputs = tf.saved_model.load(str(path)).signatures["serving_default"](tf.constant(TEXTS[:2]))
+    batch, head = encode(checkpoint, TEXTS[:2], max_length=23), checkpoint.task_head
+    np.testing.assert_array_equal(outputs["token_ids"], batch["token_ids"])
+    states = np.asarray(checkpoint.encoder(batch)["sequence_output"])
+    difference = np.abs(outputs["logits"] - (states @ head.kernel + head.bias))
+    assert difference[batch["padding_mask"] == 1].max() <= 2e-5
 
 
 def test_masked_lm_signature_equals_encoder_and_head(model, checkpoint):

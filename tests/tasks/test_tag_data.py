@@ -59,6 +59,10 @@ def test_columns_of_json_lines_can_be_named(tmp_path):
     row = json.dumps({"w": ["a", "b"], "tokens": ["c"], "t": ["B-X", "O"]})
     task = task_of(tmp_path, row, text_column="w", label_column="t")
     assert task.read("train").texts == (("a", "b"),)
+    row = {"text": "a b", "label": "news", "tokens": ["a", "b"], "tags": ["B-X", "O"]}
+    assert task_of(tmp_path, json.dumps(row)).read("train").texts == (("a", "b"),)
+    with pytest.raises(InputError, match="none of w is there"):
+        task_of(tmp_path, json.dumps(row), text_column="w").classes()
 
 
 @pytest.mark.parametrize(
@@ -78,8 +82,8 @@ def test_columns_of_json_lines_can_be_named(tmp_path):
         ('{"tokens": ["a"], "tags": [3]}', r"tags holds 3, .* Write names, not their numbers"),
         ('{"tokens": ["a", ""], "tags": []}', r"tokens holds '', expected a list of words"),
         ('{"tokens": "a b", "tags": []}', r"tokens holds 'a b', expected a list"),
-        ('{"words": ["a"], "tags": []}', r"none of text, tokens is there; found words, tags. Say"),
-        ('{"tokens": ["a"]}', r"none of label, ner_tags, tags is there"),
+        ('{"words": ["a"], "tags": []}', r"none of tokens, text is there; found words, tags. Say"),
+        ('{"tokens": ["a"]}', r"none of ner_tags, tags, label is there"),
     ],
 )
 def test_malformed_rows_are_refused_by_line(tmp_path, text, message):
