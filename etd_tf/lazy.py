@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+_KERAS_FILE = {
+    "floatx": ("float32", "float16", "float64"),
+    "image_data_format": ("channels_last", "channels_first"),
+}
 _BACKENDS = ("tensorflow", "jax", "torch", "openvino")
 
 
@@ -55,30 +59,37 @@ def find_keras() -> None:
     """Lets Keras be found where the settings of other programs ask for what is not installed.
 
     Other libraries advise to set `TF_USE_LEGACY_KERAS`. TensorFlow, and what is built on it, then
-    finds no Keras. And Keras ends where `KERAS_BACKEND` or `keras.json` names a missing backend.
+    finds no Keras. And Keras ends where `KERAS_BACKEND` or `keras.json` names a missing backend,
+    and where `keras.json` has a float type that Keras has not.
     """
     variable = "TF_USE_LEGACY_KERAS"
     if os.environ.get(variable) and importlib.util.find_spec("tf_keras") is None:
         del os.environ[variable]
-    wanted = os.environ.get("KERAS_BACKEND") or _backend_of_file()
+    if "keras" in sys.modules:
+        return
+    settings = _keras_file()
+    wanted = os.environ.get("KERAS_BACKEND") or str(settings.get("backend", ""))
     known = not wanted or (wanted in _BACKENDS and importlib.util.find_spec(wanted) is not None)
-    if not known and "keras" not in sys.modules:
+    if not known:
         os.environ["KERAS_BACKEND"] = _BACKENDS[0]  # without a word: commands do so anyway
 
+    if any(settings.get(name, usual[0]) not in usual for name, usual in _KERAS_FILE.items()):
+        os.environ["KERAS_HOME"] = os.devnull
 
-def _backend_of_file() -> str:
-    """The backend that the user's `keras.json` names; empty where there is none."""
+
+def _keras_file() -> dict[str, Any]:
+    """What the user's `keras.json` says; nothing where there is none."""
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
     path = os.path.join(home, "keras.json")
     if not os.path.isfile(path):
-        return ""
+        return {}
     import json  # not needed where nothing is set
 
     try:
         with open(path, encoding="utf-8") as file:
-            return str(json.load(file).get("backend", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""  # Keras passes over it, too
+            return dict(json.load(file))
+    except (OSError, ValueError, TypeError):
+        return {}  # Keras passes over it, too
 
 
 keras: Any = LazyModule("keras")

@@ -136,6 +136,18 @@ def test_a_backend_that_is_not_installed_is_passed_over(
         assert done.stdout.strip() == (asked if is_there else "tensorflow")
 
 
+def test_a_float_type_that_keras_has_not_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "keras.json").write_text(json.dumps({"floatx": "bfloat16"}))
+    done = subprocess.run(
+        [sys.executable, "-c", "import etd_tf, keras; print(keras.config.floatx())"],
+        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "float32", done.stderr
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_legacy_keras_is_asked_for_only_where_it_is_installed(
     installed: bool, monkeypatch: pytest.MonkeyPatch

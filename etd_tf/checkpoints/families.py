@@ -200,7 +200,7 @@ def read_parameters(
     if not _head_is_tied(lookup, family):
         logging.warning(
             "%s: the masked-LM head is left out, because its output matrix is not the word "
-            "embedding matrix.",
+            "embedding matrix, or there are two different biases of it.",
             source,
         )
         rows = [row for row in rows if not row.canonical.startswith("mlm.")]
@@ -223,8 +223,9 @@ def _plain_name(name: str, prefix: str) -> str:
 
 
 def _head_is_tied(tensors: Mapping[str, Array], family: Family) -> bool:
-    """Whether an output matrix, where the file has one, repeats the word embeddings."""
+    """Whether what repeats another weight, where the file has both, holds the same numbers."""
     for repeated, original in family.tied.items():
-        if original == WORDS and repeated in tensors and original in tensors:
-            return np.array_equal(tensors[repeated], tensors[original])
+        both = repeated in tensors and original in tensors
+        if both and not np.array_equal(tensors[repeated], tensors[original]):
+            return False
     return True

@@ -49,6 +49,7 @@ _WEIGHT_FILES = (  # the first that exists is read
 )
 # Weights of other programs, which are named where there are none that we read.
 _OTHER_WEIGHTS = (
+    *("onnx/*.onnx", "openvino/*.xml", "*.keras"),
     *("*.msgpack", "*.onnx", "*.ot", "*.gguf", "*.mlmodel", "*.ckpt*", "adapter_*"),
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5"),
 )
@@ -76,7 +77,10 @@ def read_huggingface(directory: Path) -> Checkpoint:
     config_file = directory / "config.json"
     values = read_json_object(config_file)
     family = find_family(values, str(config_file))
-    config = read_config(values, family)
+    try:
+        config = read_config(values, family)
+    except InputError as error:
+        raise InputError(f"{config_file}: {error}") from error
     weights_file = find_weights(directory)
     tensors = _unwrapped(open_weights(weights_file), family.prefix, str(weights_file))
     tensors = _with_plain_head(tensors, family)
@@ -211,7 +215,9 @@ def find_weights(directory: Path) -> Path:
         check_present(directory / name)
         if (directory / name).is_file():
             return directory / name
-    others = sorted(path.name for kind in _OTHER_WEIGHTS for path in directory.glob(kind))
+    others = sorted(
+        str(path.relative_to(directory)) for kind in _OTHER_WEIGHTS for path in directory.glob(kind)
+    )
     found = ", ".join(others) or "nothing else"
     raise InputError(
         f"{directory} has a config.json but no weights. Expected one of "
@@ -227,7 +233,19 @@ def has_weights(directory: Path) -> bool:
 
 def open_weights(path: Path) -> Mapping[str, Array]:
     """Opens what `find_weights` found: arrays by PyTorch name, read on access."""
-    return _open_shards(path) if path.suffix == ".json" else _READERS[path.suffix](path)
+    return _open_shards(path) if path.suffix == ".json" else _open_file(path)
+
+
+def _open_file(path: Path) -> Mapping[str, Array]:
+    """Opens a file by what it begins with: people rename weights."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    kinds = ((b"PK\x03\x04", ".bin"), (b"\x80\x02", ".bin"), (b"\x89HDF", ".h5"))
+    named = ".safetensors" if head[8:] == b"{" else path.suffix
+    return _READERS[next((kind for mark, kind in kinds if head.startswith(mark)), named)](path)
 
 
 def _open_shards(index: Path) -> Mapping[str, Array]:
@@ -248,7 +266,7 @@ def _open_shards(index: Path) -> Mapping[str, Array]:
             raise InputError(f"{index} points to {name!r}, expected a {suffix} file.")
         if name not in shards:
             check_present(index.parent / name)
-            shards[name] = _READERS[suffix](index.parent / name)
+            shards[name] = _open_file(index.parent / name)
     for tensor, name in weight_map.items():
         if tensor not in shards[name]:
             raise InputError(

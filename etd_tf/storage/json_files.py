@@ -40,7 +40,7 @@ def _read(path: Path, max_bytes: int) -> Any:
             raise InputError(
                 f"{path} is larger than {max_bytes} bytes; not a JSON file of a model."
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except InputError:

@@ -99,6 +99,8 @@ def _label(task: OwnTask, row: Row) -> _Label:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a table with gaps writes classes so
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None  # how pandas writes a gap into JSON
     name = str(value).strip() if isinstance(value, str | int | float) else ""
     if not name:
         raise InputError(

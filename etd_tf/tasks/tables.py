@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from etd_tf.errors import InputError
 from etd_tf.storage.text_files import text_lines
+from etd_tf.text.formats import no_lines
 
 _DELIMITERS = (",", "\t", ";")
 
@@ -47,6 +48,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
             many cells; names file and line.
     """
     text = "\n".join(line for _, line in text_lines(path))
+    if problem := no_lines(text):
+        kind, advice = problem
+        raise InputError(f"{path} is {kind}. {advice.replace('FILE', str(path))}.")
     is_json = text.lstrip().startswith("{")
     rows = json_rows(path, text, columns) if is_json else _cell_rows(path, text, columns)
     if not rows:

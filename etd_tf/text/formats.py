@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from etd_tf.errors import InputError
 from etd_tf.storage.heads import HEAD, check_is_text, read_head
@@ -54,10 +55,17 @@ _NO_PROSE = (
     ),
     (r"\{\s*\n\s*\"[^\"\n]*\"\s*:", "JSON over several lines", "Run: jq -c . FILE > FILE.jsonl"),
     (r"%%MatrixMarket|@relation\b", "a table of numbers", "Give the text itself"),
+    (r"-DOCSTART-\s", "labelled words (CoNLL)", "Join the words of each sentence"),
+    (r"\\documentclass\b", "LaTeX", "Take the text out of it, e.g. with detex"),
+    (r"From \S+ [^\n]*\d{4}\s*\n[\w-]+: ", "a mailbox", "Take the text out of it"),
+    (r"\|[^\n]*\|\s*\n\|?[\s:|-]*---[\s:|-]*\n\|", "a table (Markdown)", "Give the text itself"),
 )
 _REFUSED = tuple(
     (re.compile(begin, re.IGNORECASE), kind, advice) for begin, kind, advice in _NO_PROSE
 )
+_COMMENTS = re.compile(r"\A\s*(?:<!--.*?-->\s*)*", re.DOTALL)
+_NUMBER = r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
+_NUMBERS = re.compile(rf"\S+(?:\s+(?:\d+:)?{_NUMBER}){{2,}}", re.IGNORECASE)
 _FIRST_TAG = re.compile(r"<([A-Za-z][\w.:-]*)(\s[^<>]*)?>")
 
 
@@ -99,14 +107,22 @@ def recognise(path: Path) -> Layout:
 
 def _no_prose(begin: str, name: str, *, whole: bool) -> Sequence[str] | None:
     """What the text is, and what to do; None for text that can be read."""
-    stripped = begin.lstrip()
-    for pattern, kind, advice in _REFUSED:
-        if pattern.match(stripped):
-            return kind, advice
+    if found := no_lines(begin):
+        return found
+    stripped = _COMMENTS.sub("", begin)
     tag = _FIRST_TAG.match(stripped)
     if tag and tag[1] != "doc" and f"</{tag[1]}>" in begin:
         return f"mark-up (it begins with {tag[0][:60]})", "Take the text out of it"
     return _table(begin, name, whole=whole)
+
+
+def no_lines(text: str) -> tuple[str, str] | None:
+    """What a text is whose lines are neither prose nor rows, and what to do; None for others."""
+    stripped = _COMMENTS.sub("", text[:HEAD])
+    for pattern, kind, advice in _REFUSED:
+        if pattern.match(stripped):
+            return kind, advice
+    return None
 
 
 def _table(begin: str, name: str, *, whole: bool) -> Sequence[str] | None:
@@ -114,35 +130,59 @@ def _table(begin: str, name: str, *, whole: bool) -> Sequence[str] | None:
     lines = [line for line in begin.split("\n") if line.strip()]
     if not whole:
         lines = lines[:-1]
+    if kind := _other_rows(lines):
+        return kind
     tabs = {line.strip().count("\t") for line in lines}  # one before a paragraph indents it
     tsv = len(lines) >= _TABLE_ROWS and len(tabs) == 1 and 0 not in tabs
     if tsv or name.endswith(".tsv"):
         return "a table (TSV)", _TO_JSON.format(read="read_table('FILE')")
-    if name.endswith(_TABLE_NAMES) or _is_csv(lines):
+    if name.endswith(_TABLE_NAMES) or any(_is_csv(lines, sign) for sign in ",;|"):
         return "a table (CSV)", _TO_JSON.format(read="read_csv('FILE')")
     return None
 
 
-def _is_csv(lines: Sequence[str]) -> bool:
+def _other_rows(lines: Sequence[str]) -> tuple[str, str] | None:
+    """What lines are that are no cells and no prose: numbers, or JSON that is no object."""
+    some = lines[1:50]  # above numbers there may be a header
+    if len(lines) >= _TABLE_ROWS and all(_NUMBERS.fullmatch(line.strip()) for line in some):
+        return "a table of numbers", "Give the text itself"
+    values = [_json(line) for line in lines[:50]]
+    strings = len(lines) >= _TABLE_ROWS and all(isinstance(value, str) for value in values)
+    lists = [isinstance(value, list) and any(isinstance(v, str) for v in value) for value in values]
+    if strings or (lists and all(lists)):
+        return "JSON without fields", 'Write an object a line: {"text": "..."}'
+    return None
+
+
+def _json(line: str) -> Any:
+    if not line.startswith(('"', "[")):
+        return None
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_csv(lines: Sequence[str], sign: str) -> bool:
     """Whether names without blanks stand above rows with as many cells, and a cell is no word.
 
     Verses and lists of words may have a comma in every line, too. So a column has to be of
     numbers or of whole sentences, or a cell in quotes, or a column of a name that tables have;
-    or many lines agree that a comma has no blank behind it.
+    or many lines agree that a comma has no blank behind it. The same of other signs.
     """
-    header = lines[0].strip().split(",") if len(lines) >= _TABLE_ROWS else []
+    header = lines[0].strip().split(sign) if len(lines) >= _TABLE_ROWS else []
     if len(header) == 1:
         return header[0] in _COLUMNS and _is_sentences(lines[1:50])
     if not header or not all(re.fullmatch(r'"?\w*"?', cell) for cell in header):
         return False
     try:
-        rows = list(csv.reader(lines[:50], strict=True))
+        rows = list(csv.reader(lines[:50], strict=True, delimiter=sign))
     except csv.Error:  # also where the last cell goes on behind the head
-        rows = list(csv.reader(lines[:50]))[:-1]
+        rows = list(csv.reader(lines[:50], delimiter=sign))[:-1]
     if len(rows) < 2 or {len(row) for row in rows} != {len(header)}:
         return False
     names = {cell.strip('"').lower() for cell in header}
-    quoted = any(re.search(r'(^|,)"', line) for line in lines[1:50])
+    quoted = any(re.search(rf'(^|[{sign}])"', line) for line in lines[1:50])
     words = len(rows) >= _WORD_ROWS and all(re.fullmatch(r"[!-~]+", line) for line in lines[:50])
     columns = zip(*rows[1:], strict=True)
     return quoted or words or bool(names & _COLUMNS) or any(map(_is_column, columns))
@@ -157,7 +197,7 @@ def _is_sentences(lines: Sequence[str]) -> bool:
 def _is_column(cells: Sequence[str]) -> bool:
     """Whether cells are all numbers, or all several words right behind a comma."""
     filled = [cell for cell in cells if cell]
-    numbers = [re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", cell, re.I) for cell in filled]
+    numbers = [re.fullmatch(_NUMBER, cell, re.IGNORECASE) for cell in filled]
     words = [" " in cell.strip() and not cell.startswith(" ") for cell in filled]
     return bool(filled) and (all(numbers) or all(words))
 

@@ -294,6 +294,49 @@ def test_sharded_pytorch_bin(tmp_path: Path) -> None:
     assert_same(load_checkpoint(tmp_path).parameters(), expected)
 
 
+@pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_are_read_under_another_kind_s_name(tmp_path: Path, kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    config = tiny_config()
+    parameters = random_parameters(config)
+    write_config(tmp_path, config)
+    state = torch_bert_state(parameters)
+    if kind == "pytorch_model.bin":
+        safetensors.numpy.save_file(state, tmp_path / kind)
+    else:
+        torch.save({k: torch.tensor(v) for k, v in state.items()}, tmp_path / kind)
+    found = load_checkpoint(tmp_path).parameters()
+    for name, value in parameters.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"hidden_act": "mish"}, "'mish' is not supported"), ({"vocab_size": "9"}, "not of type int")],
+)
+def test_a_configuration_that_is_refused_is_named(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    write_config(tmp_path, tiny_config())
+    values = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text("\ufeff" + json.dumps(values | changes), "utf-8")
+    with pytest.raises(InputError, match=f"{tmp_path}/config.json: .*{message}"):
+        load_checkpoint(tmp_path)
+
+
+def test_two_biases_of_one_head_are_not_chosen_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config()
+    parameters = random_parameters(config, mlm_head=True)
+    write_config(tmp_path, config)
+    state = torch_bert_state(parameters)
+    state["cls.predictions.decoder.bias"] = state["cls.predictions.bias"] + 1
+    safetensors.numpy.save_file(state, tmp_path / "model.safetensors")
+    assert not load_checkpoint(tmp_path).has_mlm_head
+    assert "two different biases" in caplog.text
+
+
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     config = tiny_config()
     write_config(tmp_path, config.replace(intermediate_size=23))

@@ -79,6 +79,15 @@ def test_held_out_numbers_cover_their_range(tmp_path):
     assert np.all(np.abs(held - (np.arange(10) * 10 + 5)) < 0.01)
 
 
+@pytest.mark.parametrize("gap", ["NaN", "null", "-Infinity", '""'])
+def test_a_gap_is_no_class(tmp_path, gap):
+    path = tmp_path / "train.jsonl"
+    lines = [f'{{"text": "t{i}", "label": {label}}}\n' for i, label in enumerate((0, 1, gap))]
+    path.write_text("".join(lines), "utf-8")
+    with pytest.raises(InputError, match="line 3: label is .*expected the name of a class"):
+        Classify(train=str(path)).read("train")
+
+
 @pytest.mark.parametrize(
     ("kind", "rows", "message"),
     [

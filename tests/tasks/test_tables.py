@@ -87,6 +87,9 @@ def test_what_python_writes_is_read(tmp_path_factory, rows, delimiter):
     [
         ("text,class\na,1\n", r"line 1: no column label; found text, class"),
         ("text,label\n", "has no rows"),
+        ('[{"text": "a", "label": 1}]\n', "is one JSON list. Write an object a line: jq"),
+        ('{\n "text": "a",\n "label": 1\n}\n', "JSON over several lines.*jq -c"),
+        ("| text | label |\n|---|---|\n| a | 1 |\n", r"a table \(Markdown\)"),
         ("text,text,label\na,b,1\n", "line 1: column text is named twice"),
         ("text,label\na,1\nb,c,2\n", r"line 3: 3 cells, expected 2 \(text, label\)"),
         ("text,label\n\n\na\n", "line 4: 1 cells"),
