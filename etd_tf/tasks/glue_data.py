@@ -92,6 +92,8 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
     labelled = not file.submission
     wanted = (*task.columns, *((task.label_column,) if labelled else ()))
     _check_columns(path, columns, wanted)
+    if twice := [name for name in wanted if columns.count(name) > 1]:
+        raise InputError(f"{path}, line 1: column {twice[0]} is named twice. Rename one of them.")
     rows, skipped, undecided = [], 0, 0
     for line_number, line in lines:
         fields = line.split("\t")

@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +130,7 @@ def _class_names(path: Path, labels: Sequence[tuple[str, _Label]]) -> tuple[str,
     """The classes of the training rows, in the order of their numbers.
 
     Raises:
-        InputError: There is only one, two differ only in case, or they are hardly classes.
+        InputError: There is only one, two are hardly different, or they are hardly classes.
     """
     names = sorted({str(name) for _, name in labels})
     if len(names) < 2:
@@ -138,10 +140,12 @@ def _class_names(path: Path, labels: Sequence[tuple[str, _Label]]) -> tuple[str,
         )
     folded: dict[str, str] = {}
     for name in names:
-        other = folded.setdefault(name.casefold(), name)
+        other = folded.setdefault(_folded(name), name)
         if other != name:
             raise InputError(
-                f"{path}: labels {other!r} and {name!r} differ only in case. Write them alike."
+                f"{path}: labels {other!a} and {name!a} differ only in case, in how a "
+                "letter is encoded, in invisible characters or in a zero behind the point. Write "
+                "them alike."
             )
     if len(names) > max(_MANY_CLASSES, len(labels) // 2):
         raise InputError(
@@ -151,6 +155,14 @@ def _class_names(path: Path, labels: Sequence[tuple[str, _Label]]) -> tuple[str,
     if all(name.removeprefix("-").isdecimal() for name in names):
         return tuple(sorted(names, key=int))
     return tuple(names)
+
+
+def _folded(name: str) -> str:
+    """A class name without what people do not see: two of the same are one class."""
+    seen = "".join(
+        c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf"
+    )
+    return re.sub(r"^([-+]?\d+)\.0*$", r"\1", seen.casefold().strip())
 
 
 def _examples(

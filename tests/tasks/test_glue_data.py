@@ -110,6 +110,7 @@ def test_columns_are_found_by_name(tmp_path):
         ("sst2", "sentence\tlabel\nfine\tpositive\n", r"line 2: label 'positive' is not one of 0"),
         ("sst2", "text\tlabel\nfine\t1\n", r"line 1: no column sentence; found text, label"),
         ("sst2", "sentence\tlabel\n", r"has no examples"),
+        ("sst2", "sentence\tsentence\tlabel\na\tb\t1\n", "column sentence is named twice"),
         ("sst2", "", r"no column sentence"),
         ("sst2", b"sentence\tlabel\nok\t1\n\xff\t1\n", r"line 3, byte 20: not UTF-8"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", r"line 2: score '5.1' is not a num"),

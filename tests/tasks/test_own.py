@@ -84,7 +84,7 @@ def test_a_gap_is_no_class(tmp_path, gap):
     path = tmp_path / "train.jsonl"
     lines = [f'{{"text": "t{i}", "label": {label}}}\n' for i, label in enumerate((0, 1, gap))]
     path.write_text("".join(lines), "utf-8")
-    with pytest.raises(InputError, match="line 3: label is .*expected the name of a class"):
+    with pytest.raises(InputError, match=r"line 3: label is .*expected the name of a class"):
         Classify(train=str(path)).read("train")
 
 
@@ -94,6 +94,9 @@ def test_a_gap_is_no_class(tmp_path, gap):
         (Classify, ["a,x", " ,y"], "line 3: text is ' ', expected a text"),
         (Classify, ["a,x", "b,"], r"line 3: label is empty \(''\), expected the name of a class"),
         (Classify, ["a,Yes", "b,yes"], "'Yes' and 'yes' differ only in case"),
+        (Classify, ["a,1", "b,1.0", "c,0"], "'1' and '1.0' differ only in .* the point"),
+        (Classify, ["a,caf\u00e9", "b,cafe\u0301"], "differ only in .* encoded"),
+        (Classify, ["a,x", "b,x\u200b"], r"'x' and 'x\\u200b' differ only in .* invisible"),
         (Classify, [f"{i},{i / 3}" for i in range(80)], "80 different labels in 80 rows"),
         (Classify, ["a,x", "b,y"], "has 2 rows, too few to hold some out"),
         (Regress, ["a,1", "b,high"], "line 3: label is 'high', expected a finite number"),
