@@ -118,7 +118,8 @@ class RunRecord:
         """Takes over what an interrupted run left."""
         self.cells = _read_cells(path)
         self._begun = bool(self.cells)
-        self.details = dict(read_json_object(path).get("details") or {})
+        details = read_json_object(path).get("details")
+        self.details = details if isinstance(details, dict) else {}
 
     @property
     def directory(self) -> Path | None:

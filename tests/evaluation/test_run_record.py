@@ -82,6 +82,9 @@ def test_details_and_curves_are_continued(tmp_path):
     record.add(done)
     again = RunRecord.open(tmp_path, SETTINGS, overwrite=False)
     assert (again.details, again.cells) == (record.details, [done])
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "details": 5}))
+    assert RunRecord.open(tmp_path, SETTINGS, overwrite=False).details == {}
 
 
 def test_overwriting_removes_what_the_earlier_run_wrote(tmp_path):
