@@ -11,11 +11,11 @@ SUMMARY = """distils a fine-tuned model into a small one on the texts of its tas
 
 Example:
   etd_evaluate --model=bert_dir --task=classify --train=reviews.csv --output_dir=big
-  etd_extract --teacher=big/model --student_layers=3 --extraction=rand --output_dir=cut
-  etd_transfer --teacher=big/model --student=cut --task=classify --train=reviews.csv \\
+  etd_transfer --teacher=big/model --student_layers=3 --task=classify --train=reviews.csv \\
     --output_dir=small
 
-The student imitates the teacher's states, then its logits, then the labels. Which stage is the last
+The student is cut out of the teacher, or --student names one. It imitates the teacher's states,
+then its logits, then the labels. Which stage is the last
 is chosen on a held-out tenth of train, never on dev. Run the same command again to continue an
 interrupted run."""
 
@@ -23,7 +23,8 @@ interrupted run."""
 def run(flag_set: FlagSet) -> None:
     """Runs the stages that the flags describe and prints both models' scores."""
     options = flag_set.read(TransferJobOptions)
-    options = dataclasses.replace(options, student=model_source(options.student))
+    if options.student is not None:
+        options = dataclasses.replace(options, student=model_source(options.student))
     from etd_tf.jobs.evaluation_summary import describe_transfer
     from etd_tf.jobs.transfer import run_transfer
 

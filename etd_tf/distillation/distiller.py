@@ -16,7 +16,6 @@ from etd_tf.distillation.arguments import (
     check_models,
     check_vectors_suffice,
 )
-from etd_tf.distillation.dependence import find_dependent
 from etd_tf.distillation.features import (
     check_batch,
     compute_features,
@@ -32,6 +31,7 @@ from etd_tf.modeling.checked_data import CheckedModel
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.pooling import Pooling
 from etd_tf.text.records import TEACHER_VECTOR
+from etd_tf.training.dependence import find_dependent
 from etd_tf.types import Tensor
 
 

@@ -8,9 +8,17 @@ from typing import Any
 from etd_tf import tasks
 from etd_tf.errors import InputError
 from etd_tf.evaluation.options import OUTPUTS, FinetuneOptions
-from etd_tf.evaluation.stages import TransferOptions
+from etd_tf.evaluation.stages import STATES, TransferOptions
+from etd_tf.extraction.starts import ExtractionOptions
+from etd_tf.jobs.options import StudentSize
 from etd_tf.jobs.safeguards import Inputs, check_spares_inputs
 from etd_tf.settings import MISSING, Settings, options_of, part, setting, settings_of
+from etd_tf.storage.home import DEFAULT_CACHE
+
+
+def transfer_tasks() -> dict[str, tasks.Task]:
+    """The tasks on which a fine-tuned model is distilled, by name."""
+    return {n: task for n, task in tasks.TASKS.items() if isinstance(task, tasks.TrainedTask)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,19 +124,13 @@ class EvaluationOptions(Settings):
         }
 
 
-def _distilled() -> dict[str, tasks.Task]:
-    """Tasks of texts, or of words, with labels."""
-    kinds = tasks.TextTask | tasks.OwnFiles
-    return {name: one for name, one in tasks.TASKS.items() if isinstance(one, kinds)}
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferJobOptions(Settings):
     """Settings of distilling a fine-tuned model on its task.
 
     Raises:
-        InputError: The task is none of texts with labels, has no data, or `overwrite` would
-            delete what the job reads.
+        InputError: The task cannot be distilled on, has no data, there is no student, or
+            `overwrite` would delete what the job reads.
     """
 
     title = "Task"
@@ -140,43 +142,80 @@ class TransferJobOptions(Settings):
         required=True,
         group="Models",
     )
-    student: str = setting(
-        MISSING,
-        "The student to start from: a directory made by etd_extract or etd_distill, best out of "
-        "the fine-tuned teacher, or any other model.",
-        required=True,
+    student: str | None = setting(
+        None,
+        "The student to start from, such as a directory made by etd_distill; default: one in the "
+        "sizes below is cut out of the teacher, by importance for the task's texts.",
         group="Models",
     )
+    size: StudentSize
+    extraction: ExtractionOptions
+    seed: int = setting(0, "Seed of the student that is cut out.", least=0, group="Models")
     task: str = setting(
         MISSING,
         "What the teacher was fine-tuned for.",
-        choices=_distilled,
+        choices=transfer_tasks,
         required=True,
     )
-    task_options: Mapping[str, Any] = options_of(_distilled, chosen="task")
+    task_options: Mapping[str, Any] = options_of(transfer_tasks, chosen="task")
     unlabelled: str | None = setting(
         None,
-        "Further texts for states and logits, one a line; of a pair both, with a tab between.",
+        "Further texts for all stages but labels, one a line; of a pair both, with a tab between.",
     )
     transfer: TransferOptions = part(TransferOptions)
     output_dir: Path = setting(
         MISSING, "Gets results.json, the first seed's model and its predictions.", required=True
     )
     overwrite: bool = setting(False, "Replace a finished run in output_dir.")
+    cache_dir: Path = setting(
+        Path(DEFAULT_CACHE),
+        "Where a teacher's outputs, and students cut out of it, are kept.",
+        free=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.find_task().check_source()
+        self._check_task()
+        self._check_student()
         if self.overwrite:
             models: Inputs = {"teacher": [self.teacher], "student": [self.student]}
             for name in OUTPUTS:
                 check_spares_inputs(self.output_dir / name, models)
 
+    def _check_task(self) -> None:
+        task = self.find_task()
+        task.check_source()
+        if isinstance(task, tasks.TextTask):
+            return
+        if STATES in self.transfer.stages and task.head == "qa_outputs":
+            raise InputError(
+                f"An example of {self.task} has no one state that a head reads. Pass "
+                "stages=logits,labels, or stages=layers,logits,labels to imitate whole layers."
+            )
+        if self.unlabelled:
+            what = "words" if isinstance(task, tasks.OwnFiles) else "questions"
+            raise InputError(
+                f"unlabelled={self.unlabelled} is for texts with a class or a score; "
+                f"task={self.task} reads {what}. Leave it out."
+            )
+
+    def _check_student(self) -> None:
+        cut = list(self.size.changed()) + list(self.extraction.changed())
+        if self.student is not None and cut:
+            raise InputError(
+                f"student={self.student} is taken as it is, so {', '.join(cut)} have no effect. "
+                "Leave out one or the other."
+            )
+        if self.student is None and self.size == StudentSize():
+            raise InputError(
+                "There is no student. Pass student=DIR, or sizes such as num_layers=3 for one "
+                "that is cut out of the teacher."
+            )
+
     def find_task(self) -> tasks.TrainedTask:
         """The task with its options."""
         task = tasks.get(self.task, **self.task_options)
-        if not isinstance(task, tasks.TextTask | tasks.OwnFiles):
-            raise InputError(
-                f"task={self.task} is none of texts with a class or a score, or of words with tags."
-            )
+        if not isinstance(task, tasks.TrainedTask):
+            known = ", ".join(transfer_tasks())
+            raise InputError(f"task={self.task} cannot be distilled on; choose from {known}.")
         return task

@@ -1,53 +1,47 @@
 """Distilling a fine-tuned model on its task: teacher's outputs, stages, share kept."""
 
 import dataclasses
-import functools
 import hashlib
-import io
 import json
-import zipfile
-import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
-from etd_tf import tasks
-from etd_tf.checkpoints import load_checkpoint
+from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.baseline import baseline_values
-from etd_tf.evaluation.encoding import encode_texts
 from etd_tf.evaluation.experiment import Experiment, shares_kept
-from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
+from etd_tf.evaluation.finetuned import load_finetuned
 from etd_tf.evaluation.options import MODEL_DIR, PAGE_FILE, PREDICTIONS_DIR, SAVED_MODEL_DIR
 from etd_tf.evaluation.run_record import RunRecord
+from etd_tf.evaluation.stages import LAYERS, STATES
+from etd_tf.evaluation.teacher import kept_outputs, outputs_key
 from etd_tf.evaluation.training import TrainingSet
-from etd_tf.evaluation.transfer import (
-    TeacherOutputs,
-    TransferData,
-    TransferResult,
-    teacher_outputs,
-    transfer,
-)
+from etd_tf.evaluation.transfer import TransferData, TransferResult, transfer
+from etd_tf.extraction.starts import Work, no_text
 from etd_tf.jobs.task_options import TransferJobOptions
+from etd_tf.losses.base import ModelSpec
+from etd_tf.modeling.reading import USUAL
 from etd_tf.reporting.evaluation_page import write_evaluation_page
-from etd_tf.storage.atomic import write_atomically
 from etd_tf.storage.heads import check_is_text, read_head
 from etd_tf.storage.holding import hold
 from etd_tf.storage.home import expand
 from etd_tf.storage.text_files import read_texts
+from etd_tf.tasks import TextTask, TrainedTask
+from etd_tf.tasks.squad_experiment import SquadExperiment
 from etd_tf.tasks.tag_experiment import TagExperiment
 from etd_tf.tasks.text_experiment import TextExperiment
-
-OUTPUTS_FILE = "teacher_outputs.npz"
+from etd_tf.tokenization.sequences import Sequences, same_tokens
+from etd_tf.types import Array
 
 
 def run_transfer(options: TransferJobOptions) -> TransferResult:
     """Distils a fine-tuned teacher into a student on the task's texts.
 
-    The directory gets `results.json`, the first seed's model in `model/`, its predictions, with
-    `saved_model` a SavedModel, and `teacher_outputs.npz`, which saves the teacher's work where a
-    run is continued.
+    The directory gets `results.json`, the first seed's model in `model/`, its predictions, and
+    with `saved_model` a SavedModel. The cache gets what the teacher says about the texts, for all
+    runs and seeds, and a student that is cut out of it.
 
     Args:
         options: What to distil, and how.
@@ -71,21 +65,59 @@ class _Transfer:
     def __init__(self, options: TransferJobOptions) -> None:
         self._options = options
         self._task = options.find_task()
-        self._extra = _read_unlabelled(options)
+        self._extra = _read_unlabelled(options, self._task)
         self._teacher = load_finetuned(options.teacher)
         self._teacher.check_head(self._task.head, self._task.name)
-        self._teacher_view = self._experiment(self._teacher)
-        self._student = load_checkpoint(options.student)
+        self._teacher_view = self._task.experiment(
+            self._teacher.checkpoint, self._teacher.label_names
+        )
+        self._selection: Array | None = None
+        self._student = load_checkpoint(options.student) if options.student else self._cut()
         self._view = self._task.experiment(self._student)
+        self._check_stages()
 
-    def _experiment(self, model: FinetunedModel) -> TextExperiment | TagExperiment:
-        found = self._task.experiment(model.checkpoint, model.label_names)
-        if not isinstance(found, TextExperiment | TagExperiment):
-            raise InputError(
-                f"task={self._task.name} has no texts with a class or a score, and no words with "
-                "tags, which distilling on a task needs."
-            )
-        return found
+    def _cut(self) -> Checkpoint:
+        """Cuts the student out of the teacher, by importance for the task's texts."""
+        options, teacher = self._options, self._teacher.checkpoint
+        start = options.extraction.start
+        key = [dataclasses.asdict(part) for part in (options.size, options.extraction)]
+        texts = outputs_key(self._teacher, self._texts(), self._teacher_view.class_order)
+        content = json.dumps([key, options.seed, texts], default=str)
+        folder = self._cache / "cut" / hashlib.sha256(content.encode()).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+        config = options.size.config(teacher.config)
+        work = _TaskWork(teacher, config, options.extraction, options.seed, folder=folder)
+        work = dataclasses.replace(work, sequences=self._texts())
+        start.check(work)
+        with hold(folder):
+            made = start.make(work)
+        if made.plan is not None:
+            self._selection = made.plan.selection_matrix()
+        return made.checkpoint
+
+    def _check_stages(self) -> None:
+        """Refuses stages that the two models cannot go through, before anything is trained."""
+        stages, view, other = self._options.transfer.stages, self._view, self._teacher_view
+        if STATES in stages and isinstance(view, TextExperiment):
+            theirs = other.reading if isinstance(other, TextExperiment) else USUAL
+            if view.reading.is_twin != theirs.is_twin:
+                raise InputError(
+                    f"The student reads pairs={view.reading.pairs} and the teacher "
+                    f"pairs={theirs.pairs}, so that their states are of other texts. Leave states "
+                    "out of stages, or let both read alike."
+                )
+        if LAYERS in stages or isinstance(view, SquadExperiment):
+            ours, theirs_ = (one.training_set().sequences for one in (view, other))
+            if not same_tokens(ours, theirs_):
+                raise InputError(
+                    "Teacher and student split the texts into other tokens, so that "
+                    f"{'layers' if LAYERS in stages else self._task.name} cannot be compared token "
+                    "by token. Take a student with the teacher's tokenizer, max_length and pairs."
+                )
+        if LAYERS in stages:
+            teacher, student = self._teacher.checkpoint.config, self._student.config
+            loss = self._options.transfer.make_layer_loss()
+            loss.validate(ModelSpec(teacher), ModelSpec(student))
 
     def run(self) -> TransferResult:
         """Trains what is missing and scores both models."""
@@ -117,68 +149,52 @@ class _Transfer:
             "teacher": self._teacher.checkpoint.fingerprint(),
             "unlabelled": _fingerprint(self._extra),
             **view.settings(),
-            **dataclasses.asdict(self._options.transfer),
+            **self._options.transfer.record(),
         }
 
-    def _data(self) -> TransferData:
-        """The teacher's outputs for training and unlabelled texts, read back where they are."""
-        outputs = self._read_outputs() or self._make_outputs()
-        if not self._extra:
-            return TransferData(outputs)
-        labelled = len(self._view.training_set())
-        train = TeacherOutputs(outputs.states[:labelled], outputs.logits[:labelled])
-        rest = TeacherOutputs(outputs.states[labelled:], outputs.logits[labelled:])
-        texts = encode_texts(self._student, self._extra, max_length=self._view.max_length)
-        return TransferData(train, TrainingSet(texts, rest.labels()))
+    @property
+    def _cache(self) -> Path:
+        return expand(self._options.cache_dir)
 
-    def _make_outputs(self) -> TeacherOutputs:
+    def _texts(self) -> Sequences:
+        """Training and unlabelled texts in the teacher's tokens."""
         view = self._teacher_view
         sequences = view.training_set().sequences
-        if self._extra:
-            checkpoint = self._teacher.checkpoint
-            sequences = sequences.joined(
-                encode_texts(checkpoint, self._extra, max_length=view.max_length)
-            )
-        words = view.training_words if isinstance(view, TagExperiment) else ()
-        outputs = teacher_outputs(
-            self._teacher, sequences, view.class_order, "Teacher's outputs", words=words
-        )
-        content = io.BytesIO()
-        np.savez(content, key=self._outputs_key(), states=outputs.states, logits=outputs.logits)
-        write_atomically(self._options.output_dir / OUTPUTS_FILE, content.getvalue())
-        return outputs
+        if self._extra and isinstance(view, TextExperiment):
+            sequences = sequences.joined(view.encode(self._extra))
+        return sequences
 
-    def _read_outputs(self) -> TeacherOutputs | None:
-        """The outputs of the run that is continued; None where they are others, or damaged."""
-        path = self._options.output_dir / OUTPUTS_FILE
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                if str(arrays["key"]) == self._outputs_key():
-                    return TeacherOutputs(arrays["states"], arrays["logits"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            logging.warning("%s cannot be read (%s); the teacher runs again.", path, error)
-        return None
-
-    @functools.cache  # noqa: B019 - one object a run
-    def _outputs_key(self) -> str:
-        train = self._task.fingerprints()["train"]
-        length = self._teacher_view.max_length
-        teacher = self._teacher.checkpoint.fingerprint()
-        return " ".join([teacher, train, _fingerprint(self._extra), str(length)])
+    def _data(self) -> TransferData:
+        """The teacher's outputs for training and unlabelled texts."""
+        other, view, extra = self._teacher_view, self._view, None
+        words = other.training_words if isinstance(other, TagExperiment) else ()
+        folder = self._cache / "teacher_outputs"
+        outputs = kept_outputs(folder, self._teacher, self._texts(), other.class_order, words)
+        if self._extra and isinstance(view, TextExperiment):
+            labelled = len(view.training_set())
+            rest, outputs = outputs.take(slice(labelled, None)), outputs.take(slice(labelled))
+            extra = TrainingSet(view.encode(self._extra), rest.labels())
+        return TransferData(outputs, extra, self._teacher.model, self._selection)
 
 
-def _read_unlabelled(options: TransferJobOptions) -> list[tuple[str, ...]]:
+@dataclasses.dataclass(frozen=True)
+class _TaskWork(Work):
+    """What a start works with where a task's examples are the text."""
+
+    sequences: Sequences | None = None
+
+    def examples(self, purpose: str) -> dict[str, Array]:
+        """Samples the examples; of a pair read apart both texts."""
+        if self.sequences is None:
+            raise no_text(f"{purpose} on text")
+        order = np.random.default_rng(self.seed).permutation(len(self.sequences))
+        return self.sequences.batch(np.sort(order[: self.options.importance_examples]))
+
+
+def _read_unlabelled(options: TransferJobOptions, task: TrainedTask) -> list[tuple[str, ...]]:
     """Texts without labels, one a line; of a pair both, parted by a tab."""
-    if not options.unlabelled:
+    if not options.unlabelled or not isinstance(task, TextTask):
         return []
-    task = options.find_task()
-    if not isinstance(task, tasks.TextTask):
-        raise InputError(
-            f"unlabelled={options.unlabelled} is for texts with a class or a score; "
-            f"task={task.name} reads words. Leave it out."
-        )
     path, wanted = expand(options.unlabelled), len(task.text_names)
     check_is_text(path, read_head(path))
     texts = []

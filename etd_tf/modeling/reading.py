@@ -91,6 +91,12 @@ class Reading:
             return Pooling(modes=("mean",))(sequence_output, mask)
         return sequence_output[:, 0]
 
+    def by_example(self, vectors: Tensor) -> Tensor:
+        """Vectors `[N, H]` as one row an example: as they are, of twins `[B, 2, H]`."""
+        if not self.is_twin:
+            return vectors
+        return ops.stack(ops.split(vectors, 2, axis=0), axis=1)
+
     def compared(self, vectors: Tensor) -> Tensor:
         """What the head gets.
 

@@ -97,6 +97,13 @@ class Sequences:
             start += size
 
 
+def same_tokens(one: Sequences, other: Sequences) -> bool:
+    """Whether two models read the same tokens of the same texts."""
+    same = (one.num_texts, one.max_length) == (other.num_texts, other.max_length)
+    pairs = zip(one.token_ids + one.segment_ids, other.token_ids + other.segment_ids, strict=False)
+    return same and len(one) == len(other) and all(np.array_equal(a, b) for a, b in pairs)
+
+
 @dataclasses.dataclass(frozen=True)
 class TwinSequences(Sequences):
     """Pairs of texts, each text a sequence of its own.

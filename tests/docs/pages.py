@@ -60,11 +60,16 @@ KNOWN = {command: known_flags(command) for command in COMMANDS}
 
 
 def benchmark_flags(script: str) -> set[str]:
-    """Flags that a script of benchmarks/ adds to its parser."""
+    """Flags that a script of benchmarks/, or one that it imports, adds to its parser."""
     tree = ast.parse(text_of(REPOSITORY / script))
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     added = (node for node in calls if getattr(node.func, "attr", "") == "add_argument")
-    return {"help", *(ast.literal_eval(node.args[0]).removeprefix("--") for node in added)}
+    flags = {"help", *(ast.literal_eval(node.args[0]).removeprefix("--") for node in added)}
+    for node in ast.walk(tree):
+        shared = f"benchmarks/{getattr(node, 'module', None)}.py"
+        if isinstance(node, ast.ImportFrom) and (REPOSITORY / shared).is_file():
+            flags |= benchmark_flags(shared)
+    return flags
 
 
 BENCHMARKS = {

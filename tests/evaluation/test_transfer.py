@@ -1,5 +1,6 @@
 """Distilling on a task: losses against NumPy, blocks, order of classes, choice and resume."""
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -14,83 +15,18 @@ from etd_tf.errors import InputError
 from etd_tf.evaluation.classifiers import SequenceClassifier
 from etd_tf.evaluation.experiment import shares_kept
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
+from etd_tf.evaluation.imitation import StateMatcher, state_loss
 from etd_tf.evaluation.stages import LABELS, LOGITS, STATES, TransferOptions
-from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet, WordTable
-from etd_tf.evaluation.transfer import (
-    StateMatcher,
-    least_squares,
-    logit_loss,
-    opened_blocks,
-    state_loss,
-    teacher_outputs,
-)
-from etd_tf.tasks.own import Classify
+from etd_tf.evaluation.teacher import outputs_key, teacher_outputs
+from etd_tf.evaluation.training import FineTuner, Schedule, TrainingSet
+from etd_tf.evaluation.transfer import opened_blocks
+from etd_tf.modeling.reading import Reading
+from etd_tf.tasks.own import Classify, Pairs
 from etd_tf.tasks.tag import Tag
+from tests.evaluation.fixtures import write_squad
 from tests.helpers import contents, tiny_checkpoint
 
 WORDS = ("cat", "dog", "mat")
-
-
-def softmax(values):
-    shifted = np.exp(values - values.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
-
-
-@pytest.fixture
-def pairs():
-    random = np.random.default_rng(0)
-    return random.normal(size=(5, 3)).astype("f4"), random.normal(size=(5, 3)).astype("f4")
-
-
-def test_logits_are_compared_by_squared_error(pairs):
-    student, teacher = pairs
-    value = logit_loss(None)({"logits": student}, {"teacher_logits": teacher})
-    assert float(value) == pytest.approx(((student - teacher) ** 2).mean(), rel=1e-6)
-
-
-def test_logits_at_a_temperature_are_a_soft_cross_entropy(pairs):
-    student, teacher = pairs
-    value = logit_loss(2.0)({"logits": student}, {"teacher_logits": teacher})
-    expected = -4 * (softmax(teacher / 2) * np.log(softmax(student / 2))).sum(-1).mean()
-    assert float(value) == pytest.approx(expected, rel=1e-6)
-
-
-def test_at_a_high_temperature_the_gradient_is_that_of_squared_error(pairs):
-    """The oracle of Hinton et al. 2015, section 2.1: centred logits over the classes."""
-    import tensorflow as tf
-
-    student, teacher = (values.astype("f8") for values in pairs)
-    logits = tf.constant(student)
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        value = logit_loss(1e3)({"logits": logits}, {"teacher_logits": teacher})
-    centred = [values - values.mean(-1, keepdims=True) for values in (student, teacher)]
-    expected = (centred[0] - centred[1]) / 3 / len(student)
-    np.testing.assert_allclose(tape.gradient(value, logits), expected, atol=2e-4)
-
-
-def test_a_score_has_no_temperature():
-    one, other = np.asarray([[1.0]], "f4"), np.asarray([[3.0]], "f4")
-    assert float(logit_loss(2.0)({"logits": one}, {"teacher_logits": other})) == 4.0
-
-
-def test_states_are_compared_by_squared_error(pairs):
-    value = state_loss({"state": pairs[0]}, {"teacher_state": pairs[1]})
-    assert float(value) == pytest.approx(((pairs[0] - pairs[1]) ** 2).mean(), rel=1e-6)
-
-
-def test_least_squares_finds_a_linear_map():
-    random = np.random.default_rng(1)
-    inputs, kernel, bias = (
-        random.normal(size=(200, 4)),
-        random.normal(size=(4, 6)),
-        random.normal(size=6),
-    )
-    found = least_squares(inputs, inputs @ kernel + bias)
-    np.testing.assert_allclose(found[0], kernel, atol=5e-3)
-    np.testing.assert_allclose(found[1], bias, atol=5e-3)
-    constant = least_squares(np.ones((3, 2)), np.full((3, 1), 7.0))  # nothing to learn from
-    np.testing.assert_allclose(np.ones(2) @ constant[0] + constant[1], [7.0], atol=1e-5)
 
 
 def test_blocks_open_from_the_top():
@@ -127,11 +63,15 @@ def shared(folder, **changes):
     return ["--task=classify", f"--train={folder / 'train.csv'}", *told]
 
 
-def run(folder, out, *more, **changes):
-    models = [f"--teacher={folder / 'big/model'}", f"--student={folder / 'student'}"]
-    return run_command(
-        transfer.COMMAND, [*models, *shared(folder, **changes), f"--output_dir={out}", *more]
-    )
+def run(folder, out, *more, student=("--student={}/student",), **changes):
+    models = [f"--teacher={folder / 'big/model'}", *(flag.format(folder) for flag in student)]
+    places = [f"--output_dir={out}", f"--cache_dir={folder / 'cache'}"]
+    return run_command(transfer.COMMAND, [*models, *shared(folder, **changes), *places, *more])
+
+
+def kept(folder):
+    """The files with the teacher's outputs, and when they were written."""
+    return {p: p.stat().st_mtime_ns for p in (folder / "cache/teacher_outputs").glob("*.npz")}
 
 
 def test_teachers_classes_are_put_in_the_tasks_order(job):
@@ -234,12 +174,12 @@ def test_an_interruption_changes_nothing(job, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(_StagedTrainings, "final", stop)
         assert run(job, tmp_path / "b") == 130
-    kept = (tmp_path / "b/teacher_outputs.npz").stat().st_mtime_ns
+    before = kept(job)
     assert run(job, tmp_path / "b") == 0
-    assert (tmp_path / "b/teacher_outputs.npz").stat().st_mtime_ns == kept
+    assert kept(job) == before  # the teacher did not run again
     assert contents(tmp_path / "a/model") == contents(tmp_path / "b/model")
-    damaged = tmp_path / "b/teacher_outputs.npz"
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    for damaged in before:
+        damaged.write_bytes(damaged.read_bytes()[:100])
     assert run(job, tmp_path / "b", "--overwrite") == 0
     assert contents(tmp_path / "a/model") == contents(tmp_path / "b/model")
     capsys.readouterr()
@@ -255,6 +195,7 @@ def test_labels_decide_nothing_before_their_stage(job, tmp_path, capsys):
     assert run(job, tmp_path / "a", *alone) == 0
     (tmp_path / "big").symlink_to(job / "big")
     (tmp_path / "student").symlink_to(job / "student")
+    (tmp_path / "cache").symlink_to(job / "cache")
     assert run(tmp_path, tmp_path / "b", *alone) == 0
     assert contents(tmp_path / "a/model") == contents(tmp_path / "b/model")
     capsys.readouterr()
@@ -265,7 +206,7 @@ def test_labels_decide_nothing_before_their_stage(job, tmp_path, capsys):
     [
         (["--stages=states"], "ends with states, which trains no head"),
         (["--stages=logits,states"], "ends with states"),
-        (["--stages=words"], "choose from states, logits, labels"),
+        (["--stages=words"], "choose from states, layers, logits, labels"),
         (["--unlabelled=nowhere"], "nowhere"),
         (["--temperature=0"], "temperature"),
     ],
@@ -275,30 +216,164 @@ def test_flags_are_checked(job, tmp_path, capsys, more, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_student_is_cut_out_of_the_teacher_by_the_tasks_texts(job, tmp_path, capsys):
+    sizes = ["--student_layers=1", "--student_hidden=6", "--student_heads=3"]
+    cut = [*sizes, "--student_intermediate=8", "--importance_examples=16"]
+    short = ["--stages=logits", "--epochs=1"]
+    assert run(job, tmp_path / "a", *short, student=cut) == 0
+    model = load_finetuned(tmp_path / "a/model").model
+    assert (model.config.num_layers, model.config.hidden_size) == (1, 6)
+    (plan,) = (job / "cache/cut").glob("*/plan.json")
+    made = plan.stat().st_mtime_ns
+    assert run(job, tmp_path / "b", *short, student=cut) == 0
+    assert plan.stat().st_mtime_ns == made
+    assert contents(tmp_path / "a/model") == contents(tmp_path / "b/model")
+    rand = [*cut[:-1], "--extraction=rand", "--seed=3"]
+    assert run(job, tmp_path / "c", *short, student=rand) == 0
+    assert contents(tmp_path / "a/model") != contents(tmp_path / "c/model")
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ((), "There is no student"),
+        (("--student=s", "--student_layers=1"), "student_layers have no effect"),
+        (("--student=s", "--extraction=rand"), "extraction have no effect"),
+    ],
+)
+def test_a_student_is_given_or_cut(job, tmp_path, capsys, student, message):
+    assert run(job, tmp_path / "out", student=student) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["tinybert", "minilmv2"])
+def test_layers_are_imitated_before_the_logits(job, tmp_path, capsys, loss):
+    """TinyBERT's second step: states and attention of the task's texts, then soft labels."""
+    cut = ["--student_layers=1", "--extraction=rand"]
+    steps = ["--stages=layers,logits", "--temperature=1", f"--layer_loss={loss}", "--epochs=1"]
+    flags = {"student": cut, "learning_rates": "3e-3"}
+    assert run(job, tmp_path / "a", *steps, **flags) == 0
+    results = json.loads((tmp_path / "a/results.json").read_text())
+    assert results["stage"] == LOGITS
+    assert results["settings"]["layer_loss"] == loss
+    assert run(job, tmp_path / "b", *steps, **flags) == 0
+    assert contents(tmp_path / "a/model") == contents(tmp_path / "b/model")
+    assert run(job, tmp_path / "c", "--stages=logits", *steps[1:], **flags) == 0
+    assert contents(tmp_path / "a/model") != contents(tmp_path / "c/model")
+    capsys.readouterr()
+
+
+def test_layers_of_other_tokens_and_heads_are_refused(job, tmp_path, capsys):
+    assert run(job, tmp_path / "out", "--stages=layers,logits") == 2  # the loss needs equal heads
+    assert "heads" in capsys.readouterr().err
+    assert run(job, tmp_path / "out", "--stages=layers") == 2
+    assert "ends with layers, which trains no head" in capsys.readouterr().err
+
+
+def test_another_head_on_the_same_encoder_is_another_teacher(job):
+    teacher = load_finetuned(job / "big/model")
+    task = Classify(train=str(job / "train.csv"), max_length=16)
+    view = task.experiment(teacher.checkpoint, teacher.label_names)
+    sequences, order = view.training_set().sequences, view.class_order
+    key = outputs_key(teacher, sequences, order)
+    assert key == outputs_key(teacher, sequences, order)
+    head = teacher.checkpoint.task_head
+    other = dataclasses.replace(
+        teacher,
+        checkpoint=teacher.checkpoint.replace(
+            task_head=dataclasses.replace(head, bias=head.bias + 1)
+        ),
+    )
+    keys = {
+        key,
+        outputs_key(other, sequences, order),
+        outputs_key(teacher, sequences, order[::-1]),
+        outputs_key(teacher, sequences.take(np.arange(5)), order),
+    }
+    assert len(keys) == 4
+
+
+@pytest.fixture(scope="module")
+def pairs_job(job, tmp_path_factory):
+    """Teachers of pairs that read each text alone, and both in one sequence."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rows = [f"the {WORDS[i % 3]} sat,a {WORDS[i % 2]} {i},{'xy'[i % 2]}" for i in range(40)]
+    (folder / "train.csv").write_text("text,text_pair,label\n" + "\n".join(rows) + "\n")
+    (folder / "student").symlink_to(job / "student")
+    for name, reading in (("twin", "--pairs=twin"), ("joint", "--pairs=joint")):
+        flags = [f"--model={job / 'bert'}", *shared(folder, epochs=1)[1:], "--task=pairs"]
+        flags += [reading, "--pool=mean", f"--output_dir={folder / name}"]
+        assert run_command(evaluate.COMMAND, flags) == 0
+    return folder
+
+
+def run_pairs(folder, teacher, out, *more):
+    flags = [f"--teacher={folder / teacher / 'model'}", f"--student={folder / 'student'}"]
+    flags += [*shared(folder, epochs=1)[1:], "--task=pairs", f"--cache_dir={folder / 'cache'}"]
+    return run_command(transfer.COMMAND, [*flags, f"--output_dir={out}", *more])
+
+
+def test_students_read_pairs_as_they_are_told(pairs_job, tmp_path, capsys):
+    twin = ["--pairs=twin", "--pool=mean"]
+    more = tmp_path / "more.txt"
+    more.write_text("a cat\ta dog\nthe mat\ta mat sat\n")
+    assert run_pairs(pairs_job, "twin", tmp_path / "a", *twin, f"--unlabelled={more}") == 0
+    model = load_finetuned(tmp_path / "a/model").model
+    assert model.reading == Reading("mean", "twin")
+    assert model.output_dense.kernel.shape[0] == 4 * model.config.hidden_size
+    # A teacher of both texts in one sequence teaches by its logits.
+    assert run_pairs(pairs_job, "joint", tmp_path / "b", *twin) == 2
+    assert "their states are of other texts" in capsys.readouterr().err
+    assert run_pairs(pairs_job, "joint", tmp_path / "b", *twin, "--stages=logits") == 0
+    assert run_pairs(pairs_job, "joint", tmp_path / "c", *twin, "--stages=layers,logits") == 2
+    assert "other tokens" in capsys.readouterr().err
+
+
+def test_a_teachers_states_are_those_that_its_head_reads(pairs_job):
+    teacher = load_finetuned(pairs_job / "twin/model")
+    task = Pairs(train=str(pairs_job / "train.csv"), max_length=16)
+    view = task.experiment(teacher.checkpoint, teacher.label_names)
+    data = view.training_set().sequences.take(np.arange(6))
+    found = teacher_outputs(teacher, data, view.class_order, "")
+    outputs = teacher.model.encoder(batch := data.batch(np.arange(6)))
+    lengths, states = batch["padding_mask"].sum(1), np.asarray(outputs["sequence_output"])
+    means = np.stack([row[:n].mean(0) for row, n in zip(states, lengths, strict=True)])
+    np.testing.assert_allclose(found.states, np.stack([means[:6], means[6:]], 1), atol=1e-5)
+    u, v = means[:6], means[6:]
+    head = teacher.checkpoint.task_head
+    logits = np.concatenate([u, v, abs(u - v), u * v], 1) @ head.kernel + head.bias
+    np.testing.assert_allclose(found.logits, logits[:, view.class_order], atol=1e-5)
+
+
+def test_answer_spans_are_distilled(job, tmp_path, capsys):
+    write_squad(tmp_path)
+    data = ["--task=squad/v1.1", f"--squad_dir={tmp_path}", "--max_length=23", "--doc_stride=8"]
+    data += ["--epochs=1", "--learning_rates=3e-3"]
+    big = [f"--model={job / 'bert'}", *data, f"--output_dir={tmp_path / 'big'}"]
+    assert run_command(evaluate.COMMAND, big) == 0
+    flags = [f"--teacher={tmp_path / 'big/model'}", "--student_layers=1", "--extraction=rand"]
+    flags += [*data, f"--cache_dir={tmp_path / 'cache'}"]
+    assert run_command(transfer.COMMAND, [*flags, f"--output_dir={tmp_path / 'no'}"]) == 2
+    assert "stages=logits,labels" in capsys.readouterr().err
+    stages = ["--stages=layers,logits,labels", "--temperature=2"]
+    small = [*flags, *stages, f"--output_dir={tmp_path / 'small'}"]
+    assert run_command(transfer.COMMAND, small) == 0
+    results = json.loads((tmp_path / "small/results.json").read_text())
+    assert set(results["kept"]) == {"dev"}
+    assert load_finetuned(tmp_path / "small/model").model.head_name == "qa_outputs"
+    capsys.readouterr()
+
+
 def test_a_teacher_is_fine_tuned(job, tmp_path, capsys):
-    flags = [f"--teacher={job / 'bert'}", f"--student={job / 'student'}", *shared(job)]
+    flags = [
+        f"--cache_dir={job / 'cache'}",
+        f"--teacher={job / 'bert'}",
+        f"--student={job / 'student'}",
+        *shared(job),
+    ]
     assert run_command(transfer.COMMAND, [*flags, f"--output_dir={tmp_path / 'o'}"]) == 2
     assert "is not fine-tuned" in capsys.readouterr().err
-
-
-def test_words_alone_are_compared():
-    random = np.random.default_rng(0)
-    vectors = random.normal(size=(3, 4)).astype("f4")
-    table = WordTable(vectors, np.asarray([[-100, 0, -100, 1], [-100, 2, -100, -100]]))
-    wanted = np.asarray(table[np.asarray([0, 1])])
-    np.testing.assert_array_equal(wanted[0, 3], vectors[1])
-    assert np.isnan(wanted).sum() == 5 * 4
-    assert np.asarray(table[np.asarray([1])]).shape == (1, 4, 4)
-    found = random.normal(size=(2, 3, 4)).astype("f4")  # the word in column 3 is out of reach
-    ours, theirs = np.stack([found[0, 1], found[1, 1]]), vectors[[0, 2]]
-    expected = np.mean((ours - theirs) ** 2)
-    batch = {"teacher_state": wanted, "teacher_logits": wanted}
-    assert float(state_loss({"state": found}, batch)) == pytest.approx(expected, rel=1e-5)
-    loss = logit_loss(None)({"logits": found}, batch)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-    soft = logit_loss(2.0)({"logits": found}, batch)
-    entropy = -(softmax(theirs / 2) * np.log(softmax(ours / 2))).sum(-1).mean()
-    assert float(soft) == pytest.approx(4 * entropy, rel=1e-5)
 
 
 def write_tags(path, count, seed=0):

@@ -4,6 +4,7 @@ from etd_tf.extraction.metrics import METRICS, Amount, Metric
 from etd_tf.extraction.starts.compensated import Compensated
 from etd_tf.extraction.starts.impt import ImportantUnits
 from etd_tf.extraction.starts.none import RandomWeights
+from etd_tf.extraction.starts.pca import PrincipalEmbeddings
 from etd_tf.extraction.starts.rand import RandomUnits
 from etd_tf.extraction.starts.start import (
     STARTS,
@@ -92,6 +93,11 @@ STARTS.update(
                 summary="rand, keeping what cut units carried",
                 settings=(*_RAND.settings, "importance_examples"),
                 of=_RAND,
+            ),
+            PrincipalEmbeddings(
+                name="none-pca",
+                title="random weights on principal word embeddings",
+                summary="none, word embeddings by PCA",
             ),
             RandomUnits(
                 name="depth",

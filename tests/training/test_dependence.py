@@ -6,7 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from etd_tf.distillation.dependence import find_dependent
+from etd_tf.training.dependence import find_dependent
 
 
 @pytest.mark.parametrize("outer", ["eager", "graph"])
