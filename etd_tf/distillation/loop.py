@@ -12,7 +12,7 @@ from absl import logging
 
 from etd_tf.distillation.features import check_batch
 from etd_tf.distillation.held_out import HeldOut
-from etd_tf.distillation.step import Learner, TrainStep
+from etd_tf.distillation.step import TOKENS, Learner, TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
 from etd_tf.modeling.checked_data import checked_dataset
 from etd_tf.progress import Tracker, track
@@ -219,7 +219,8 @@ class Loop:
         self._train_batches, self._validation = train_batches, validation
         self._options, self._workers = runs[0].options, runs[0].workers
         self._strategy = self._workers.strategy
-        self._tokens_per_step = 0
+        self._tokens_per_step = 0  # where all batches are of one length
+        self._tokens, self._steps = 0.0, 0  # of this sitting
         self._mark = time.monotonic()
 
     def finish(self) -> list[TrainResult | DivergenceError]:
@@ -266,6 +267,7 @@ class Loop:
             [run.learner for run in runs],
             strategy=self._strategy,
             options=self._options,
+            count_tokens=not self._tokens_per_step,
         )
         iterator = iter(self._distribute(start))
         held_out = self._held_out(runs)
@@ -287,9 +289,13 @@ class Loop:
     def _advance(
         self, runs: list[Run], count: int, metrics: list[dict[str, float]], tracker: Tracker
     ) -> None:
+        replicas = self._strategy.num_replicas_in_sync
+        counts = [values.pop(TOKENS, self._tokens_per_step / replicas) for values in metrics]
+        self._tokens += counts[0] * replicas * count
+        self._steps += count
         for run, values in zip(runs, metrics, strict=True):
             run.advance(count, values)
-        rate = tracker.rate * self._tokens_per_step
+        rate = tracker.rate * self._tokens / self._steps
         losses = "  ".join(f"{values['loss']:.4f}" for values in metrics)
         if len(runs) == 1:
             losses += runs[0].told_terms(metrics[0])
@@ -347,24 +353,25 @@ class Loop:
     def _result(self, run: Run) -> TrainResult | DivergenceError:
         if run.failure is not None:
             return run.failure
-        tokens = run.step * self._tokens_per_step
+        mean = self._tokens / self._steps if self._steps else self._tokens_per_step
+        tokens = run.step * mean
         return TrainResult(run.step, run.seconds, tokens / max(run.seconds, 1e-9), run.held_out)
 
 
 def _count_tokens(spec: Any) -> int:
-    """Tokens of a worker's share of a batch, padding included."""
+    """Tokens of a worker's share of a batch, padding included; 0 where lengths vary."""
     check_batch(spec, ["token_ids"])
     for name, tensor in spec.items():
-        if not tensor.shape.is_fully_defined():
+        if tensor.shape.rank is None or tensor.shape[0] is None:
             raise InputError(
                 f"Training batches must all be of one size, but their {name} have the shape "
-                f"{tensor.shape}. Batch them with drop_remainder=True and pad them to one length."
+                f"{tensor.shape}. Batch them with drop_remainder=True."
             )
-    return int(spec["token_ids"].shape.num_elements())
+    return int(spec["token_ids"].shape.num_elements() or 0)
 
 
 def _split(batch: Any, parts: int) -> dict[str, Any]:
     return {
-        name: tf.reshape(value, (parts, value.shape[0] // parts, *value.shape[1:]))
+        name: tf.stack(tf.split(value, parts))  # keeps what is known of shapes
         for name, value in batch.items()
     }

@@ -29,6 +29,9 @@ from etd_tf.types import Tensor
 _REPLICA_SEED, _MICRO_BATCH_SEED = 7919, 104_729  # primes, to keep the streams apart
 _STREAMS = 2  # students computed at a time; more would hold more activations at once
 
+TOKENS = "tokens"
+"""The metric that counts a replica's tokens, padding included, where batches differ in length."""
+
 Metrics = dict[str, Tensor]
 Batch = Mapping[str, Tensor]
 
@@ -158,6 +161,7 @@ class TrainStep:
         learners: The students, of equal teachers.
         strategy: Where it runs.
         options: Seed, compilation, clipping and micro-batches, the same for all.
+        count_tokens: Whether the metrics have a replica's tokens, as `TOKENS`.
     """
 
     def __init__(
@@ -166,6 +170,7 @@ class TrainStep:
         *,
         strategy: tf.distribute.Strategy,
         options: TrainerOptions,
+        count_tokens: bool = False,
     ) -> None:
         self._strategy = strategy
         self._options = options
@@ -177,7 +182,9 @@ class TrainStep:
         if self._ahead or (runs and whole and len(learners) > 1):
             self._teacher = SharedTeacher([learner.distiller for learner in learners], strategy)
             self._read = _compiled(self._teacher.read, options)
-        self._learners = [_LearnerStep(one, self._teacher, strategy, options) for one in learners]
+        self._learners = [
+            _LearnerStep(one, self._teacher, strategy, options, count_tokens) for one in learners
+        ]
         self._next: Any = None  # batch and teacher's features of the next step
         self._many = tf.function(self._run_many, reduce_retracing=True)
         self._overlapped = tf.function(self._run_overlapped, reduce_retracing=True)
@@ -260,7 +267,9 @@ class _LearnerStep:
         teacher: SharedTeacher | None,
         strategy: tf.distribute.Strategy,
         options: TrainerOptions,
+        count_tokens: bool,
     ) -> None:
+        self._count_tokens = count_tokens
         self._distiller, self._optimizer = learner.distiller, learner.optimizer
         self._variables = list(learner.variables)
         self._teacher = teacher
@@ -285,7 +294,10 @@ class _LearnerStep:
         if replicas > 1:
             gradients = [gradient / replicas for gradient in gradients]
         self._optimizer.apply(gradients, self._variables)
-        return {**metrics, "gradient_norm": norm}
+        metrics = {**metrics, "gradient_norm": norm}
+        if self._count_tokens:
+            metrics[TOKENS] = tf.cast(tf.size(batch["token_ids"]), tf.float32)
+        return metrics
 
     def _accumulate(
         self, batch: Batch, taught: Sequence[Tensor], seed: Tensor, scale: Tensor

@@ -18,11 +18,10 @@ from etd_tf.jobs.distill import (
     begin_run,
     finished_student,
     make_trainer,
-    with_vectors,
+    training_text,
     workspace_of,
 )
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
-from etd_tf.jobs.inputs import TrainingText
 from etd_tf.jobs.outputs import STUDENT, measure_latencies, write_outputs
 from etd_tf.reporting.comparison import ArmRun
 from etd_tf.storage.workspace import Workspace
@@ -64,9 +63,7 @@ def run_arms(study: Study, specs: Sequence[RunSpec]) -> list[ArmRun | Divergence
     with contextlib.ExitStack() as held:
         arms = [_begin(study, spec, held) for spec in specs]
         options = arms[0].options
-        masking_rate = options.resolve_masking(study.records)
-        text = TrainingText(study.records, study.teacher, masking_rate, options.trainer)
-        text = with_vectors(options, text, study.strategy)
+        text = training_text(options, study.teacher, study.records, study.strategy)
         trainers = [
             make_trainer(arm.options, study.teacher, arm.initial, text, study.strategy)
             for arm in arms

@@ -36,6 +36,7 @@ from etd_tf.modeling.config import BertConfig
 from etd_tf.settings import free_flags
 from etd_tf.storage.home import expand
 from etd_tf.storage.workspace import Layout, Workspace
+from etd_tf.text.lengths import is_a_text_a_row
 from etd_tf.text.records import RecordSet
 from etd_tf.training.strategy import make_strategy, teacher_policy
 from etd_tf.training.workers import Workers
@@ -85,15 +86,14 @@ def run_distillation(options: DistillOptions) -> DistillResult:
     with workspace_of(options, is_chief=workers.is_chief).open() as run:
         teacher, config = load_models(options)
         records = prepare_corpus(options.corpus, teacher)
-        masking_rate = options.resolve_masking(records)
+        options.resolve_masking(records)  # only for its checks
         # One student for all: machines that round differently would each extract another one.
         with workers.chief_first():
             if options.min_fidelity is not None:
                 check_measurable(teacher, records, options.held_out_sequences)
             work = begin_run(options, run, teacher, config, records)
             initial = options.extraction.start.make(work)
-            text = TrainingText(records, teacher, masking_rate, options.trainer)
-            text = with_vectors(options, text, strategy)
+            text = training_text(options, teacher, records, strategy)
         trainer = make_trainer(options, teacher, initial, text, strategy)
         with input_errors(), _memory_errors(options):
             count = options.held_out_sequences
@@ -270,19 +270,40 @@ def _check_text(options: DistillOptions, teacher: Checkpoint) -> None:
         )
 
 
-def with_vectors(
-    options: DistillOptions, text: TrainingText, strategy: tf.distribute.Strategy
+def training_text(
+    options: DistillOptions,
+    teacher: Checkpoint,
+    records: RecordSet,
+    strategy: tf.distribute.Strategy,
 ) -> TrainingText:
-    """Computes the teacher's sentence vectors beforehand where nothing else is read of it.
+    """Makes the batches of a run of records.
+
+    The teacher's sentence vectors are computed beforehand where nothing else is read of it.
 
     Args:
         options: The settings.
-        text: The text.
+        teacher: The teacher.
+        records: The records.
         strategy: Where the run trains.
 
     Returns:
-        The text, with the vectors where they serve. Where they do not, this is said.
+        The text.
+
+    Raises:
+        InputError: The records do not go with the masking that is asked for.
     """
+    rate = options.resolve_masking(records)
+    # Masking and TPUs need batches of one length.
+    similar = options.similar_lengths and is_a_text_a_row(records) and rate == 0
+    similar = similar and not isinstance(strategy, tf.distribute.TPUStrategy)
+    text = TrainingText(records, teacher, rate, options.trainer, similar)
+    return _with_vectors(options, text, strategy)
+
+
+def _with_vectors(
+    options: DistillOptions, text: TrainingText, strategy: tf.distribute.Strategy
+) -> TrainingText:
+    """The text with the teacher's vectors where they serve; where they do not, this is said."""
     if not options.needs_vectors or not options.cache_vectors:
         return text
     reason = ""
@@ -352,6 +373,8 @@ def make_trainer(
             "precision": [hardware.precision, teacher_dtype],
             "dropout": rate,
             "masking_rate": text.masking_rate,
+            # Only where it is so, so that older runs go on.
+            **({"similar_lengths": True} if text.similar_lengths else {}),
         },
     )
 

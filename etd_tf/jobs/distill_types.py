@@ -99,6 +99,12 @@ class DistillOptions(Settings):
         below=1.0,
         group="Training",
     )
+    similar_lengths: bool = setting(
+        True,
+        "Put texts of similar length into a batch and pad them no further than needed, where each "
+        "row is a text of its own (etd_prepare --nopacking) and no tokens are masked.",
+        group="Training",
+    )
     held_out_sequences: int = setting(
         512, "Held-out sequences behind each held-out loss.", least=1, group="Training"
     )

@@ -117,12 +117,14 @@ class TrainingText:
         teacher: Whose tokenizer made it.
         masking_rate: Share of the tokens to mask.
         trainer: Gives the batch size, and the seed of order and masking.
+        similar_lengths: Whether texts of similar length share a batch.
     """
 
     records: RecordSet
     teacher: Checkpoint
     masking_rate: float
     trainer: TrainerOptions
+    similar_lengths: bool = False
 
     def with_teacher_vectors(
         self, cache_dir: Path, held_out_sequences: int, dtype: Any = None
@@ -139,8 +141,9 @@ class TrainingText:
         """
         records, size = self.records, self.trainer.batch_size
         count = records.num_examples(TRAIN)
-        seed = self.trainer.seed
-        needed = {TRAIN: examples_of_steps(self.trainer.steps, size, count, seed=seed)}
+        steps, seed, similar = self.trainer.steps, self.trainer.seed, self.similar_lengths
+        rows = examples_of_steps(steps, size, count, seed=seed, similar_lengths=similar)
+        needed = {TRAIN: rows}
         if records.shards.get(VALIDATION):
             count = records.num_examples(VALIDATION)
             needed[VALIDATION] = examples_of_evaluation(held_out_sequences, size, count)
@@ -169,6 +172,7 @@ class TrainingText:
             seed=seed,
             start_step=start_step,
             worker=Worker(worker_index, num_workers),
+            similar_lengths=self.similar_lengths,
         )
         if self.masking_rate <= 0:
             return batches

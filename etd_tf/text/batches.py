@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from etd_tf.errors import InputError, input_errors
+from etd_tf.text.lengths import SimilarLengths, examples_at, window_batches
 from etd_tf.text.record_directories import open_records
-from etd_tf.text.records import TRAIN, VALIDATION, RecordSet
+from etd_tf.text.records import FEATURES, TRAIN, VALIDATION, RecordSet
 from etd_tf.text.shuffle import shuffled
 from etd_tf.types import Array, IntArray
 
@@ -66,6 +67,7 @@ def make_batches(
     start_step: int = 0,
     worker: Worker | None = None,
     sequence_length: int | None = None,
+    similar_lengths: bool = False,
 ) -> tf.data.Dataset:
     """Makes the endless stream of training batches.
 
@@ -81,6 +83,8 @@ def make_batches(
         start_step: The first step; the stream is that of an uninterrupted run from there.
         worker: The part of each batch to read; default: all of it.
         sequence_length: Refuse records of another length.
+        similar_lengths: Put examples of similar length into a batch, and pad them to one of few
+            lengths; T is then not static.
 
     Returns:
         Data set of int32 `[rows, T]` `token_ids, segment_ids, padding_mask`, shapes
@@ -97,12 +101,16 @@ def make_batches(
     if not count:
         raise InputError(f"The {split} split of {records.source} is empty. Give more text.")
     rows = (worker or Worker()).rows(batch_size)
+    sorted_ = SimilarLengths(records, split, batch_size=batch_size, seed=seed)
 
     def read(step: IntArray) -> dict[str, Array]:
+        if similar_lengths:
+            return sorted_.read(int(step), rows)
         return records.read(split, batch_indices(int(step), batch_size, count, seed=seed)[rows])
 
     steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return _dataset(steps, read, records, rows.stop - rows.start)
+    share = rows.stop - rows.start
+    return _dataset(steps, read, records, share, lengths_vary=similar_lengths)
 
 
 def batch_indices(step: int, batch_size: int, count: int, *, seed: int) -> IntArray:
@@ -117,16 +125,12 @@ def batch_indices(step: int, batch_size: int, count: int, *, seed: int) -> IntAr
     Returns:
         Int64 `[B]` in `0 .. count - 1`.
     """
-    places = step * batch_size + np.arange(batch_size)
-    epochs = places // count
-    indices = np.empty(batch_size, np.int64)
-    for epoch in np.unique(epochs).tolist():
-        of_epoch = epochs == epoch
-        indices[of_epoch] = shuffled(places[of_epoch] % count, count, seed=seed, epoch=epoch)
-    return indices
+    return examples_at(step * batch_size + np.arange(batch_size), count, seed=seed)
 
 
-def examples_of_steps(steps: int, batch_size: int, count: int, *, seed: int) -> IntArray:
+def examples_of_steps(
+    steps: int, batch_size: int, count: int, *, seed: int, similar_lengths: bool = False
+) -> IntArray:
     """Which examples the first steps of a run read.
 
     Args:
@@ -134,10 +138,14 @@ def examples_of_steps(steps: int, batch_size: int, count: int, *, seed: int) -> 
         batch_size: Global batch size.
         count: Number of examples.
         seed: Seed of the order.
+        similar_lengths: As for `make_batches`: windows are read as a whole.
 
     Returns:
         Int64: different numbers in `0 .. count - 1`.
     """
+    if similar_lengths:
+        window = window_batches(batch_size, count)
+        steps = -(-steps // window) * window
     places = np.arange(min(steps * batch_size, count))
     return shuffled(places, count, seed=seed, epoch=0)
 
@@ -243,9 +251,14 @@ def _dataset(
     read: Callable[[IntArray], dict[str, Array]],
     records: RecordSet,
     rows: int,
+    *,
+    lengths_vary: bool = False,
 ) -> tf.data.Dataset:
     """Maps step numbers to batches, reading ahead in the background."""
-    shapes = {key: (dtype, [rows, width]) for key, (dtype, width) in records.columns.items()}
+    shapes = {
+        key: (dtype, [rows, None if lengths_vary and key in FEATURES else width])
+        for key, (dtype, width) in records.columns.items()
+    }
 
     def read_in_order(step: IntArray) -> list[Array]:
         batch = read(step)

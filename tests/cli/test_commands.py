@@ -121,6 +121,7 @@ _OTHER_VALUES = {
     "student_loss_weight": 0.5,
     "masking_rate": 0.2,
     "cache_vectors": "false",
+    "similar_lengths": "false",
     "min_fidelity": 0.5,
     "held_out_sequences": 9,
     "steps": 7,

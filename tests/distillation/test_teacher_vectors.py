@@ -21,6 +21,7 @@ from etd_tf.losses import Embedding, MaskedLM, MiniLM, Similarity
 from etd_tf.modeling.encoder import BertEncoder
 from etd_tf.modeling.pooling import DenseLayer, Pooling
 from etd_tf.text.batches import make_batches
+from etd_tf.text.lengths import SimilarLengths
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import prepare_records
 from etd_tf.text.records import TRAIN, VALIDATION
@@ -40,6 +41,12 @@ def folder(tmp_path_factory):
     save_checkpoint(tiny_checkpoint().replace(pooling=POOLING), folder / "teacher")
     write_text(folder / "text.txt")
     write_text(folder / "held_out.txt", documents=30)
+    options = RecordOptions(sequence_length=16, packing=False, held_out_fraction=0.2)
+    lines = (folder / "text.txt").read_text("utf-8").split()
+    short = "\n".join(" ".join(lines[i : i + 1 + i % 13]) for i in range(0, len(lines), 7))
+    (folder / "short.txt").write_text(short.replace("\n", "\n\n"), "utf-8")
+    tokenizer = tiny_tokenizer()
+    prepare_records(str(folder / "short.txt"), tokenizer, folder / "rows", options=options)
     return folder
 
 
@@ -178,8 +185,8 @@ def test_other_losses_need_the_teacher_itself():
 
 def _flags(folder, out, cache, **changes):
     changes = {"loss": "embedding", "extraction": "rand", "dropout": 0.1, **changes}
-    held_out = folder / "held_out.txt"
-    flags = job_flags(folder, out, validation_corpus=held_out, cache_dir=cache, **changes)
+    changes = {"validation_corpus": folder / "held_out.txt", "cache_dir": cache, **changes}
+    flags = job_flags(folder, out, **changes)
     return [*flags, "--keep_map"]
 
 
@@ -217,11 +224,22 @@ def test_a_run_uses_the_cache_and_trains_like_one_without(folder, tmp_path, monk
     assert "not cached" not in caplog.text
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("rows", [False, True], ids=["packed", "similar lengths"])
+def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path, monkeypatch, rows):
     from etd_tf.distillation import loop
 
     whole, cut, cache = tmp_path / "whole", tmp_path / "cut", tmp_path / "cache"
-    assert run_command(COMMAND, _flags(folder, whole, cache)) == 0
+    changes = {"corpus": folder / "rows", "validation_corpus": None} if rows else {}
+    lengths, original_read = set(), SimilarLengths.read
+
+    def reading(self, *args):
+        batch = original_read(self, *args)
+        lengths.add(batch["token_ids"].shape[1])
+        return batch
+
+    monkeypatch.setattr(SimilarLengths, "read", reading)
+    assert run_command(COMMAND, _flags(folder, whole, cache, **changes)) == 0
+    assert lengths == ({8, 16} if rows else set())
     original = loop.Run.advance
 
     def stopping(self, count, metrics):
@@ -232,8 +250,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Run, "advance", stopping)
-        assert run_command(COMMAND, _flags(folder, cut, cache)) == 128 + 15
-    assert run_command(COMMAND, _flags(folder, cut, cache)) == 0
+        assert run_command(COMMAND, _flags(folder, cut, cache, **changes)) == 128 + 15
+    assert run_command(COMMAND, _flags(folder, cut, cache, **changes)) == 0
     for path in sorted((whole / "student").rglob("*.safetensors")):
         assert path.read_bytes() == (cut / path.relative_to(whole)).read_bytes(), path
     assert len([*(whole / "student").rglob("*.safetensors")]) == 2  # with the map

@@ -16,10 +16,16 @@ from safetensors.numpy import load_file
 from etd_tf.distillation.loop import Loop
 from etd_tf.distillation.step import TrainStep
 from etd_tf.errors import DivergenceError, InputError, Interrupted
-from etd_tf.losses import Embedding, MiniLM
+from etd_tf.losses import Embedding, LogitsDistillation, MiniLM, MiniLMv2, States, TinyBERT
 from etd_tf.training import TrainerOptions
 from etd_tf.training.metrics_log import read_metrics
-from tests.distillation.tiny_training import make_trainer, stream, validation, weights_of
+from tests.distillation.tiny_training import (
+    largest_difference,
+    make_trainer,
+    stream,
+    validation,
+    weights_of,
+)
 
 OPTIONS = {
     "steps": 12,
@@ -322,6 +328,39 @@ def test_batches_of_unknown_size_are_refused(tmp_path):
         make_trainer(tmp_path).fit(
             lambda *_: tf.data.Dataset.from_tensors({"x": tf.zeros([2, 3])}).repeat()
         )
+
+
+def _of_two_lengths(start, *worker):
+    """The stream's batches, every second one with padding that changes nothing."""
+    whole = list(stream()(start, *worker))
+    spec = {k: tf.TensorSpec([4, None], v.dtype) for k, v in whole[0].items()}
+
+    def batches():
+        for step, batch in enumerate(whole, start):
+            ends = [[0, 0], [0, step % 2 * 3]]
+            padded = {k: tf.pad(batch[k], ends) for k in ("token_ids", "segment_ids")}
+            yield {**batch, **padded, "padding_mask": tf.pad(batch["padding_mask"], ends)}
+
+    return tf.data.Dataset.from_generator(batches, output_signature=spec)
+
+
+@pytest.mark.parametrize(
+    ("loss", "jit_compile"),
+    [
+        *((loss, "off") for loss in (TinyBERT(), MiniLM(), MiniLMv2(), LogitsDistillation())),
+        *((States(), "off"), (MiniLM(), "on")),
+    ],
+)
+def test_batches_may_differ_in_length(tmp_path, loss, jit_compile):
+    options = {"loss": loss, "steps": 4, "jit_compile": jit_compile}
+    of_one = make_trainer(tmp_path / "one", **options)
+    of_one.fit(stream())
+    of_two = make_trainer(tmp_path / "two", **options)
+    result = of_two.fit(_of_two_lengths)
+    assert largest_difference(weights_of(of_one), weights_of(of_two)) < 1e-4
+    mean = (7 + 10) / 2 * 4
+    assert result.tokens_per_second * result.seconds / 4 == pytest.approx(mean)
+    assert not any("tokens" in line for line in read_metrics(tmp_path / "two" / "metrics.jsonl"))
 
 
 def test_tokens_are_those_of_token_ids(tmp_path):
