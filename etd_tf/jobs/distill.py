@@ -373,8 +373,7 @@ def make_trainer(
             "precision": [hardware.precision, teacher_dtype],
             "dropout": rate,
             "masking_rate": text.masking_rate,
-            # Only where it is so, so that older runs go on.
-            **({"similar_lengths": True} if text.similar_lengths else {}),
+            **({"similar_lengths": True} if text.similar_lengths else {}),  # older runs go on
         },
     )
 
