@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -61,6 +62,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 2 after an input error, 1 after one that is not the user's, or
         128 + the number of the signal that ended the work.
     """
+    _make_printable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     flag_set = FlagSet(*command.settings)
     if any(argument in _HELP_FLAGS for argument in arguments):
@@ -107,6 +109,17 @@ def _system_error(error: Exception) -> tuple[str, int] | None:
         shown = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         return f"{error.strerror}: {shown}. Pass a path that can be used.", EXIT_INPUT_ERROR
     return None
+
+
+def _make_printable() -> None:
+    """Lets any name be printed, wherever output goes: a word in it must not end a long run."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started the command
+            stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _import_tensorflow() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import os
 import signal
 import sys
@@ -98,6 +99,16 @@ def test_a_signal_ends_the_work_and_the_handler_is_restored(capsys, signum):
     assert _run(["--teacher=t"], lambda values: os.kill(os.getpid(), signum)) == 128 + signum
     assert signal.getsignal(signum) is before
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_names_that_the_terminal_cannot_show_end_nothing(monkeypatch, closed):
+    written = io.BytesIO()
+    terminal = None if closed else io.TextIOWrapper(written, "ascii", write_through=True)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, terminal)
+    assert _run(["--teacher=t"], lambda values: sys.stdout.write("mod\u00e8le \udcff\n")) == 0
+    assert written.getvalue() == (b"" if closed else b"mod\\xe8le \\udcff\n")
 
 
 def test_help_shows_groups_choices_and_defaults(capsys):
