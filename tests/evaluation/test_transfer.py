@@ -201,6 +201,24 @@ def test_labels_decide_nothing_before_their_stage(job, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_labels_of_dev_decide_nothing(job, tmp_path, capsys):
+    rows = (job / "train.csv").read_text().splitlines()
+    texts, labels = zip(*(row.rsplit(",", 1) for row in rows[1:13]), strict=True)
+    results = []
+    for name, turned in (("a", labels), ("b", labels[1:] + labels[:1])):
+        dev = tmp_path / f"{name}.csv"
+        pairs = zip(texts, turned, strict=True)
+        dev.write_text("\n".join([rows[0], *(f"{text},{label}" for text, label in pairs)]) + "\n")
+        flags = [f"--dev={dev}", "--epochs=1"]
+        assert run(job, tmp_path / name, *flags, learning_rates="3e-3,1e-3") == 0
+        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+    assert results[0]["summary"] != results[1]["summary"]
+    for what in ("learning_rate", "stage"):
+        assert results[0][what] == results[1][what]
+    assert contents(tmp_path / "a/model") == contents(tmp_path / "b/model")
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
