@@ -45,22 +45,7 @@ class TextEmbedder:
         max_length: int,
         show_progress: bool | None,
     ) -> Array:
-        """Makes a vector of each text; see `Checkpoint.embed`.
-
-        Args:
-            texts: n texts.
-            prompt: Name of a prompt, or a text to put before each text.
-            batch_size: Texts at a time.
-            normalize: Whether vectors get length 1; None for what the pooling says.
-            max_length: Longer texts are cut; it must fit the encoder.
-            show_progress: Whether progress is shown; None for only of long work.
-
-        Returns:
-            Float32 `[n, D]`.
-
-        Raises:
-            InputError: A text is no string, or an argument is not valid.
-        """
+        """Makes a vector of each text; arguments and result are those of `Checkpoint.embed`."""
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InputError(f"Text {place} is a {type(text).__name__}, expected a string.")

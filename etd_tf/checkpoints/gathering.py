@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -24,7 +25,22 @@ _QUANTISED = re.compile(
 _ADAPTED = re.compile(r".*(?:\.lora_[A-Za-z]|\.base_layer\.|\.modules_to_save\.|\.adapters?\.).*")
 
 
-class Lookup(Mapping[str, Array]):
+class Tensors(Mapping[str, Array]):
+    """Tensors by name that are read on access; the names are those of `_entries`."""
+
+    _entries: Mapping[str, Any]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries  # the inherited method would read the tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Lookup(Tensors):
     """A mapping whose values stay in other mappings until asked for.
 
     Args:
@@ -32,20 +48,11 @@ class Lookup(Mapping[str, Array]):
     """
 
     def __init__(self, places: Mapping[str, tuple[Mapping[str, Array], str]]) -> None:
-        self._places = dict(places)
+        self._entries = dict(places)
 
     def __getitem__(self, name: str) -> Array:
-        tensors, theirs = self._places[name]
+        tensors, theirs = self._entries[name]
         return tensors[theirs]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places  # the inherited method would read the tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Parameters:

@@ -3,7 +3,7 @@
 import glob
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.checkpoints.families import find_family, read_config
-from etd_tf.checkpoints.gathering import Lookup, gather, report_leftover, reshape_all
+from etd_tf.checkpoints.gathering import Lookup, Tensors, gather, report_leftover, reshape_all
 from etd_tf.checkpoints.names import GOOGLE_TF1, Row, expand, tf2_canonical
 from etd_tf.checkpoints.tf_index_file import check_index
 from etd_tf.errors import InputError
@@ -31,7 +31,7 @@ _UNINTERESTING = re.compile(
 )
 
 
-class _Variables(Mapping[str, Array]):
+class _Variables(Tensors):
     """The variables of a TensorFlow checkpoint, read on access."""
 
     def __init__(self, prefix: Path) -> None:
@@ -42,7 +42,7 @@ class _Variables(Mapping[str, Array]):
         self._errors = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
         try:
             self._reader: Any = tf.train.load_checkpoint(str(prefix))
-            self._names = set(self._reader.get_variable_to_shape_map())
+            self._entries = self._reader.get_variable_to_shape_map()
         except self._errors as error:
             raise self._error(error) from error
 
@@ -60,15 +60,6 @@ class _Variables(Mapping[str, Array]):
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuV":  # V: bfloat16
             raise self._error(ValueError(f"{name} is no array of numbers"))
         return value
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def find_prefix(directory: Path) -> Path | None:

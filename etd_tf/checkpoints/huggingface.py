@@ -323,13 +323,15 @@ def write_description(checkpoint: Checkpoint, directory: Path) -> None:
     if head is not None:
         values |= _head_settings(head)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    if checkpoint.tokenizer is not None:
-        save_for_transformers(
-            checkpoint.tokenizer,
-            directory,
-            max_length=config.max_positions,
-            num_segments=config.type_vocab_size,
-        )
+    write_tokenizer(checkpoint, directory)
+
+
+def write_tokenizer(checkpoint: Checkpoint, directory: Path) -> None:
+    """Writes the files of the tokenizer, if there is one, as Transformers reads them."""
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    if tokenizer is not None:
+        limits = {"max_length": config.max_positions, "num_segments": config.type_vocab_size}
+        save_for_transformers(tokenizer, directory, **limits)
 
 
 def _model_type(checkpoint: Checkpoint) -> str:

@@ -8,12 +8,12 @@ before any of it is used (format: https://github.com/huggingface/safetensors).
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from etd_tf.checkpoints.gathering import Tensors
 from etd_tf.errors import InputError
 from etd_tf.types import Array
 
@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
     end: int
 
 
-class SafetensorsFile(Mapping[str, Array]):
+class SafetensorsFile(Tensors):
     """The tensors of one file by name, mapped into memory and read on access.
 
     Args:
@@ -136,15 +136,6 @@ class SafetensorsFile(Mapping[str, Array]):
         if entry.dtype == _BFLOAT16:
             array = widen_bfloat16(array)
         return array.reshape(entry.shape)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 def widen_bfloat16(bits: Array) -> Array:

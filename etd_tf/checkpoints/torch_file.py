@@ -7,12 +7,13 @@ wrote before version 1.6 (2020) is refused.
 import math
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from etd_tf.checkpoints.gathering import Tensors
 from etd_tf.checkpoints.safetensors_file import widen_bfloat16
 from etd_tf.checkpoints.torch_pickle import StorageReference, TensorReference, read_pickle
 from etd_tf.errors import InputError
@@ -41,7 +42,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-class TorchFile(Mapping[str, Array]):
+class TorchFile(Tensors):
     """The tensors of a `torch.save`d state dictionary, read on access.
 
     Args:
@@ -70,9 +71,9 @@ class TorchFile(Mapping[str, Array]):
             raise self._error(str(error)) from error
         if not isinstance(state, dict):
             raise self._error(f"it holds a {type(state).__name__}, expected a dictionary")
-        self._tensors = _tensors(state)
-        if not _of_a_module(self._tensors):  # {"state_dict": ...}, as training scripts save it
-            self._tensors = self._inner(state) or self._tensors
+        self._entries = _tensors(state)
+        if not _of_a_module(self._entries):  # {"state_dict": ...}, as training scripts save it
+            self._entries = self._inner(state) or self._entries
 
     def _inner(self, state: Mapping[Any, Any]) -> dict[str, TensorReference]:
         inner = {key: _tensors(value) for key, value in state.items() if isinstance(value, dict)}
@@ -123,7 +124,7 @@ class TorchFile(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         """Reads one tensor; bfloat16 is widened to float32."""
-        tensor = self._tensors[name]
+        tensor = self._entries[name]
         values = self._read_storage(tensor.storage)
         if tensor.storage.kind == "BFloat16":
             values = widen_bfloat16(values)
@@ -140,15 +141,6 @@ class TorchFile(Mapping[str, Array]):
         return np.lib.stride_tricks.as_strided(
             values[tensor.offset :], tensor.shape, strides, writeable=False
         )
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, TensorReference]:

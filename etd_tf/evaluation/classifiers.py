@@ -34,42 +34,80 @@ class TaskModel(CheckedModel):
 
     Args:
         config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
-        outputs: Numbers that the layer gives.
-        dtype: Keras dtype policy.
+        num_labels: C, the number of logits.
+        dtype: Keras dtype policy; logits are float32 in any case.
         name: Model name.
         reading: What the layer reads; None for every token's last state.
         hidden_act: Activation of a layer of the head's own in place of the pooler; None: there is
             none.
     """
 
+    head_name: ClassVar[str]
+    """Name of the dense layer, as Hugging Face calls it."""
+    model_name: ClassVar[str]
+    """Name of the model where none is given."""
+    drops: ClassVar[bool] = True
+    """Whether there is dropout before the head."""
+    serves_tokens: ClassVar[bool] = True
+    """Whether who serves it needs the token ids, to understand one output a token."""
+
     def __init__(
         self,
         config: BertConfig | Mapping[str, Any],
-        outputs: int,
+        num_labels: int,
         *,
-        dtype: Any,
-        name: str,
+        dtype: Any = None,
+        name: str | None = None,
         reading: Reading | None = None,
         hidden_act: str | None = None,
     ) -> None:
-        super().__init__(dtype=dtype or "float32", name=name, autocast=False)
+        super().__init__(dtype=dtype or "float32", name=name or self.model_name, autocast=False)
         if not isinstance(config, BertConfig):
             config = BertConfig(**config)
-        self.config = config
-        self.hidden_act = hidden_act
+        self.config, self.num_labels, self.hidden_act = config, num_labels, hidden_act
         pooler = reading is not None and reading.needs_pooler and hidden_act is None
         width = config.hidden_size if reading is None else reading.width(config.hidden_size)
         self.encoder = BertEncoder(config, pooler=pooler, dtype=self.dtype_policy)
-        self.output_dense = Dense(width, outputs, dtype=self.dtype_policy, name=self.head_name)
+        self.output_dense = Dense(width, num_labels, dtype=self.dtype_policy, name=self.head_name)
         if hidden_act is not None:
             hidden = config.hidden_size
             self.hidden_dense = Dense(hidden, hidden, dtype=self.dtype_policy, name="head_hidden")
         self.built = True
 
-    head_name: ClassVar[str]
-    """Name of the dense layer, as Hugging Face calls it."""
-    serves_tokens: ClassVar[bool] = False
-    """Whether who serves it needs the token ids, to understand one output a token."""
+    def call(
+        self,
+        inputs: Mapping[str, Tensor],
+        training: bool = False,
+        dropout_seed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Computes a batch.
+
+        Args:
+            inputs: As for `BertEncoder`; of twins `[2B, T]`.
+            training: Apply dropout.
+            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
+
+        Returns:
+            What `named` makes of the logits.
+        """
+        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
+        read = self.head_input(trace, inputs)
+        if training and self.drops:
+            seed = self.encoder.seed_generator
+            if dropout_seed is not None:
+                seed = SeedStream(ops.add(dropout_seed, [0, _HEAD_SEED_OFFSET]))
+            read = dropout(read, self.config.hidden_dropout, seed)
+        return self.named(ops.cast(self.output_dense(read), "float32"))
+
+    def head_input(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the dense layer reads: every token's last state, `[B, T, H]`."""
+        del inputs
+        return trace.sequence_output
+
+    @staticmethod
+    def named(logits: Tensor) -> dict[str, Tensor]:
+        """Names the float32 logits `[B, C]` or, of tokens, `[B, T, C]`; padding is not masked."""
+        return {"logits": logits}
 
     @staticmethod
     @abc.abstractmethod
@@ -77,13 +115,14 @@ class TaskModel(CheckedModel):
         """The scalar that training reduces, of the model's outputs and a batch with labels."""
 
     @staticmethod
-    @abc.abstractmethod
     def stack(outputs: Mapping[str, Tensor]) -> Tensor:
-        """Joins the outputs to one tensor whose first axis is B."""
+        """Joins the outputs to one tensor whose first axis is B and whose last one is C."""
+        return outputs["logits"]
 
-    @abc.abstractmethod
     def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a served model computes."""
+        """What a served model computes: float32 `logits` and `probabilities`, the last axis C."""
+        logits = self(inputs)["logits"]
+        return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
 
     def head_variables(self) -> dict[str, Any]:
         """The head's variables: `head.kernel`, `head.bias`, and `head.hidden.` of the same."""
@@ -118,16 +157,11 @@ class TaskModel(CheckedModel):
         for name, variable in self.head_variables().items():
             variable.assign(parameters[name])
 
-    def _dropped(self, states: Tensor, dropout_seed: Tensor | None) -> Tensor:
-        """What the head reads in training: some of the states' numbers are 0."""
-        seed = self.encoder.seed_generator
-        if dropout_seed is not None:
-            seed = SeedStream(ops.add(dropout_seed, [0, _HEAD_SEED_OFFSET]))
-        return dropout(states, self.config.hidden_dropout, seed)
-
-    def _config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: sizes and policy, no weights."""
         return {
             "config": self.config.to_dict(),
+            "num_labels": self.num_labels,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
@@ -151,7 +185,8 @@ class SequenceClassifier(TaskModel):
     (arXiv 1910.01108), whose code has such a head.
     """
 
-    head_name = "classifier"
+    head_name, model_name = "classifier", "sequence_classifier"
+    serves_tokens = False
 
     def __init__(
         self,
@@ -161,13 +196,13 @@ class SequenceClassifier(TaskModel):
         reading: Reading | Mapping[str, str] | None = None,
         hidden_act: str | None = None,
         dtype: Any = None,
-        name: str = "sequence_classifier",
+        name: str | None = None,
     ) -> None:
         reading = reading if isinstance(reading, Reading) else Reading(**(reading or {}))
         super().__init__(
             config, num_labels, reading=reading, hidden_act=hidden_act, dtype=dtype, name=name
         )
-        self.num_labels, self.reading = num_labels, reading
+        self.reading = reading
 
     @classmethod
     def of_checkpoint(
@@ -184,27 +219,9 @@ class SequenceClassifier(TaskModel):
             dtype=dtype,
         )
 
-    def call(
-        self,
-        inputs: Mapping[str, Tensor],
-        training: bool = False,
-        dropout_seed: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Classifies a batch.
-
-        Args:
-            inputs: As for `BertEncoder`; of twins `[2B, T]`.
-            training: Apply dropout.
-            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
-
-        Returns:
-            `logits`, float32 `[B, C]`.
-        """
-        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-        pooled = self.reading.compared(self.vectors(trace, inputs))
-        if training:
-            pooled = self._dropped(pooled, dropout_seed)
-        return {"logits": ops.cast(self.output_dense(pooled), "float32")}
+    def head_input(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The vector of each text or pair, `[B, ...]`."""
+        return self.reading.compared(self.vectors(trace, inputs))
 
     def vectors(self, trace: EncoderTrace, inputs: Mapping[str, Tensor]) -> Tensor:
         """One vector of each text `[N, H]`: the pooler's output, or its state."""
@@ -226,135 +243,53 @@ class SequenceClassifier(TaskModel):
         is_score = outputs["logits"].shape[-1] == 1
         return (regression_loss if is_score else classification_loss)(outputs, batch)
 
-    @staticmethod
-    def stack(outputs: Mapping[str, Tensor]) -> Tensor:
-        """The logits `[B, C]`."""
-        return outputs["logits"]
-
     def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Float32 `logits` and `probabilities` `[B, C]`; of regression `score` `[B]`."""
-        logits = self(inputs)["logits"]
         if self.num_labels == 1:
-            return {"score": logits[:, 0]}
-        return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
+            return {"score": self(inputs)["logits"][:, 0]}
+        return super().serve(inputs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
         own = {"reading": dataclasses.asdict(self.reading), "hidden_act": self.hidden_act}
-        return {**self._config(), "num_labels": self.num_labels, **own}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="etd_tf")
 class TokenClassifier(TaskModel):
-    """Dropout and a dense layer on every token: a vector of logits a token.
-
-    Args:
-        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
-        num_labels: C, the number of classes.
-        dtype: Keras dtype policy; logits are float32 in any case.
-        name: Model name.
+    """Dropout and a dense layer on every token: a vector of logits a token; see `TaskModel`.
 
     Source: Devlin et al. 2018 (arXiv 1810.04805), section 5.3.
     """
 
-    head_name = "token_classifier"
-    serves_tokens = True
-
-    def __init__(
-        self,
-        config: BertConfig | Mapping[str, Any],
-        num_labels: int,
-        *,
-        dtype: Any = None,
-        name: str = "token_classifier",
-    ) -> None:
-        super().__init__(config, num_labels, dtype=dtype, name=name)
-        self.num_labels = num_labels
-
-    def call(
-        self,
-        inputs: Mapping[str, Tensor],
-        training: bool = False,
-        dropout_seed: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Classifies every token of a batch.
-
-        Args:
-            inputs: As for `BertEncoder`.
-            training: Apply dropout.
-            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
-
-        Returns:
-            `logits`, float32 `[B, T, C]`; padding is not masked.
-        """
-        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-        states = trace.sequence_output
-        if training:
-            states = self._dropped(states, dropout_seed)
-        return {"logits": ops.cast(self.output_dense(states), "float32")}
+    head_name = model_name = "token_classifier"
 
     @staticmethod
     def training_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy of the tokens that have a class."""
         return token_loss(outputs, batch)
 
-    @staticmethod
-    def stack(outputs: Mapping[str, Tensor]) -> Tensor:
-        """The logits `[B, T, C]`."""
-        return outputs["logits"]
-
-    def serve(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Float32 `logits` and `probabilities` `[B, T, C]`."""
-        logits = self(inputs)["logits"]
-        return {"logits": logits, "probabilities": ops.softmax(logits, axis=-1)}
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs: sizes and policy, no weights."""
-        return {**self._config(), "num_labels": self.num_labels}
-
 
 @keras.saving.register_keras_serializable(package="etd_tf")
 class SpanClassifier(TaskModel):
     """A dense layer on every token: logits of being an answer's first or last token.
 
-    Args:
-        config: A `BertConfig`, or the dictionary that `BertConfig.to_dict` returns.
-        dtype: Keras dtype policy; logits are float32 in any case.
-        name: Model name.
+    Its arguments are those of `TaskModel` without the number of logits, which is 2.
 
     Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.2.
     """
 
-    head_name = "qa_outputs"
-    serves_tokens = True
+    head_name, model_name = "qa_outputs", "span_classifier"
+    drops = False
 
     def __init__(
-        self,
-        config: BertConfig | Mapping[str, Any],
-        *,
-        dtype: Any = None,
-        name: str = "span_classifier",
+        self, config: BertConfig | Mapping[str, Any], *, dtype: Any = None, name: str | None = None
     ) -> None:
         super().__init__(config, 2, dtype=dtype, name=name)
 
-    def call(
-        self,
-        inputs: Mapping[str, Tensor],
-        training: bool = False,
-        dropout_seed: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Scores every token of a batch.
-
-        Args:
-            inputs: As for `BertEncoder`.
-            training: Apply dropout.
-            dropout_seed: Integer tensor `[2]` that determines the dropout masks.
-
-        Returns:
-            `start_logits` and `end_logits`, float32 `[B, T]`; padding is not masked.
-        """
-        trace = self.encoder.trace(inputs, training=training, dropout_seed=dropout_seed)
-        logits = ops.cast(self.output_dense(trace.sequence_output), "float32")
+    @staticmethod
+    def named(logits: Tensor) -> dict[str, Tensor]:
+        """`start_logits` and `end_logits`, float32 `[B, T]`; padding is not masked."""
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
 
     @staticmethod
@@ -374,7 +309,9 @@ class SpanClassifier(TaskModel):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: sizes and policy, no weights."""
-        return self._config()
+        values = super().get_config()
+        del values["num_labels"]
+        return values
 
 
 def initial_parameters(checkpoint: Checkpoint, model: TaskModel, seed: int) -> Parameters:

@@ -2,9 +2,11 @@
 
 import abc
 import dataclasses
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from etd_tf.errors import EtdError
 from etd_tf.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,6 +110,35 @@ class CheckpointFormat(Format):
     def card(self, checkpoint: "Checkpoint") -> str:
         """Text of the directory's `README.md`; empty for none."""
         return ""
+
+
+def largest_error(actual: Any, expected: Any) -> float:
+    """Largest absolute difference, relative to the largest expected value or 1.
+
+    Infinite for different shapes or a value that is not a number.
+    """
+    import numpy as np
+
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    if actual.shape != expected.shape:
+        return math.inf
+    if actual.size == 0:
+        return 0.0
+    error = np.max(np.abs(actual - expected)) / max(1.0, np.max(np.abs(expected)))
+    return float(error) if np.isfinite(error) else math.inf
+
+
+def check_error(form: str, error: float, allowed: float) -> None:
+    """Refuses a file that gives other numbers than the model.
+
+    Raises:
+        EtdError: The largest error is above what is allowed.
+    """
+    if error > allowed:
+        raise EtdError(
+            f"{form} check failed: outputs differ from the model by {error:.1e} of the largest "
+            f"value (allowed {allowed:.0e})."
+        )
 
 
 def size_on_disk(path: Path) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etd_tf.errors import EtdError, InputError
-from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.errors import InputError
+from etd_tf.export.base import Export, Format, check_error, largest_error, size_on_disk
 from etd_tf.export.saved_model import (
     SENTENCE_EMBEDDING,
     encoder_function,
@@ -65,28 +65,18 @@ class LiteRT(Format):
         self, checkpoint: "Checkpoint", directory: str | Path, *, overwrite: bool = False
     ) -> Export:
         """Writes it and runs it on two batches of different shapes; see the base class."""
+        from etd_tf.checkpoints.huggingface import write_tokenizer
         from etd_tf.export.serving import require_tensorflow
-        from etd_tf.tokenization.saving import save_for_transformers
 
         require_tensorflow()
         with atomic_directory(directory, overwrite=overwrite) as scratch:
-            copy = float32_copy(checkpoint)
+            copy = checkpoint.astype("float32")
             content = _convert(copy, quantize=self.quantize)
             error = _difference(content, copy)
             allowed = _QUANTIZED_TOLERANCE if self.quantize else _TOLERANCE
-            if error > allowed:
-                raise EtdError(
-                    f"LiteRT check failed: outputs differ from the model by {error:.1e} of the "
-                    f"largest value (allowed {allowed:.0e})."
-                )
+            check_error("LiteRT", error, allowed)
             (scratch / _FILE).write_bytes(content)
-            if checkpoint.tokenizer is not None:
-                save_for_transformers(
-                    checkpoint.tokenizer,
-                    scratch,
-                    max_length=checkpoint.config.max_positions,
-                    num_segments=checkpoint.config.type_vocab_size,
-                )
+            write_tokenizer(checkpoint, scratch)
         note = "Takes token ids" + (", kernels are int8." if self.quantize else ".")
         path = Path(directory) / _FILE
         return Export(self.name, str(path), size_on_disk(path), error, note)
@@ -173,7 +163,7 @@ def _difference(content: bytes, checkpoint: "Checkpoint") -> float:
     """Runs two batches of different shape through the file and through the model."""
     import numpy as np
 
-    from etd_tf.export.serving import largest_error, stacked_twins
+    from etd_tf.export.serving import stacked_twins
 
     generator = np.random.default_rng(0)
     largest = 0.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etd_tf import __version__
 from etd_tf.errors import EtdError, InputError
-from etd_tf.export.base import Export, Format, size_on_disk
+from etd_tf.export.base import Export, Format, check_error, largest_error, size_on_disk
 from etd_tf.export.saved_model import logits_function
 from etd_tf.lazy import LazyModule
 from etd_tf.settings import setting
@@ -94,11 +94,7 @@ class Onnx(Format):
             write_pooling(checkpoint, scratch)
             _save(make_model(checkpoint), scratch / _FILE)
             error = _difference(scratch / _FILE, checkpoint)
-            if error > _TOLERANCE:
-                raise EtdError(
-                    f"ONNX check failed: outputs differ from the model by {error:.1e} of the "
-                    f"largest value (allowed {_TOLERANCE:.0e})."
-                )
+            check_error("ONNX", error, _TOLERANCE)
             note = "Takes token ids."
             if self.quantize:
                 cosine = _quantize(checkpoint, scratch)
@@ -413,14 +409,9 @@ def _difference(path: Path, checkpoint: "Checkpoint") -> float:
         if head.reading.is_twin:
             inputs = {name: np.concatenate([v, v[::-1]]) for name, v in inputs.items()}
         wanted["logits"] = logits_function(copy)(inputs)["logits"]
-    largest = 0.0
-    for name, value in wanted.items():
-        expected = ops.convert_to_numpy(value)
-        if expected.shape != found[name].shape:
-            raise EtdError(f"ONNX check failed: {name} has the shape {found[name].shape}.")
-        error = np.max(np.abs(found[name] - expected)) / max(1.0, np.max(np.abs(expected)))
-        largest = max(largest, float(error) if np.isfinite(error) else math.inf)
-    return largest
+    return max(
+        largest_error(found[name], ops.convert_to_numpy(value)) for name, value in wanted.items()
+    )
 
 
 def _quantize(checkpoint: "Checkpoint", directory: Path) -> float:

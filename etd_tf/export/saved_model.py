@@ -103,15 +103,6 @@ class SavedModel(Format):
         return (_CODE_FOR_TEXT if export.takes_text else _CODE_FOR_IDS).format(path=export.path)
 
 
-def float32_copy(checkpoint: "Checkpoint") -> "Checkpoint":
-    """Copies a checkpoint into ordinary float32 variables of this process.
-
-    Whatever precision it computes in and however a `tf.distribute` strategy spreads its
-    variables, what is exported is the same.
-    """
-    return checkpoint.astype("float32")
-
-
 def encoder_function(checkpoint: "Checkpoint") -> "Predict":
     """The function behind `serve_ids`: the encoder in inference mode."""
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from etd_tf.errors import EtdError, InputError
+from etd_tf.export.base import check_error, largest_error
 from etd_tf.export.text_encoder import TextEncoder, why_not_encodable
 from etd_tf.export.warmup import WarmupRequest, write_warmup
 from etd_tf.storage.atomic import atomic_directory, write_atomically
@@ -343,29 +344,6 @@ def _check(version: Path, endpoints: _Endpoints, requests: Sequence[WarmupReques
         outputs = loaded.signatures[request.signature](**inputs)
         for name, expected in endpoints.expected(request).items():
             error = largest_error(outputs[name], expected)
-            if error > _TOLERANCE:
-                raise EtdError(
-                    f"SavedModel check failed: {request.signature} output {name} differs from "
-                    f"the model by {error:.1e} of its largest value (allowed {_TOLERANCE:.0e})."
-                )
+            check_error(f"SavedModel, {request.signature}, {name}", error, _TOLERANCE)
             largest = max(largest, error)
     return largest
-
-
-def largest_error(actual: Any, expected: Any) -> float:
-    """Largest absolute difference, relative to the largest expected value or 1.
-
-    Args:
-        actual: Array.
-        expected: Array of the same shape.
-
-    Returns:
-        The error; infinite for different shapes or a value that is not a number.
-    """
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    if actual.shape != expected.shape:
-        return float("inf")
-    if actual.size == 0:
-        return 0.0
-    error = np.max(np.abs(actual - expected)) / max(1.0, np.max(np.abs(expected)))
-    return float(error) if np.isfinite(error) else float("inf")

@@ -81,17 +81,7 @@ def gate_and_weight_gradients(
     example_loss: ExampleLoss,
     weights: Sequence[Tensor],
 ) -> tuple[UnitValues, list[Tensor]]:
-    """Computes gate gradients by example, and gradients of the summed loss by weight.
-
-    Args:
-        encoder: As for `gate_gradients`.
-        inputs: As for `gate_gradients`.
-        example_loss: As for `gate_gradients`.
-        weights: TensorFlow variables of the encoder.
-
-    Returns:
-        The gates' gradients with leading axis B, and one gradient for each of `weights`.
-    """
+    """Adds to `gate_gradients` those of the summed loss by some variables of the encoder."""
     gates = unit_gates(encoder.config, tf.shape(inputs["token_ids"])[0])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch((gates, *weights))

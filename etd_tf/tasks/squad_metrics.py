@@ -22,28 +22,16 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """Whether two answers are equal after normalisation.
-
-    Args:
-        prediction: The predicted answer; empty for "no answer".
-        answer: An accepted answer; empty for "no answer".
-
-    Returns:
-        1.0 or 0.0.
-    """
+    """1.0 where two answers are equal after normalisation, else 0.0; "no answer" is empty."""
     return float(normalize_answer(prediction) == normalize_answer(answer))
 
 
 def f1_score(prediction: str, answer: str) -> float:
     """Harmonic mean of precision and recall over the bags of normalised words.
 
-    Args:
-        prediction: The predicted answer; empty for "no answer".
-        answer: An accepted answer; empty for "no answer".
-
     Returns:
-        A value from 0 to 1. Where one side has no words, 1 if the other has none
-        either, else 0.
+        A value from 0 to 1. Where one side has no words, as "no answer" has none, 1 if the
+        other has none either, else 0.
     """
     predicted, expected = normalize_answer(prediction).split(), normalize_answer(answer).split()
     if not predicted or not expected:

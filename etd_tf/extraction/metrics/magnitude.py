@@ -47,15 +47,7 @@ class Magnitude(Metric):
 
 
 def weight_magnitude(parameters: Parameters, config: BertConfig) -> UnitValues:
-    """L2 norm of all kernel and embedding entries that go with a unit.
-
-    Args:
-        parameters: The teacher's weights by canonical name.
-        config: Its architecture.
-
-    Source: Han et al. 2015 (arXiv 1506.02626), applied to whole units as in Li et al.
-    2016 (arXiv 1608.08710).
-    """
+    """Scores of `Magnitude`, of weights by canonical name."""
     sizes = axis_sizes(config)
     by_layer = {
         kind: np.zeros((config.num_layers, sizes[kind])) for kind in (QUERY_KEY, VALUE, FFN)

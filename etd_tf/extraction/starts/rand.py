@@ -29,14 +29,7 @@ class RandomUnits(Start):
     def check(self, work: Work) -> None:
         """See `Start.check`."""
         super().check(work)
-        from etd_tf.extraction.planning import plan_extraction
-
-        plan_extraction(
-            *(work.teacher.config, work.config),
-            seed=0,
-            head_mode=work.options.head_mode,
-            layer_selection=work.options.layer_selection,
-        )
+        RandomUnits.choose(self, work, None)  # needs nothing that is not known yet
 
     def plan(self, work: Work, scores: "UnitScores | None") -> "ExtractionPlan":
         """Chooses units and layers, or loads the choice of an earlier sitting."""
