@@ -112,10 +112,6 @@ FAMILIES: dict[str, Family] = {
 def find_family(values: Mapping[str, Any], source: str) -> Family:
     """Picks the family of a `config.json` and refuses variants we cannot compute.
 
-    Args:
-        values: The parsed `config.json`.
-        source: The file, for messages.
-
     Returns:
         The family; files without `model_type`, from before 2020, are BERT's.
 
@@ -169,13 +165,7 @@ def read_config(values: Mapping[str, Any], family: Family) -> BertConfig:
 def read_parameters(
     tensors: Mapping[str, Array], family: Family, config: BertConfig, source: str
 ) -> Parameters:
-    """Translates the weights of any family.
-
-    Args:
-        tensors: Arrays by PyTorch name.
-        family: The model's family.
-        config: What `read_config` returned.
-        source: The file, for messages.
+    """Translates the weights of any family, by PyTorch name, for what `read_config` returned.
 
     Returns:
         Float32 arrays by canonical name. A masked-LM head whose output matrix is not the

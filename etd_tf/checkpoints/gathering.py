@@ -94,11 +94,6 @@ def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Pa
 def read_weight(tensors: Mapping[str, Array], name: str, source: str) -> Array:
     """Reads one tensor whose numbers are weights.
 
-    Args:
-        tensors: Arrays by name.
-        name: The tensor's name.
-        source: The file, for messages.
-
     Returns:
         The float32 array.
 
@@ -140,11 +135,6 @@ def check_finite(parameters: Mapping[str, Array], source: str) -> None:
 def check_same(tensors: Mapping[str, Array], names: tuple[str, str], source: str) -> None:
     """Checks that two tensors for one place in the model hold the same numbers.
 
-    Args:
-        tensors: Arrays by name.
-        names: The two; equal names need no check.
-        source: The file, for messages.
-
     Raises:
         InputError: They differ, so that nothing says which one is meant.
     """
@@ -158,10 +148,6 @@ def check_same(tensors: Mapping[str, Array], names: tuple[str, str], source: str
 
 def check_names(names: Iterable[str], source: str) -> None:
     """Checks that no tensor shows that the others are not the whole weights.
-
-    Args:
-        names: Names of the tensors.
-        source: The file, for messages.
 
     Raises:
         InputError: There are scales of quantised weights, or adapters beside the weights.
@@ -185,11 +171,6 @@ def _oriented(value: Array, row: Row) -> Array:
 
 def reshape_all(config: BertConfig, parameters: Parameters, source: str) -> Parameters:
     """Gives arrays that split attention kernels into heads their canonical shapes.
-
-    Args:
-        config: The architecture.
-        parameters: Arrays by canonical name, in any shape of the right size.
-        source: The file, for messages.
 
     Returns:
         The same arrays, reshaped.

@@ -140,12 +140,7 @@ def _report(names: set[str], source: str) -> None:
 
 
 def write_google(checkpoint: Checkpoint, directory: Path) -> None:
-    """Writes `bert_model.ckpt`, `bert_config.json` and the tokenizer files.
-
-    Args:
-        checkpoint: What to write. Google's file says `gelu` for both forms.
-        directory: An existing directory.
-    """
+    """Writes `bert_model.ckpt`, `bert_config.json` (`gelu` for both forms) and the tokenizer."""
     import tensorflow as tf
 
     config, tokenizer, parameters = (

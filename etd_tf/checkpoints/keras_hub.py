@@ -275,10 +275,6 @@ def _save(model: Model, checkpoint: Checkpoint, directory: Path) -> None:
 def largest_difference(checkpoint: Checkpoint, theirs: Model) -> float:
     """Runs both models on random tokens and compares what both compute.
 
-    Args:
-        checkpoint: Our model.
-        theirs: KerasHub's model with the same weights.
-
     Returns:
         Largest absolute difference of the sequence output, of the pooled output and of the
         masked-LM logits, whichever of them the checkpoint has.

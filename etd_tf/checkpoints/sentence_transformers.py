@@ -61,9 +61,6 @@ class _Module:
 def read_pooling(directory: Path) -> Pooling | None:
     """Reads how a model makes a vector of a text.
 
-    Args:
-        directory: The directory of the model.
-
     Returns:
         The pooling; None where there is no `modules.json`.
 
@@ -192,12 +189,7 @@ def as_written(checkpoint: Checkpoint) -> Pooling | None:
 
 
 def write_pooling(checkpoint: Checkpoint, directory: Path) -> None:
-    """Writes the files that make a Hugging Face directory one of sentence-transformers.
-
-    Args:
-        checkpoint: The model; without a pooling nothing is written.
-        directory: An existing directory.
-    """
+    """Writes what makes a Hugging Face directory one of sentence-transformers, for a pooling."""
     pooling = as_written(checkpoint)
     if pooling is None:
         return

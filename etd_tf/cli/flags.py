@@ -221,11 +221,7 @@ class FlagSet:
         logging.warning("%s", told)
 
     def refuse_beside(self, name: str, *others: str) -> None:
-        """Refuses every flag that was set beside one that leaves nothing else to say.
-
-        Args:
-            name: The flag.
-            *others: Flags that go with it.
+        """Refuses every flag that was set beside one, and `others`, that leave nothing else to say.
 
         Raises:
             InputError: Another one was set.

@@ -94,11 +94,6 @@ class Experiment(abc.ABC):
     def run(self, model: keras.Model, sequences: Sequences, description: str) -> list[Array]:
         """Computes a model's logits; compiled once a model.
 
-        Args:
-            model: The model.
-            sequences: The inputs.
-            description: Text of the progress line.
-
         Returns:
             Of each sequence what `head.stack` makes of the outputs.
         """

@@ -198,11 +198,6 @@ class FineTuner:
     def fit(self, data: TrainingSet, schedule: Schedule, *, description: str) -> float:
         """Trains the model from its present weights with a fresh optimizer.
 
-        Args:
-            data: The examples.
-            schedule: Length and step size.
-            description: Text of the progress line.
-
         Returns:
             Mean training loss of the last epoch.
 

@@ -132,10 +132,6 @@ def _function(checkpoint: "Checkpoint") -> "Predict":
 def run_litert(content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Runs a LiteRT model in this process.
 
-    Args:
-        content: The file's bytes.
-        inputs: The signature's inputs by name.
-
     Raises:
         InputError: Nothing is installed that runs it.
     """

@@ -46,12 +46,7 @@ def write_warmup(
 
 
 def encode_prediction_log(model_name: str, request: WarmupRequest) -> bytes:
-    """Encodes a `tensorflow.serving.PredictionLog` holding one predict request.
-
-    Args:
-        model_name: Name under which the model is served.
-        request: The request.
-    """
+    """Encodes a `tensorflow.serving.PredictionLog` holding one predict request."""
     spec = encode_field(_MODEL_NAME, model_name.encode()) + encode_field(
         _MODEL_SIGNATURE, request.signature.encode()
     )

@@ -49,11 +49,7 @@ def slice_parameters(parameters: Mapping[str, Array], plan: ExtractionPlan) -> P
 
 
 def kept_units(plan: ExtractionPlan, layer: int | None) -> dict[str, IntArray]:
-    """Kept units by kind.
-
-    Args:
-        plan: The plan.
-        layer: The student's layer, counted from 0; None outside of layers.
+    """Kept units by kind, in a layer of the student, counted from 0, or outside of layers.
 
     Returns:
         Teacher indices; kinds that are never cut are left out.

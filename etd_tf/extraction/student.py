@@ -48,10 +48,6 @@ def extract(teacher: Checkpoint, plan: ExtractionPlan) -> Checkpoint:
 def check_plan(teacher: Checkpoint, plan: ExtractionPlan) -> Parameters:
     """Checks that a plan applies to a teacher.
 
-    Args:
-        teacher: The teacher.
-        plan: The plan.
-
     Returns:
         The teacher's weights.
 

@@ -51,9 +51,6 @@ def run_comparison(options: CompareOptions) -> Comparison:
 def compare_runs(options: RunsOptions) -> Comparison:
     """Compares finished runs of etd_distill, as they are.
 
-    Args:
-        options: The runs, and where the comparison goes.
-
     Raises:
         InputError: A run is not finished, or they have not all one teacher and one held-out
             text; or the directory cannot be used.

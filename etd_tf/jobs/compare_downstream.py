@@ -23,11 +23,6 @@ _TEACHER = "teacher"
 def add_scores(study: Study, spec: RunSpec, run: ArmRun) -> ArmRun:
     """Scores a finished run's students on every task; known scores are not made again.
 
-    Args:
-        study: The comparison.
-        spec: The run.
-        run: Its result.
-
     Returns:
         The result with scores.
     """

@@ -110,9 +110,6 @@ class Study:
     def share_scores(self, work: Work) -> Work:
         """Puts scores into a run's directory, if its start needs some; a metric scores once.
 
-        Args:
-            work: What the start of the run works with.
-
         Returns:
             It, with the sample of the text that all runs share.
         """

@@ -57,11 +57,7 @@ LAYOUT = Layout(
 
 
 def workspace_of(options: DistillOptions, *, is_chief: bool = True) -> Workspace:
-    """The run directory of a distillation.
-
-    Args:
-        options: The settings.
-        is_chief: Whether this process is the only one or the first of several workers.
+    """The run directory of a distillation, not yet held; only the chief of several workers writes.
 
     Returns:
         It, not yet held.
@@ -144,13 +140,6 @@ def begin_run(
 ) -> Work:
     """Begins a run, or goes on with it.
 
-    Args:
-        options: The settings.
-        run: Its directory, held.
-        teacher: The teacher.
-        config: The student's configuration.
-        records: The text.
-
     Returns:
         What the start works with.
 
@@ -210,11 +199,7 @@ def load_models(options: DistillOptions) -> tuple[Checkpoint, BertConfig]:
 
 
 def load_teacher(options: DistillOptions, *, pools: bool) -> Checkpoint:
-    """Loads the teacher.
-
-    Args:
-        options: The settings.
-        pools: Whether it must make sentence vectors: one that does not say how takes the mean.
+    """Loads the teacher; where it has to pool and does not say how, it takes the mean.
 
     Returns:
         The teacher, with its tokenizer.
@@ -229,11 +214,7 @@ def load_teacher(options: DistillOptions, *, pools: bool) -> Checkpoint:
 
 
 def check_models(options: DistillOptions, teacher: Checkpoint) -> BertConfig:
-    """Checks a teacher against student, loss and text.
-
-    Args:
-        options: The settings.
-        teacher: The teacher, with its tokenizer.
+    """Checks a teacher, with its tokenizer, against student, loss and text.
 
     Returns:
         The student's configuration.

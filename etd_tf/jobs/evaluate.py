@@ -48,9 +48,6 @@ class EvaluationResult:
 def run_evaluation(options: EvaluationOptions) -> EvaluationResult:
     """Runs an evaluation.
 
-    Args:
-        options: What to evaluate, and how.
-
     Raises:
         InputError: A model or file cannot be used, or `output_dir` holds another run.
         DivergenceError: No learning rate trains without diverging.

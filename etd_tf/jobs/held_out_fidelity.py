@@ -61,10 +61,7 @@ class HeldOutFidelity:
         return self._vectors(self._teacher, self._pooling)
 
     def log_values(self, distiller: Distiller) -> dict[str, float]:
-        """Measures a student in training for `metrics.jsonl`, as it is now.
-
-        Args:
-            distiller: Holds the student, and the map behind its pooling where one is trained.
+        """Measures a student in training, and the map behind its pooling, for `metrics.jsonl`.
 
         Returns:
             Numbers by name; none where it has diverged, which ends the run anyway.
@@ -119,9 +116,6 @@ def check_measurable(teacher: Checkpoint, records: RecordSet, count: int) -> Non
 
 def check_pooling(teacher: Checkpoint) -> Pooling:
     """Checks that a teacher is a sentence encoder.
-
-    Args:
-        teacher: The teacher.
 
     Returns:
         How it pools.

@@ -35,11 +35,7 @@ _READY = 2  # batches masked before they are needed
 
 
 def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
-    """Gives the teacher the tokenizer of `directory`, or keeps its own.
-
-    Args:
-        teacher: The teacher.
-        directory: Its directory, or anything else that `load_checkpoint` takes, in any format.
+    """Gives the teacher the tokenizer of a model's or a tokenizer's directory, or keeps its own.
 
     Returns:
         The teacher with a tokenizer.

@@ -18,6 +18,7 @@ from etd_tf.settings import (
 )
 from etd_tf.storage.home import DEFAULT_CACHE
 from etd_tf.text.options import MAX_LENGTH, TEXT_KINDS
+from etd_tf.training.options import STRATEGIES
 
 TEACHER = (
     "The model to make smaller: a Hugging Face directory, a Google checkpoint directory, a "
@@ -126,7 +127,7 @@ class HardwareOptions(Settings):
     strategy: str = setting(
         "auto",
         "tf.distribute strategy; auto takes what the machine offers.",
-        choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
+        choices=STRATEGIES,
     )
     precision: str = setting(
         "float32",

@@ -39,11 +39,6 @@ def write_outputs(
     """Saves the student in every format asked for, measures it and writes the report.
 
     The report comes last: its presence marks a finished run.
-
-    Args:
-        options: The job's settings.
-        result: What the job made.
-        latency: Times of models of these sizes, if they are known.
     """
     forms = [name for name, form in FORMATS.items() if not form.optional]
     exports = tuple(_export(result, name) for name in (*forms, *options.exports))
@@ -68,14 +63,7 @@ def make_report(
     exports: tuple[Export, ...],
     latency: tuple[LatencyComparison, ...],
 ) -> RunReport:
-    """Collects the facts of a run.
-
-    Args:
-        options: The job's settings.
-        result: What the job made.
-        exports: Forms of the student on disk.
-        latency: Measured times.
-    """
+    """Collects the facts of a run."""
     length = result.records.sequence_length
     student = model_facts(
         result.student, sequence_length=length, source=str(result.run_dir / STUDENT)

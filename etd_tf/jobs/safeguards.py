@@ -15,10 +15,6 @@ Inputs = Mapping[str, Iterable[str | Path | None]]
 def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
     """Checks that overwriting a directory would not delete what the same run reads.
 
-    Args:
-        folder: The directory that would be emptied.
-        inputs: What the run reads.
-
     Raises:
         InputError: Some of it is in `folder`.
     """
@@ -33,10 +29,6 @@ def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
 
 def check_cache_is_apart(folder: Path, cache_dir: Path) -> None:
     """Checks that what runs share is not kept in the directory of one of them.
-
-    Args:
-        folder: The output directory.
-        cache_dir: Where prepared corpora are kept.
 
     Raises:
         InputError: It is.

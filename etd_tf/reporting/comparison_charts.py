@@ -15,11 +15,7 @@ _SHOWN_FROM = 0.05  # of the steps: the loss of untrained students would flatten
 
 
 def cell_charts(cells: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    """Draws the arms of one loss and student.
-
-    Args:
-        cells: The arms, entries of `compare.json`.
-        labels: Their names for readers.
+    """Draws the arms of one loss and student, entries of `compare.json`, with names for readers.
 
     Returns:
         HTML figures, without those that would show nothing of their own.

@@ -51,12 +51,7 @@ def table(
 
 
 def document(title: str, subtitle: str, sections: Iterable[str]) -> str:
-    """Puts sections into a page.
-
-    Args:
-        title: Plain text.
-        subtitle: Plain text below it.
-        sections: HTML; empty ones are left out.
+    """Puts sections into a page; empty ones are left out.
 
     Returns:
         A complete HTML document without scripts and external resources.
@@ -91,10 +86,6 @@ def cards(items: Sequence[tuple[str, str, str]]) -> str:
 
 def measured_on(machine: Machine, data: Mapping[str, str | int | float]) -> str:
     """Tells machine, software and data.
-
-    Args:
-        machine: The machine.
-        data: Facts about the text by name.
 
     Returns:
         A `section` element.

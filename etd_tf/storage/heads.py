@@ -147,10 +147,6 @@ def unpack_zlib(path: Path) -> str:
 def check_is_text(path: Path, head: bytes) -> None:
     """Refuses a file that begins as no UTF-8 text does.
 
-    Args:
-        path: The file, for the message.
-        head: Its first bytes.
-
     Raises:
         InputError: It is binary, or text in UTF-16 or UTF-32; says how to get its text.
     """

@@ -55,13 +55,7 @@ def visible_names(path: Path) -> list[str]:
 
 
 def unusable(path: Path, error: OSError, name: str, what: str = "written") -> InputError:
-    """The error for a directory that the system refuses.
-
-    Args:
-        path: The directory.
-        error: What the system says.
-        name: The argument that named the directory.
-        what: What it cannot be.
+    """The error for a directory, named by an argument, that the system refuses to use.
 
     Returns:
         The error, to be raised.

@@ -10,11 +10,7 @@ from etd_tf.storage.atomic import write_atomically
 
 
 def read_json_object(path: Path, *, max_bytes: int = 64 << 20) -> dict[str, Any]:
-    """Reads a file that must hold one JSON object.
-
-    Args:
-        path: The file.
-        max_bytes: Larger files are refused before they are read.
+    """Reads a file of at most so many bytes that must hold one JSON object.
 
     Raises:
         InputError: The file is missing, unreadable, too large, not UTF-8, not JSON or

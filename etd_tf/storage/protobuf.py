@@ -9,10 +9,6 @@ _LENGTH_DELIMITED = 2  # wire type of strings, packed numbers and messages
 def encode_field(number: int, content: bytes) -> bytes:
     """Encodes a string, packed numbers or a message as a field.
 
-    Args:
-        number: Its number in the message's definition.
-        content: Its bytes.
-
     Returns:
         Key, length and content.
     """

@@ -26,10 +26,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def check_present(path: Path) -> None:
-    """Checks that a file's content is on this disk.
-
-    Args:
-        path: The file; it need not exist.
+    """Checks that the content of a file, if it exists, is on this disk.
 
     Raises:
         InputError: It is a link to nothing, or a Git LFS pointer.

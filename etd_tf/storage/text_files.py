@@ -103,9 +103,6 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 def read_texts(path: Path) -> list[str]:
     """Reads a file of one text a line, as `text_lines` does.
 
-    Args:
-        path: The file.
-
     Returns:
         The lines; an empty line is a text, too.
 

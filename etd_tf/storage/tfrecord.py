@@ -122,10 +122,6 @@ def find_records(path: Path) -> IntArray:
 def first_record(path: Path, file: IO[bytes]) -> bytes:
     """Reads and checks the record that a stream begins with; empty where there is none.
 
-    Args:
-        path: The file, for messages.
-        file: Its content, unpacked.
-
     Raises:
         InputError: It is not a TFRecord file, or it is cut short or damaged.
     """

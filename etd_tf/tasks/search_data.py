@@ -83,11 +83,7 @@ def read_beir(folder: Path, split: str) -> SearchData:
 
 
 def search_in_squad(dataset: SquadDataset) -> SearchData:
-    """Makes a search of SQuAD: each question looks for its paragraph among all of them.
-
-    Args:
-        dataset: The questions; equal paragraphs are one.
-    """
+    """Makes a search of SQuAD: each question looks for its paragraph among all different ones."""
     place: dict[str, int] = {}
     for context in dataset.contexts:
         place.setdefault(context, len(place))

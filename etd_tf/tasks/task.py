@@ -164,10 +164,7 @@ class ScoredTask(Task):
             )
 
     def remarks(self, scores: "Mapping[str, Scores]") -> Sequence[str]:
-        """Says what readers of some scores should know.
-
-        Args:
-            scores: What `score` returned.
+        """Says what readers of what `score` returned should know.
 
         Returns:
             Sentences, most often none.

@@ -38,15 +38,9 @@ def prepare_on_beam(
     each record file is written by one, which reads only the text it needs; a gzipped file
     has to be unzipped from its beginning for that.
 
-    Args:
-        corpus: Text sources, see `open_corpus`; at the same place for all workers.
-        tokenizer: The tokenizer.
-        output_dir: Directory for the files and `manifest.json`, on a file system that all
-            workers share.
-        engine: See `beam_engine`.
-        options: Lengths, shards and the held-out share.
-        validation_corpus: Text for the validation split; then no document is held out.
-        overwrite: Replace finished records, or an unfinished preparation of other text.
+    The arguments are those of `prepare_records`, with an engine (see `beam_engine`) instead of
+    a number of workers. Text and `output_dir` are at the same place for all workers, on a file
+    system that they share.
 
     Raises:
         InputError: As `prepare_records`; or the workers do not see the same files.

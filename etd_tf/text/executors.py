@@ -39,6 +39,12 @@ _LOOK_SECONDS = 1.0
 Task: TypeAlias = tuple[Path, Any]
 """A file to make, and what to work on; plain values, as it is sent to a worker."""
 
+Shards: TypeAlias = Sequence[tuple[Path, Share]]
+"""Record files, and what goes into them, in corpus order within a split."""
+
+AddScan: TypeAlias = Callable[[SourceScan], None]
+"""Takes the scans of sources in their order."""
+
 
 class Job(abc.ABC):
     """Work on tasks of one kind; it is sent to workers, so it holds plain values only."""
@@ -148,32 +154,20 @@ class Executor(abc.ABC):
         return corpus
 
     @abc.abstractmethod
-    def scan(
-        self, job: ScanJob, sources: Sequence[Source], add: Callable[[SourceScan], None]
-    ) -> None:
+    def scan(self, job: ScanJob, sources: Sequence[Source], add: AddScan) -> None:
         """Scans sources.
-
-        Args:
-            job: How.
-            sources: The sources.
-            add: Takes the scans, in the order of the sources.
 
         Raises:
             InputError: A source cannot be read as the text it should be.
         """
 
     @abc.abstractmethod
-    def write(
-        self,
-        job: WriteJob,
-        shards: Sequence[tuple[Path, Share]],
-        add: Callable[..., None],
-    ) -> None:
+    def write(self, job: WriteJob, shards: Shards, add: Callable[..., None]) -> None:
         """Writes record files.
 
         Args:
             job: How.
-            shards: Files and what goes into them, in corpus order within a split.
+            shards: The files.
             add: Takes the summaries of files that are there, one or several at once.
 
         Raises:
@@ -195,20 +189,13 @@ class LocalExecutor(Executor):
 
     workers: int = 1
 
-    def scan(
-        self, job: ScanJob, sources: Sequence[Source], add: Callable[[SourceScan], None]
-    ) -> None:
+    def scan(self, job: ScanJob, sources: Sequence[Source], add: AddScan) -> None:
         """As `Executor.scan`."""
         with track("Reading the corpus", None, "documents") as progress:
             for source in sources:
                 add(scan_source(source, job.held_out_fraction, job.seed, progress.advance))
 
-    def write(
-        self,
-        job: WriteJob,
-        shards: Sequence[tuple[Path, Share]],
-        add: Callable[..., None],
-    ) -> None:
+    def write(self, job: WriteJob, shards: Shards, add: Callable[..., None]) -> None:
         """As `Executor.write`; encodes ahead over the ends of files."""
         total = sum(share.num_characters for _, share in shards)
         workers = min(self.workers or os.cpu_count() or 1, 1 + total // _CHARACTERS_A_WORKER)
@@ -260,9 +247,7 @@ class SharedFilesExecutor(Executor):
         sources = tuple(source.absolute() for source in corpus.sources)
         return dataclasses.replace(corpus, sources=sources)
 
-    def scan(
-        self, job: ScanJob, sources: Sequence[Source], add: Callable[[SourceScan], None]
-    ) -> None:
+    def scan(self, job: ScanJob, sources: Sequence[Source], add: AddScan) -> None:
         """As `Executor.scan`."""
         with _scratch(self.directory.absolute()) as scratch:
             tasks = [(scratch / f"{i:06d}.json", source) for i, source in enumerate(sources)]
@@ -270,12 +255,7 @@ class SharedFilesExecutor(Executor):
             for path, _ in tasks:
                 add(SourceScan(**_result(path)))
 
-    def write(
-        self,
-        job: WriteJob,
-        shards: Sequence[tuple[Path, Share]],
-        add: Callable[..., None],
-    ) -> None:
+    def write(self, job: WriteJob, shards: Shards, add: Callable[..., None]) -> None:
         """As `Executor.write`."""
         paths = [path.absolute() for path, _ in shards]
         tasks = [

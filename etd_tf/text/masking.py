@@ -68,17 +68,11 @@ class Masking:
         cls, tokenizer: "Tokenizer", *, rate: float = 0.15, max_predictions: int | None = None
     ) -> "Masking":
         """Takes the special ids and the vocabulary size from a tokenizer."""
-        special = {
-            tokenizer.pad_id,
-            tokenizer.unk_id,
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-            tokenizer.mask_id,
-        }
+        ids = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id)
         return cls(
             mask_id=tokenizer.mask_id,
             vocab_size=tokenizer.vocab_size,
-            special_ids=tuple(sorted(special)),
+            special_ids=tuple(sorted({*ids, tokenizer.mask_id})),
             rate=rate,
             max_predictions=max_predictions,
         )

@@ -43,13 +43,7 @@ class SourceScan:
 def scan_source(
     source: Source, held_out_fraction: float, seed: int, advance: Callable[[], None] | None = None
 ) -> SourceScan:
-    """Reads a source once.
-
-    Args:
-        source: The source.
-        held_out_fraction: Share of the whole corpus' characters that is held out.
-        seed: Seed of that choice.
-        advance: Called after every document.
+    """Reads a source once; `advance` is called after every document.
 
     Raises:
         InputError: The source cannot be read as the text it should be; names the place.
@@ -256,11 +250,7 @@ class Split:
     keeps_listed: bool
 
     def shares(self, num_shards: int) -> Iterator[Share]:
-        """Yields what goes into each file: runs of nearly equally many documents.
-
-        Args:
-            num_shards: At most `num_documents`.
-        """
+        """Yields what goes into each of at most `num_documents` files, nearly equally many."""
         # Document i belongs to file i * num_shards // num_documents: where each one begins.
         begins = -(-np.arange(num_shards + 1) * self.num_documents // num_shards)
         sizes = np.diff([self.num_characters * i // self.num_documents for i in begins.tolist()])

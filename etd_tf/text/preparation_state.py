@@ -108,12 +108,7 @@ class PreparationState:
         return found
 
     def finish(self, facts: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> None:
-        """Writes the manifest: the records are complete.
-
-        Args:
-            facts: More entries for the manifest.
-            names: File names by split.
-        """
+        """Writes the manifest, with more facts in it: the records are complete."""
         shards = {split: [self.finished[name] for name in names[split]] for split in names}
         manifest = {
             **self._identity,

@@ -155,13 +155,7 @@ class Preparation:
         options: RecordOptions | None,
         validation_corpus: str | Sequence[str] | None = None,
     ) -> "Preparation":
-        """Finds the text; reads nothing yet.
-
-        Args:
-            corpus: See `open_corpus`.
-            tokenizer: The tokenizer.
-            options: Lengths, shards and the held-out share; None for the usual ones.
-            validation_corpus: Text for the validation split, if any.
+        """Finds the text of `prepare_records`; reads nothing yet.
 
         Raises:
             InputError: No file matches.

@@ -24,10 +24,7 @@ def parse_source(source: str | Path) -> tuple[bool, str]:
 
 
 def import_tfds(purpose: str) -> Any:
-    """Imports the package.
-
-    Args:
-        purpose: What needs it, as the user asked for it.
+    """Imports the package, for what the user asked for.
 
     Raises:
         InputError: It is not installed.

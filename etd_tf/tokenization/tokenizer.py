@@ -48,6 +48,7 @@ class Tokenizer:
         strip_accents: Whether a WordPiece tokenizer drops accents; None: as `lowercase`.
         notes: What no file says and was decided here, one sentence each.
         special_tokens: The token of each role: `pad`, `unk`, `cls`, `sep` and `mask`.
+        pad_id: The id of that token, as are `unk_id`, `cls_id`, `sep_id` and `mask_id`.
         vocab_size: The highest token id plus 1, added tokens included.
 
     Raises:
@@ -63,7 +64,8 @@ class Tokenizer:
         self.vocab_size = count_ids(vocabulary)
         declared = {**parts.json("special_tokens_map.json", optional=True), **parts.settings}
         self.special_tokens = _find_special_tokens(vocabulary, declared)
-        self._special_ids = {role: vocabulary[t] for role, t in self.special_tokens.items()}
+        ids = [vocabulary[token] for token in self.special_tokens.values()]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = ids
         (probe,) = self.encode_batch([_PROBE])  # fails for parts that do not fit together
         around = self.backend.encode(_PROBE).ids
         if around != [self.cls_id, *probe, self.sep_id]:
@@ -95,10 +97,7 @@ class Tokenizer:
 
     @classmethod
     def find(cls, directory: str | Path) -> "Tokenizer | None":
-        """Reads the tokenizer of a checkpoint that may have none.
-
-        Args:
-            directory: As for `from_directory`.
+        """Reads the tokenizer of a checkpoint that may have none, from where `from_directory` does.
 
         Raises:
             InputError: There are vocabulary files, but no usable tokenizer.
@@ -126,31 +125,6 @@ class Tokenizer:
         """Builds a BERT WordPiece tokenizer from its vocabulary in id order."""
         content = vocabulary_file(vocabulary)
         return cls(wordpiece_files(content, lowercase=lowercase, strip_accents=strip_accents))
-
-    @property
-    def pad_id(self) -> int:
-        """Id of the padding token."""
-        return self._special_ids["pad"]
-
-    @property
-    def unk_id(self) -> int:
-        """Id of the unknown token."""
-        return self._special_ids["unk"]
-
-    @property
-    def cls_id(self) -> int:
-        """Id of the first token of every sequence."""
-        return self._special_ids["cls"]
-
-    @property
-    def sep_id(self) -> int:
-        """Id of the separator token."""
-        return self._special_ids["sep"]
-
-    @property
-    def mask_id(self) -> int:
-        """Id of the token that replaces masked ones."""
-        return self._special_ids["mask"]
 
     @property
     def wordpieces(self) -> list[str] | None:

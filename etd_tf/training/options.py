@@ -6,6 +6,8 @@ from typing import Any
 from etd_tf.errors import InputError
 from etd_tf.settings import Settings, setting, settings_of
 
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+JIT_CHOICES = ("auto", "on", "off")
 _LARGEST_SEED = 2**31 - 1 - 2**24  # int32, and room for what replicas add to it
 
 
@@ -42,7 +44,7 @@ class TrainerOptions(Settings):
     jit_compile: str = setting(
         "auto",
         "XLA for the training step; auto: on for GPU and TPU, where it is faster.",
-        choices=("auto", "on", "off"),
+        choices=JIT_CHOICES,
         group="Hardware",
     )
     steps_per_call: int = setting(

@@ -47,13 +47,7 @@ class StateStore:
     def save(
         self, step: int, variables: Mapping[str, keras.Variable], *, seconds: float = 0.0
     ) -> Path:
-        """Writes a checkpoint and removes the ones that are no longer kept.
-
-        Args:
-            step: Finished optimizer steps.
-            variables: All variables by name.
-            seconds: Time spent so far, over all sittings.
-        """
+        """Writes a checkpoint, with the seconds of all sittings; removes those no longer kept."""
         path = self.directory / f"step-{step:08d}"
         tensors = {name: _to_numpy(variable) for name, variable in variables.items()}
         with atomic_directory(path, overwrite=True) as scratch:
@@ -88,9 +82,6 @@ class StateStore:
 
         A damaged one is named in the log and passed over for the one before it, from
         which the run arrives at the same weights.
-
-        Args:
-            variables: All variables by name, as for `save`.
 
         Returns:
             The finished steps and the seconds spent on them; zeros where there is no

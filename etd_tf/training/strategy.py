@@ -7,9 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from etd_tf.errors import InputError
+from etd_tf.training.options import JIT_CHOICES, STRATEGIES
 
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
-JIT_CHOICES = ("auto", "on", "off")
 # In the order of their place in the cluster.
 _WORKER_JOBS = ("chief", "worker")
 
@@ -128,9 +127,6 @@ def use_xla(choice: str) -> bool:
 
     On CPUs the default kernels (oneDNN) are faster than XLA's, so `"auto"` compiles only
     where there is a GPU or a TPU.
-
-    Args:
-        choice: `"auto"`, `"on"` or `"off"`.
 
     Returns:
         Whether to pass `jit_compile=True`.

@@ -103,12 +103,7 @@ class Compensated(RandomUnits):
 
 
 def compensation_flops(teacher: "BertConfig", student: "BertConfig", amount: Amount) -> int:
-    """Operations of compensating cut units, at most.
-
-    Args:
-        teacher: The teacher.
-        student: The student.
-        amount: The text that it is fitted and chosen on.
+    """Operations of compensating cut units, fitted and chosen on some text, at most.
 
     Returns:
         A teacher forward of every sequence, the activations' second moments in the
