@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
@@ -28,7 +29,15 @@ _ADAPTED = re.compile(r".*(?:\.lora_[A-Za-z]|\.base_layer\.|\.modules_to_save\.|
 class Tensors(Mapping[str, Array]):
     """Tensors by name that are read on access; the names are those of `_entries`."""
 
+    path: Path
+    kind: ClassVar[str]
     _entries: Mapping[str, Any]
+
+    def _error(self, problem: str) -> InputError:
+        return InputError(
+            f"{self.path} is not a usable {self.kind} file: {problem}. It may be truncated or "
+            "corrupt; copy or download it again."
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries  # the inherited method would read the tensor
@@ -118,9 +127,6 @@ def check_finite(parameters: Mapping[str, Array], source: str) -> None:
     Args:
         parameters: Float32 arrays by name.
         source: What they belong to, for messages.
-
-    Raises:
-        InputError: One is NaN or infinite.
     """
     for name, value in parameters.items():
         finite = np.isfinite(value)

@@ -44,9 +44,9 @@ class _Variables(Tensors):
             self._reader: Any = tf.train.load_checkpoint(str(prefix))
             self._entries = self._reader.get_variable_to_shape_map()
         except self._errors as error:
-            raise self._error(error) from error
+            raise self._unreadable(error) from error
 
-    def _error(self, error: Exception) -> InputError:
+    def _unreadable(self, error: Exception) -> InputError:
         return InputError(
             f"{self._prefix} is not a readable TensorFlow checkpoint ({error}). Expected "
             f"{self._prefix.name}.index and {self._prefix.name}.data-*; they may be truncated."
@@ -56,9 +56,9 @@ class _Variables(Tensors):
         try:
             value: Array = self._reader.get_tensor(name)
         except self._errors as error:
-            raise self._error(error) from error
+            raise self._unreadable(error) from error
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuV":  # V: bfloat16
-            raise self._error(ValueError(f"{name} is no array of numbers"))
+            raise self._unreadable(ValueError(f"{name} is no array of numbers"))
         return value
 
 

@@ -51,6 +51,8 @@ class SafetensorsFile(Tensors):
         InputError: The file is missing, truncated or not a valid safetensors file.
     """
 
+    kind = "safetensors"
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
@@ -65,12 +67,6 @@ class SafetensorsFile(Tensors):
             np.memmap(self.path, np.uint8, "r", offset=start, shape=(data_size,))
             if data_size
             else np.empty(0, np.uint8)
-        )
-
-    def _error(self, problem: str) -> InputError:
-        return InputError(
-            f"{self.path} is not a usable safetensors file: {problem}. "
-            "It may be truncated or corrupt; copy or download it again."
         )
 
     def _read_header(self, file: Any, size: int) -> tuple[int, bytes]:

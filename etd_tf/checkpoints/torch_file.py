@@ -52,6 +52,8 @@ class TorchFile(Tensors):
         InputError: The file is missing, corrupt or holds anything but tensors.
     """
 
+    kind = "PyTorch weights"
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._members: dict[str, str] = {}
@@ -84,12 +86,6 @@ class TorchFile(Tensors):
                 "Save the model's own: torch.save(model.state_dict(), path)."
             )
         return next(iter(inner.values()), {})
-
-    def _error(self, problem: str) -> InputError:
-        return InputError(
-            f"{self.path} is not a usable PyTorch weights file: {problem}. "
-            "It may be truncated or corrupt; copy or download it again."
-        )
 
     def _read_zip(self) -> Any:
         with zipfile.ZipFile(self.path) as archive:

@@ -1,5 +1,6 @@
 """The frame of every command: flags, help, errors and exit status."""
 
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -17,7 +18,7 @@ from absl import flags
 from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import DivergenceError, EtdError, InputError, Interrupted
 from etd_tf.settings import Settings
-from etd_tf.training.signals import stop_signals
+from etd_tf.training.signals import handling, stop_signals
 
 EXIT_FAILURE, EXIT_INPUT_ERROR = 1, 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -146,20 +147,15 @@ def _fail(command: Command, message: str, status: int = EXIT_INPUT_ERROR) -> int
     return status
 
 
-class _terminable:  # noqa: N801 - used as a with-statement keyword
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
     """Turns signals into `Interrupted` while a command runs; SIGINT is Python's own."""
 
-    def __enter__(self) -> None:
-        signals = [signum for signum in stop_signals() if signum != signal.SIGINT]
-        self._previous: Any = {signum: signal.signal(signum, self._raise) for signum in signals}
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-
-    @staticmethod
-    def _raise(signum: int, _: FrameType | None) -> None:
+    def stop(signum: int, _: FrameType | None) -> None:
         raise Interrupted(signum)
+
+    with handling([one for one in stop_signals() if one != signal.SIGINT], stop):
+        yield
 
 
 def help_text(command: Command, flag_set: FlagSet) -> str:

@@ -221,11 +221,7 @@ class FlagSet:
         logging.warning("%s", told)
 
     def refuse_beside(self, name: str, *others: str) -> None:
-        """Refuses every flag that was set beside one, and `others`, that leave nothing else to say.
-
-        Raises:
-            InputError: Another one was set.
-        """
+        """Refuses every flag that was set beside one, and `others`, that leave nothing to say."""
         for flag in itertools.chain.from_iterable(self.groups.values()):
             if flag not in (name, *others) and self._is_changed(flag):
                 self.tell_idle(flag, f"{name}=... says all that there is to say")

@@ -14,7 +14,7 @@ _HOMES = {
     "SequenceClassifier": "classifiers",
     "SpanClassifier": "classifiers",
     "TokenClassifier": "classifiers",
-    "benchmark_models": "benchmark",
+    "benchmark_models": "latency",
     "compare_latency": "latency",
     "export_finetuned": "serving",
     "finetune": "finetuning",

@@ -1,7 +1,7 @@
 """What fine-tuning needs to know about a task, whichever it is."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.baseline import Baselines
 from etd_tf.evaluation.classifiers import TaskModel
-from etd_tf.evaluation.finetuned import save_finetuned
+from etd_tf.evaluation.finetuned import match_labels, save_finetuned
 from etd_tf.evaluation.inference import Forward, compile_forward, run_sequences
 from etd_tf.evaluation.serving import export_finetuned
 from etd_tf.evaluation.training import TrainingSet, WordTable
@@ -74,7 +74,8 @@ class Experiment(abc.ABC):
         metric: Its metric that ranks models, higher is better.
         max_length: Tokens of an example.
         head: The class of the task's models.
-        label_names: Class names in the order of the logits, where there are classes.
+        label_names: Class names of the task in its order, where there are classes.
+        class_order: For each of them its position among the model's logits.
         text_names: Names of the one or two texts for who serves the model.
         kept_name: What the fine-tuned model calls the task.
         show_examples: Examples with their text in `details`.
@@ -82,6 +83,7 @@ class Experiment(abc.ABC):
 
     head: type[TaskModel]
     label_names: tuple[str, ...] = ()
+    class_order: Sequence[int] = ()
     text_names: tuple[str, ...] = ("text",)
 
     def __init__(self, task: TaskLike, checkpoint: Checkpoint) -> None:
@@ -90,6 +92,15 @@ class Experiment(abc.ABC):
         self._checkpoint = checkpoint
         self.show_examples = 0
         self._forward: tuple[keras.Model, Forward] | None = None
+
+    def take_labels(self, names: tuple[str, ...], model_names: Sequence[str] | None) -> None:
+        """Takes the task's classes, and their order in a model that is fine-tuned already.
+
+        Raises:
+            InputError: The model has other classes.
+        """
+        self.label_names = names
+        self.class_order = match_labels(names if model_names is None else model_names, names)
 
     def run(self, model: keras.Model, sequences: Sequences, description: str) -> list[Array]:
         """Computes a model's logits; compiled once a model.

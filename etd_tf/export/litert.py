@@ -15,7 +15,6 @@ from etd_tf.export.base import Export, Format, check_error, largest_error, size_
 from etd_tf.export.saved_model import (
     SENTENCE_EMBEDDING,
     encoder_function,
-    float32_copy,
     logits_function,
 )
 from etd_tf.lazy import tf

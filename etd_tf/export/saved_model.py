@@ -71,7 +71,8 @@ class SavedModel(Format):
 
         if not isinstance(checkpoint, Checkpoint):
             raise InputError(f"Expected a Checkpoint, received {type(checkpoint).__name__}.")
-        checkpoint = float32_copy(checkpoint)
+        # In variables of this process, whatever its precision and a strategy that spreads them.
+        checkpoint = checkpoint.astype("float32")
         config, head, task_head = checkpoint.config, checkpoint.mlm_head, checkpoint.task_head
         twin = task_head is not None and task_head.reading.is_twin
         spec = ServingSpec(

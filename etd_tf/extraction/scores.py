@@ -109,11 +109,7 @@ class UnitScores:
             )
 
     def check_teacher(self, config: BertConfig) -> None:
-        """Checks that the scores belong to a teacher of this architecture.
-
-        Raises:
-            InputError: A size differs.
-        """
+        """Checks that the scores belong to a teacher of this architecture."""
         layers, heads, size = self.query_key.shape
         mine = (layers, heads * size, heads, self.ffn.shape[1])
         theirs = (

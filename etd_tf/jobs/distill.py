@@ -113,11 +113,7 @@ def _log_values(fidelity: HeldOutFidelity | None, trainer: Trainer) -> dict[str,
 
 
 def check_fidelity(options: DistillOptions, result: DistillResult) -> None:
-    """Checks that a student is as faithful as was asked for.
-
-    Raises:
-        FidelityError: It is not.
-    """
+    """Checks that a student is as faithful as was asked for."""
     if result.fidelity is None or options.min_fidelity is None:
         return
     found = result.fidelity.student

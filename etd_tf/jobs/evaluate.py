@@ -7,10 +7,10 @@ from typing import Any
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.errors import InputError
 from etd_tf.evaluation.baseline import Baselines, baseline_values
-from etd_tf.evaluation.benchmark import ModelCost, benchmark_models
 from etd_tf.evaluation.experiment import Experiment, Scores, shares_kept
 from etd_tf.evaluation.finetuned import FinetunedModel, load_finetuned
 from etd_tf.evaluation.finetuning import FinetuneResult, finetune
+from etd_tf.evaluation.latency import ModelCost, benchmark_models
 from etd_tf.evaluation.options import PAGE_FILE, PREDICTIONS_DIR
 from etd_tf.evaluation.run_record import RunRecord
 from etd_tf.jobs.task_options import EvaluationOptions

@@ -1,9 +1,9 @@
 """Results of `etd_evaluate` and `etd_transfer` as tables."""
 
 from etd_tf.evaluation.baseline import Baselines, describe_failures
-from etd_tf.evaluation.benchmark import ModelCost
 from etd_tf.evaluation.experiment import Scores, SplitScores, shares_kept
 from etd_tf.evaluation.finetuning import FinetuneResult
+from etd_tf.evaluation.latency import ModelCost
 from etd_tf.evaluation.run_record import FINAL, HELD_OUT, SELECTION
 from etd_tf.evaluation.transfer import TransferResult
 from etd_tf.jobs.evaluate import EvaluationResult

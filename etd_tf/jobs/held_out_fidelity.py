@@ -99,11 +99,7 @@ class HeldOutFidelity:
 
 
 def check_measurable(teacher: Checkpoint, records: RecordSet, count: int) -> None:
-    """Checks that fidelity can be measured.
-
-    Raises:
-        InputError: It cannot.
-    """
+    """Checks that fidelity can be measured."""
     check_pooling(teacher)
     held_out = records.num_examples(VALIDATION) if records.shards.get(VALIDATION) else 0
     if min(held_out, count) < MIN_TEXTS:

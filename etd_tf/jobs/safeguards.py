@@ -13,11 +13,7 @@ Inputs = Mapping[str, Iterable[str | Path | None]]
 
 
 def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
-    """Checks that overwriting a directory would not delete what the same run reads.
-
-    Raises:
-        InputError: Some of it is in `folder`.
-    """
+    """Checks that overwriting a directory would not delete what the same run reads."""
     for flag, names in inputs.items():
         for name in names:
             if name is not None and any(_is_inside(path, folder) for path in _files(str(name))):
@@ -28,11 +24,7 @@ def check_spares_inputs(folder: Path, inputs: Inputs) -> None:
 
 
 def check_cache_is_apart(folder: Path, cache_dir: Path) -> None:
-    """Checks that what runs share is not kept in the directory of one of them.
-
-    Raises:
-        InputError: It is.
-    """
+    """Checks that what runs share is not kept in the directory of one of them."""
     if _is_inside(cache_dir, folder):
         raise InputError(
             f"cache_dir={cache_dir} is in output_dir={folder}, which is for what one run "

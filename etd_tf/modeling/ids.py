@@ -58,11 +58,7 @@ def check_ids(inputs: Mapping[str, Any], config: BertConfig, where: str = "The i
 
 
 def check_length(length: int, config: BertConfig, where: str = "The input") -> None:
-    """Refuses sequences that are longer than the table of positions.
-
-    Raises:
-        InputError: They are.
-    """
+    """Refuses sequences that are longer than the table of positions."""
     if length > config.max_positions:
         raise InputError(
             f"{where} has {length} tokens a sequence, but the model has only "

@@ -1,13 +1,15 @@
 """The comparison as one HTML page, and its files."""
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from etd_tf.extraction.starts import STARTS
 from etd_tf.reporting import numbers
+from etd_tf.reporting.charts import Series, line_chart
 from etd_tf.reporting.comparison import BASELINE, Comparison, as_number
-from etd_tf.reporting.comparison_charts import cell_charts
 from etd_tf.reporting.report import Machine
 from etd_tf.reporting.sections import (
     Cell,
@@ -23,6 +25,10 @@ from etd_tf.storage.json_files import standard_json, write_json
 
 PAGE_FILE, DATA_FILE = "compare.html", "compare.json"
 _MAX_CARDS = 4
+_FIRST = STARTS[BASELINE].chart
+_BASELINE_COLOUR = 0
+_UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+_SHOWN_FROM = 0.05  # of the steps: the loss of untrained students would flatten all the rest
 _NOT_REACHED = "not reached"
 _HOW = (
     "Compute saved: 1 \u2212 operations until an arm's held-out loss first is as low as the final "
@@ -112,7 +118,7 @@ def _cell(values: _Values, group: _Group) -> str:
     header = ["Arm", "Seeds", "First loss", "Final loss", "Reached after", "Whole run"]
     header += ["Compute saved", *["Neighbours found"] * _has_neighbours(group)]
     baseline = next((cell for cell in group if cell["arm"] == BASELINE), None)
-    body = cell_charts(group, values["labels"])
+    body = _charts(group, values["labels"])
     rows = [_arm_row(cell, baseline) for cell in group]
     if _has_neighbours(group):
         rows = [[*row, _neighbours(cell)] for row, cell in zip(rows, group, strict=True)]
@@ -126,6 +132,94 @@ def _cell(values: _Values, group: _Group) -> str:
     return section(
         f"{first['loss']}, student {first['student']}", body + note + _tasks(values, group)
     )
+
+
+def _charts(cells: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+    """Held-out loss of the arms of one loss and student against cost, a few arms a chart."""
+    by_arm = {cell["arm"]: cell for cell in cells}
+    unit, name = _unit(max(point["flops"] for cell in cells for point in cell["curve"]))
+    ceiling = max(map(_ceiling, cells))
+    charts = []
+    for title, arms in _arms_by_chart(by_arm).items():
+        # An arm that is in every chart has the same colour everywhere.
+        first = _BASELINE_COLOUR + (BASELINE not in arms)
+        colours = {arm: first + index for index, arm in enumerate(arms)}
+        present = [arm for arm in arms if arm in by_arm]
+        lines = [
+            _series(by_arm[arm], labels.get(arm, arm), colours[arm], unit, ceiling)
+            for arm in present
+        ]
+        if BASELINE in by_arm:
+            lines.append(_target(by_arm[BASELINE], unit))
+        heading = f"{title}: held-out loss over {name} spent"
+        width, height = (860, 300) if title == _FIRST else (420, 220)
+        charts.append(
+            line_chart(
+                lines,
+                title=heading,
+                x_label=f"{name}, scoring included",
+                width=width,
+                height=height,
+            )
+        )
+    return charts[0] + f'<div class="grid2">{"".join(charts[1:])}</div>'
+
+
+def _arms_by_chart(shown: Collection[str]) -> dict[str, list[str]]:
+    """Arms by chart: the baseline, what every chart shows, the chart's own ones."""
+    common = [name for name, start in STARTS.items() if not start.chart]
+    charts: dict[str, list[str]] = {_FIRST: [BASELINE, *common]}
+    for name in dict.fromkeys((*STARTS, *shown)):
+        title = STARTS[name].chart if name in STARTS else _FIRST
+        if title and name != BASELINE:
+            charts.setdefault(title, list(common)).append(name)
+    own = {title: set(arms) - set(common) for title, arms in charts.items()}
+    return {
+        title: arms
+        for title, arms in charts.items()
+        if title == _FIRST or not own[title].isdisjoint(shown)
+    }
+
+
+def _ceiling(cell: Mapping[str, Any]) -> float:
+    """The loss of an arm early in its run."""
+    early = _SHOWN_FROM * cell["steps"]
+    late = [as_number(point["high"]) for point in cell["curve"] if point["step"] >= early]
+    return max(filter(math.isfinite, late), default=0.0)
+
+
+def _target(baseline: Mapping[str, Any], unit: float) -> Series:
+    """The final loss of the baseline, as a level."""
+    costs = [point["flops"] / unit for point in baseline["curve"]]
+    level = as_number(baseline["final_loss"])
+    label = "final loss of random initialisation"
+    return Series(
+        label, [costs[0], costs[-1]], [level, level], colour=_BASELINE_COLOUR, dashed=True
+    )
+
+
+def _series(
+    cell: Mapping[str, Any], label: str, colour: int, unit: float, ceiling: float
+) -> Series:
+    points = [point for point in cell["curve"] if as_number(point["mean"]) <= ceiling]
+    several = len(cell["seeds"]) > 1
+    return Series(
+        label,
+        [point["flops"] / unit for point in points],
+        [point["mean"] for point in points],
+        colour=colour,
+        markers=True,
+        low=[point["low"] for point in points] if several else (),
+        high=[min(point["high"], ceiling) for point in points] if several else (),
+    )
+
+
+def _unit(largest: int) -> tuple[float, str]:
+    """A unit in which costs are whole numbers with some digits."""
+    for value, name in _UNITS:
+        if largest >= 10 * value:
+            return value, name
+    return 1.0, "FLOP"
 
 
 def _has_neighbours(group: _Group) -> bool:

@@ -14,7 +14,6 @@ from etd_tf.evaluation.baseline import Baseline, Baselines
 from etd_tf.evaluation.classifiers import TokenClassifier
 from etd_tf.evaluation.encoding import tokenize_all
 from etd_tf.evaluation.experiment import Experiment, Scores
-from etd_tf.evaluation.finetuned import match_labels
 from etd_tf.evaluation.task_losses import IGNORED
 from etd_tf.evaluation.training import TrainingSet, WordTable
 from etd_tf.tasks import breakdown, entities
@@ -140,10 +139,7 @@ class TagExperiment(Experiment):
     ) -> None:
         super().__init__(task, checkpoint)
         self.task = task
-        self.label_names = task.classes()
-        self._class_order = match_labels(
-            self.label_names if label_names is None else label_names, self.label_names
-        )
+        self.take_labels(task.classes(), label_names)
         self._windows: dict[str, Windows] = {}
         self._found: dict[str, IntArray] = {}  # of the last evaluation, by split
 
@@ -265,16 +261,11 @@ class TagExperiment(Experiment):
             found[split] = {name: Baseline(value, answer) for name, value in scores.items()}
         return found
 
-    @property
-    def class_order(self) -> list[int]:
-        """For each class of the task its position among the model's logits."""
-        return list(self._class_order)
-
     def predict(self, model: keras.Model, windows: Windows, description: str) -> IntArray:
         """Predicts a class of the task for every word, in order, of its first token."""
         logits = self.run(model, windows.sequences, description)
         chosen: list[Array] = [
-            row[places][:, self._class_order].argmax(axis=1)
+            row[places][:, self.class_order].argmax(axis=1)
             for row, places in zip(logits, windows.places, strict=True)
         ]
         return np.concatenate(chosen)

@@ -65,11 +65,7 @@ class Task(Settings, abc.ABC):
         return os.path.expanduser(found or "")
 
     def check_source(self) -> None:
-        """Checks that somebody said where the data is.
-
-        Raises:
-            InputError: Nobody did.
-        """
+        """Checks that somebody said where the data is."""
         if not self.source:
             raise InputError(f"{self.name} needs its data: pass {self.data_hint}.")
 
@@ -152,11 +148,7 @@ class ScoredTask(Task):
     least_models: ClassVar[int] = 1
 
     def check_models(self, models: Collection[str]) -> None:
-        """Checks that there are enough models.
-
-        Raises:
-            InputError: There are not.
-        """
+        """Checks that there are enough models."""
         if len(models) < self.least_models:
             raise InputError(
                 f"{self.name} compares models with their teacher. Pass teacher=DIR and model=DIR, "

@@ -14,7 +14,6 @@ from etd_tf.evaluation.baseline import Baselines
 from etd_tf.evaluation.classifiers import SequenceClassifier
 from etd_tf.evaluation.encoding import encode_texts
 from etd_tf.evaluation.experiment import Experiment, Scores
-from etd_tf.evaluation.finetuned import match_labels
 from etd_tf.evaluation.training import TrainingSet
 from etd_tf.tasks import breakdown
 from etd_tf.tasks.metrics import compute_metrics, constant_baseline
@@ -52,13 +51,11 @@ class TextExperiment(Experiment):
             )
         super().__init__(task, checkpoint)
         self.task: TextTask = task
-        self.label_names, self.text_names = task.classes(), task.text_names
+        self.text_names = task.text_names
         self.kept_name = task.kept_name
         head = checkpoint.task_head if label_names is not None else None
         self.reading = task.reading if head is None else head.reading
-        self._class_order = match_labels(
-            self.label_names if label_names is None else label_names, self.label_names
-        )
+        self.take_labels(task.classes(), label_names)
         self._examples: dict[tuple[str, str], Examples] = {}
         self._sequences: dict[tuple[str, str], Sequences] = {}
         self._logits: dict[str, Array] = {}  # of the last evaluation, by split
@@ -176,16 +173,11 @@ class TextExperiment(Experiment):
     def _run(self, model: keras.Model, sequences: Sequences, what: str) -> Array:
         """Logits in the order of the task's classes, `[n, C]`; of a score `[n, 1]`."""
         logits = np.stack(self.run(model, sequences, what))
-        return logits if self.task.is_regression else logits[:, self._class_order]
+        return logits if self.task.is_regression else logits[:, self.class_order]
 
     def _chosen(self, logits: Array) -> Array:
         """Class numbers, or scores, `[n]`."""
         return logits[:, 0] if self.task.is_regression else np.argmax(logits, axis=1)
-
-    @property
-    def class_order(self) -> list[int]:
-        """For each class of the task its position among the model's logits."""
-        return list(self._class_order)
 
     def write_predictions(self, model: keras.Model, directory: Path) -> list[Path]:
         """Writes a file for each of the task's submissions, e.g. `SST-2.tsv`."""

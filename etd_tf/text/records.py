@@ -231,11 +231,7 @@ class RecordSet:
         return f"Record {record} of {self._split(split)[number].path}"
 
     def check_sequence_length(self, sequence_length: int | None) -> None:
-        """Refuses records of another length than asked for; None accepts any.
-
-        Raises:
-            InputError: The lengths differ.
-        """
+        """Refuses records of another length than asked for; None accepts any."""
         if sequence_length not in (None, self.sequence_length):
             raise InputError(
                 f"{self.source} holds sequences of {self.sequence_length} tokens, but "
@@ -244,11 +240,7 @@ class RecordSet:
             )
 
     def check_tokenizer(self, fingerprint: str) -> None:
-        """Refuses another tokenizer than the one that made the records.
-
-        Raises:
-            InputError: The fingerprints differ.
-        """
+        """Refuses another tokenizer than the one that made the records."""
         if self.tokenizer_fingerprint not in (None, fingerprint):
             raise InputError(
                 f"The records in {self.source} were made with another tokenizer than the "

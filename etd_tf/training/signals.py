@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 from etd_tf.errors import Interrupted
@@ -45,13 +45,21 @@ def catch_signals() -> Iterator[list[int]]:
             raise Interrupted(signum, "A second signal came before the step was saved.")
         caught.append(signum)
 
-    try:
-        previous = {s: signal.signal(s, remember) for s in stop_signals()}
-    except ValueError:  # not the main thread: leave the signals to whoever has them
+    with contextlib.ExitStack() as handled:
+        # Not in the main thread: there the signals are left to whoever has them.
+        with contextlib.suppress(ValueError):
+            handled.enter_context(handling(stop_signals(), remember))
         yield caught
-        return
+
+
+@contextlib.contextmanager
+def handling(
+    signals: Iterable[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Calls a function on some signals until the block ends; only the main thread may."""
+    previous = {signum: signal.signal(signum, handler) for signum in signals}
     try:
-        yield caught
+        yield
     finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+        for signum, before in previous.items():
+            signal.signal(signum, before)

@@ -114,9 +114,6 @@ class Workers:
 
         Args:
             identity: What the run is made of, by name, as JSON values.
-
-        Raises:
-            InputError: The workers differ in something.
         """
         differing = [
             name
@@ -130,11 +127,7 @@ class Workers:
             )
 
     def check_same_step(self, step: int) -> None:
-        """Refuses to continue where the workers found different checkpoints.
-
-        Raises:
-            InputError: They did.
-        """
+        """Refuses to continue where the workers found different checkpoints."""
         steps = self.gather(step)
         if len(set(steps)) > 1:
             raise InputError(

@@ -6,7 +6,7 @@ import pytest
 
 from etd_tf.checkpoints import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.evaluation.benchmark import benchmark_models, disk_size
+from etd_tf.evaluation.latency import benchmark_models, disk_size
 from tests.helpers import tiny_checkpoint
 
 

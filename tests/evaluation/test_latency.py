@@ -13,7 +13,7 @@ from etd_tf.evaluation.latency import (
     compare_latency,
     measure_latency,
 )
-from tests.helpers import tiny_checkpoint
+from tests.helpers import tiny_checkpoint, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,6 @@ def turns(monkeypatch):
         return forward
 
     monkeypatch.setattr(latency, "_compiled", compiled)
-    monkeypatch.setattr(latency, "_check", lambda *_: None)
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
     return order
 
@@ -42,6 +41,7 @@ def turns(monkeypatch):
 class FakeModel:
     def __init__(self, name, durations):
         self.name, self.durations = name, durations
+        self.config = tiny_config()
 
 
 def test_median_and_percentile_leave_out_the_warmup(turns):

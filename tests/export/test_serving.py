@@ -98,7 +98,7 @@ def test_a_function_that_does_not_repeat_itself_is_not_written(spec, checkpoint,
         calls.append(1)
         return {"value": checkpoint.encoder(inputs)["pooled_output"] + len(calls)}
 
-    with pytest.raises(EtdError, match="output value differs from the model by"):
+    with pytest.raises(EtdError, match="value check failed: outputs differ from the model by"):
         write_serving_model(tmp_path / "model", drifting, spec)
     assert not list(tmp_path.iterdir())
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etd_tf.text.held_out import Candidates
+from etd_tf.text.plan import Candidates
 
 DOCUMENTS = [f"document {i % 150}" for i in range(200)]  # some of them twice
 

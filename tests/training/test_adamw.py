@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from etd_tf.training.adamw import FusedAdamW
+from etd_tf.training.optimization import FusedAdamW
 
 _SETTINGS = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-5}
 _SHAPES = {"kernel": (5, 3), "bias": (3,)}

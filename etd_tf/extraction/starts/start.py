@@ -215,11 +215,7 @@ class Start(abc.ABC):
         return ""
 
     def check_options(self, options: ExtractionOptions) -> None:
-        """Checks settings that the start reads or cannot do with.
-
-        Raises:
-            InputError: They are of no use.
-        """
+        """Checks settings that the start reads or cannot do with."""
         if options.scores is not None and "scores" not in self.settings:
             raise InputError(
                 f"scores=... is used with extraction=impt only, not with {options.extraction}."
@@ -237,9 +233,6 @@ class Start(abc.ABC):
 
         Args:
             work: All but text and folder are looked at.
-
-        Raises:
-            InputError: It cannot.
         """
         if self.keeps_width:
             _check_width(self.name, work)
