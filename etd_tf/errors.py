@@ -6,7 +6,7 @@ commands in `bin/` print them without a traceback and exit with status 2.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -52,6 +52,11 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
         self.signum = signum
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Joins names for a message, the first of them."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 @contextlib.contextmanager

@@ -402,6 +402,16 @@ def _check_items(one: NamedSetting, shown: Any, items: Sequence[Any]) -> None:
             )
 
 
+def check_known(what: str, cls: type, options: Iterable[str]) -> None:
+    """Checks that a class has settings of some names."""
+    known = [option.name for option in settings_of(cls)]
+    unknown = sorted({*options} - {*known})
+    if unknown:
+        raise InputError(
+            f"{what} has no option {', '.join(unknown)}. Its options: {', '.join(known) or 'none'}."
+        )
+
+
 def summaries(choices: Mapping[str, Any]) -> str:
     """Objects with a `summary`, or summaries, in one sentence for help pages, by name."""
     said = (f"{name}: {getattr(one, 'summary', one)}" for name, one in choices.items())

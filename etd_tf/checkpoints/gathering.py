@@ -10,13 +10,12 @@ import numpy as np
 from absl import logging
 
 from etd_tf.checkpoints.names import Row
-from etd_tf.errors import InputError
+from etd_tf.errors import InputError, shortened
 from etd_tf.modeling.config import BertConfig
 from etd_tf.modeling.structure import parameter_shapes
 from etd_tf.types import Array, Parameters
 
 _OPTIONAL = ("pooler.", "mlm.")
-_SHOWN = 8  # names listed in a message
 # What stands beside weights that are not the numbers in their tensors: scales and packed
 # integers of bitsandbytes, GPTQ, AWQ, compressed-tensors and PyTorch, and low-rank updates.
 _QUANTISED = re.compile(
@@ -92,7 +91,7 @@ def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Pa
     if missing:
         raise InputError(
             f"{source} lacks {len(missing)} of the {len(needed)} weights that its configuration "
-            f"asks for: {_shortened(missing)}. Check that the configuration belongs to the weights "
+            f"asks for: {shortened(missing)}. Check that the configuration belongs to the weights "
             "and that the file is complete."
         )
     return {
@@ -161,12 +160,12 @@ def check_names(names: Iterable[str], source: str) -> None:
     names = sorted(names)
     if found := [name for name in names if _QUANTISED.fullmatch(name)]:
         raise InputError(
-            f"{source} holds a quantised model: {_shortened(found)}. "
+            f"{source} holds a quantised model: {shortened(found)}. "
             "Pass the model that it was made of, or save it dequantised as float32."
         )
     if found := [name for name in names if _ADAPTED.fullmatch(name)]:
         raise InputError(
-            f"{source} holds an adapter beside the weights: {_shortened(found)}. Merge it first: "
+            f"{source} holds an adapter beside the weights: {shortened(found)}. Merge it first: "
             "model.merge_and_unload().save_pretrained(directory)."
         )
 
@@ -198,9 +197,4 @@ def report_leftover(names: Iterable[str], source: str) -> None:
     """Logs the weights of a file that found no place in the model."""
     names = sorted(names)
     if names:
-        logging.warning("%s: %d weights are not used: %s.", source, len(names), _shortened(names))
-
-
-def _shortened(names: list[str]) -> str:
-    """Joins names for a message, at most eight of them."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        logging.warning("%s: %d weights are not used: %s.", source, len(names), shortened(names))

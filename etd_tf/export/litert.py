@@ -40,10 +40,6 @@ class LiteRT(Format):
     with a pooler `pooled_output`, with a pooling `sentence_embedding` `[B, D]`, and with a head
     `logits`. Where the head compares two texts read apart, it takes `pair_token_ids` and so on,
     too, and returns the logits alone.
-
-    Args:
-        quantize: Store kernels as int8 (dynamic-range quantisation): a quarter of the
-            size, slightly other numbers.
     """
 
     name = "litert"

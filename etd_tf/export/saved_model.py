@@ -45,10 +45,6 @@ class SavedModel(Format):
     With the head of a fine-tuned model the first two also give `logits`: `[B, C]`, of tokens
     `[B, T, C]`; the classes are in `assets.extra/labels.txt`. Where the head compares two texts
     read apart, the inputs are `text` and `text_pair`, and the logits are all that comes out.
-
-    Args:
-        max_length: Tokens that texts are cut to, special tokens included; None for the
-            model's number of positions.
     """
 
     name = "saved_model"

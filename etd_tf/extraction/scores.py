@@ -5,7 +5,6 @@ import io
 import json
 import math
 import struct
-import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,27 +15,13 @@ import numpy as np
 from etd_tf.errors import InputError
 from etd_tf.modeling.config import BertConfig
 from etd_tf.storage.atomic import write_atomically
+from etd_tf.text.vectors import UNREADABLE
 from etd_tf.types import Array
 
 ARRAYS = ("hidden", "ffn", "query_key", "value", "heads")
 _FORMAT = "etd_tf unit scores 1"
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    RecursionError,
-    OverflowError,
-    TypeError,
-    SyntaxError,
-    NotImplementedError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
+# Of arrays in an archive, whose parts are read one by one.
+_UNREADABLE = (*UNREADABLE, LookupError, RuntimeError, zlib.error, struct.error)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

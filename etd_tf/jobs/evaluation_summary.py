@@ -47,11 +47,7 @@ def _finetuned(task: str, result: FinetuneResult) -> str:
             floor = _baseline(result.baseline, split, metric)
             rows.append((split, metric, f"{value['mean']:.4f}", spread, floor, seeds))
     text = format_table((task, "metric", "mean", "std", "baseline", "by seed"), rows)
-    means = {
-        split: {metric: value["mean"] for metric, value in metrics.items()}
-        for split, metrics in result.summary.items()
-    }
-    text += _failures(means, result.baseline)
+    text += _failures(result.means(), result.baseline)
     text += f"learning rate {result.learning_rate:g}, {len(finals)} seed(s)\n"
     selection = [cell for cell in result.cells if cell.phase == SELECTION]
     if not selection:

@@ -22,12 +22,7 @@ _FLOOR = "static floor, {} dims"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FidelityTask(ScoredTask):
-    """Vectors of a model beside its teacher's; needs no labels.
-
-    Attributes:
-        texts: A file with one text a line.
-        num_texts: At most so many of them are compared.
-    """
+    """Vectors of a model beside its teacher's; needs no labels."""
 
     name: str = "fidelity"
     label: str = "fidelity"

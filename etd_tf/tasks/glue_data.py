@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from etd_tf.errors import InputError
+from etd_tf.errors import InputError, shortened
 from etd_tf.storage.text_files import text_lines
 from etd_tf.tasks.glue import MAX_SCORE, MIN_SCORE, GlueTask
 from etd_tf.tasks.text_task import Examples
@@ -21,7 +21,6 @@ from etd_tf.text.tfds import load_tfds, parse_source
 
 _MAX_DIGITS = 18  # of an example number; more do not fit 64 bits
 _INDEX_COLUMNS = ("index", "id")
-_MAX_NAMES = 8  # of files in a message
 _NO_LABEL = -1  # how TensorFlow Datasets writes it
 
 
@@ -61,8 +60,7 @@ def _found_instead(task: GlueTask, folder: Path, path: Path) -> str:
         return f" {raw[0].parent} holds {', '.join(file.name for file in raw)}. {task.raw_hint}"
     nearest = path.parent if path.parent.is_dir() else folder
     names = sorted(file.name for file in nearest.iterdir()) if nearest.is_dir() else []
-    more = ", ..." if len(names) > _MAX_NAMES else ""
-    return f" {nearest} holds {', '.join(names[:_MAX_NAMES])}{more}." if names else ""
+    return f" {nearest} holds {shortened(names)}." if names else ""
 
 
 def has_split(task: GlueTask, split: str, source: str | Path) -> bool:

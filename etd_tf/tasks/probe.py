@@ -49,19 +49,7 @@ class StsProbe(GlueData, ScoredTask):
 def sentence_embeddings(
     checkpoint: "Checkpoint", texts: str | Sequence[str], *, max_length: int = 128
 ) -> Array:
-    """Makes a vector of each sentence, see `Checkpoint.embed`.
-
-    Args:
-        checkpoint: The encoder with its tokenizer.
-        texts: n sentences, or one as a plain string.
-        max_length: Longer sentences are cut.
-
-    Returns:
-        Float32 `[n, D]`.
-
-    Raises:
-        InputError: The checkpoint has no tokenizer or too few positions.
-    """
+    """Makes a vector of each sentence, float32 `[n, D]`; see `Checkpoint.embed`."""
     return checkpoint.embed(texts, max_length=max_length)
 
 
@@ -95,19 +83,7 @@ def sts_probe(checkpoint: "Checkpoint", examples: Examples, *, max_length: int =
 def compare_sts(
     models: "Mapping[str, Checkpoint]", examples: Examples, *, max_length: int = 128
 ) -> dict[str, float]:
-    """Runs `sts_probe` on several models, e.g. a teacher and its students.
-
-    Args:
-        models: Checkpoints by the name to report.
-        examples: A labelled STS-B split.
-        max_length: Longer sentences are cut.
-
-    Returns:
-        The correlation by name, in the order of `models`.
-
-    Raises:
-        InputError: As for `sts_probe`.
-    """
+    """Runs `sts_probe` on several models by the name to report, e.g. a teacher and students."""
     return {
         name: sts_probe(checkpoint, examples, max_length=max_length)
         for name, checkpoint in models.items()

@@ -74,12 +74,7 @@ class SearchTask(ScoredTask, abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retrieval(SearchTask):
-    """Any collection in BEIR's layout.
-
-    Attributes:
-        retrieval_dir: Its directory.
-        retrieval_split: Which judgements.
-    """
+    """Any collection in BEIR's layout."""
 
     name: str = "retrieval"
     label: str = "retrieval"

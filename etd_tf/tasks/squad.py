@@ -43,14 +43,15 @@ class SquadV1(SquadData, TrainedTask):
     """SQuAD v1.1: every question has an answer.
 
     Attributes:
-        doc_stride: Paragraph tokens between the starts of neighbouring windows.
         version: As in the names of its files.
     """
 
     name: str = "squad/v1.1"
     label: str = "SQuAD v1.1"
     metrics: tuple[str, ...] = ("f1", "exact_match")
-    doc_stride: int = setting(128, "squad: tokens between windows of a paragraph.", least=1)
+    doc_stride: int = setting(
+        128, "squad: tokens between windows of a paragraph.", least=1
+    )
 
     version: ClassVar[str] = "v1.1"
     head: ClassVar[str] = "qa_outputs"
@@ -83,11 +84,7 @@ class SquadV1(SquadData, TrainedTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SquadV2(SquadV1):
-    """SQuAD v2.0: the paragraph does not answer every question.
-
-    Attributes:
-        null_threshold: No answer is predicted where its score is ahead by more than this.
-    """
+    """SQuAD v2.0: the paragraph does not answer every question."""
 
     name: str = "squad/v2.0"
     label: str = "SQuAD v2.0"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etd_tf.errors import InputError
-from etd_tf.settings import Settings, setting, settings_of
+from etd_tf.settings import Settings, check_known, setting
 
 if TYPE_CHECKING:
     from etd_tf.checkpoints.checkpoint import Checkpoint
@@ -75,13 +75,7 @@ class Task(Settings, abc.ABC):
         Raises:
             InputError: It has no such option, or the value is out of range.
         """
-        known = [option.name for option in settings_of(type(self))]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise InputError(
-                f"Task {self.name!r} has no option {', '.join(unknown)}. "
-                f"Its options: {', '.join(known)}."
-            )
+        check_known(f"Task {self.name!r}", type(self), options)
         return dataclasses.replace(self, **options)
 
     def length_for(self, *models: "Checkpoint") -> int:
