@@ -247,7 +247,8 @@ def settings_of(cls: type) -> tuple[NamedSetting, ...]:
 def _read(cls: type) -> Iterator[Member]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        said, options = field.metadata.get(_KEY), _alternatives(hints[field.name])
+        said, hint = field.metadata.get(_KEY), hints[field.name]
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         optional = type(None) in options
         first, *others = (option for option in options if option is not type(None))
         if isinstance(said, Setting):
@@ -262,10 +263,6 @@ def _read(cls: type) -> Iterator[Member]:
             yield NamedTexts(field.name)
         elif isinstance(first, type) and issubclass(first, Settings):
             yield NamedPart(field.name, first, said or Part())
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def free_flags(cls: type, *, all_are: bool = False) -> frozenset[str]:

@@ -115,11 +115,7 @@ class Checkpoint:
 
     Attributes:
         config: As given, with the tokenizer's `pad_token_id`.
-        tokenizer: As given.
-        source: As given.
         dtype: The policy.
-        task_head: As given.
-        pooling: As given.
 
     Raises:
         InputError: The arrays, the tokenizer or the pooling do not fit the configuration.

@@ -27,7 +27,6 @@ class TextEmbedder:
 
     Args:
         encoder: The encoder; the weights that it has in a call count.
-        tokenizer: Its tokenizer.
         pooling: How states become a vector.
     """
 

@@ -94,9 +94,8 @@ def gather(rows: Iterable[Row], tensors: Mapping[str, Array], source: str) -> Pa
             f"asks for: {shortened(missing)}. Check that the configuration belongs to the weights "
             "and that the file is complete."
         )
-    return {
-        row.canonical: _oriented(read_weight(tensors, row.theirs, source), row) for row in needed
-    }
+    weights = ((row, read_weight(tensors, row.theirs, source)) for row in needed)
+    return {row.canonical: value.T if row.transposed else value for row, value in weights}
 
 
 def read_weight(tensors: Mapping[str, Array], name: str, source: str) -> Array:
@@ -168,10 +167,6 @@ def check_names(names: Iterable[str], source: str) -> None:
             f"{source} holds an adapter beside the weights: {shortened(found)}. Merge it first: "
             "model.merge_and_unload().save_pretrained(directory)."
         )
-
-
-def _oriented(value: Array, row: Row) -> Array:
-    return value.T if row.transposed else value
 
 
 def reshape_all(config: BertConfig, parameters: Parameters, source: str) -> Parameters:

@@ -104,8 +104,7 @@ class FlagSet:
             bounds = {"lower_bound": said.least, "upper_bound": said.most}
             kept = {} if one.kind is bool else bounds
             _DEFINERS[one.kind](name, default, said.help(), flag_values=self.values, **kept)
-        elif _is_enum(one):
-            names = list(said.choices()) if said.choices else []
+        elif said.choices is not None and one.default in (names := list(said.choices())):
             flags.DEFINE_enum(name, default, names, said.help(), flag_values=self.values)
         else:
             text = None if default is None else str(default)
@@ -292,10 +291,6 @@ def _switch(one: NamedPart) -> NamedSetting:
     """The switch of a part as a setting."""
     said = Setting(functools.partial(str, one.said.switch))
     return NamedSetting(one.name, one.name, bool, False, False, False, True, said)
-
-
-def _is_enum(one: NamedSetting) -> bool:
-    return one.said.choices is not None and one.default in tuple(one.said.choices())
 
 
 def _help(one: NamedSetting) -> str:

@@ -66,7 +66,6 @@ class Experiment(abc.ABC):
     """A task with its data, tokenised for one model.
 
     Args:
-        task: The task.
         checkpoint: The model, for its tokenizer and sizes.
 
     Attributes:

@@ -24,7 +24,6 @@ class FinetunedModel:
     """A task model with what is needed to use it.
 
     Attributes:
-        model: The model.
         checkpoint: Its encoder and tokenizer.
         label_names: Class names in the order of the logits; empty for regression and for answer
             spans.

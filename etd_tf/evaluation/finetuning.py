@@ -102,7 +102,6 @@ class Trainings:
     Args:
         checkpoint: The pre-trained encoder.
         experiment: The task.
-        options: Settings.
         record: What is done; gets what is new.
     """
 

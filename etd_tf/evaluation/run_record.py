@@ -28,7 +28,6 @@ class Cell:
     Attributes:
         phase: `SELECTION` (part of the training data) or `FINAL` (all of it).
         learning_rate: Its peak.
-        seed: Its seed.
         training_loss: Mean of the last epoch; None where the loss diverged.
         seconds: Training and evaluation.
         scores: Metrics by split; empty where the loss diverged.

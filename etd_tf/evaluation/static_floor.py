@@ -102,7 +102,7 @@ def make_static_floor(teacher: Checkpoint, counts: IntArray, dimension: int) -> 
     start = time.monotonic()
     tokenizer = teacher.need_tokenizer(teacher.max_seq_length)
     counts = counts.astype(np.float64)
-    special = _special_ids(tokenizer)
+    special = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
     counts[special] = 0.0
     shares = counts / max(counts.sum(), 1.0)
     weights = _RARE / (_RARE + shares)
@@ -118,10 +118,6 @@ def make_static_floor(teacher: Checkpoint, counts: IntArray, dimension: int) -> 
         lowercase=pooling is not None and pooling.lowercase,
         seconds=time.monotonic() - start,
     )
-
-
-def _special_ids(tokenizer: Tokenizer) -> list[int]:
-    return [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
 
 
 def _principal(vectors: Array, amounts: Array, dimension: int) -> Array:

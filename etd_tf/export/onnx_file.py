@@ -189,7 +189,6 @@ class _Encoder:
     """The encoder's part of a graph.
 
     Args:
-        graph: The graph.
         config: Sizes.
         parameters: Arrays by canonical name.
     """
@@ -263,8 +262,8 @@ class _Encoder:
 
     def pooled(self, states: str, head: "TaskHead") -> str:
         """What a head reads of a text: a layer over the first token, BERT's pooler or its own."""
-        zero = self.graph.weight("integer_0", np.asarray(0, np.int64), "int64")
-        first = self.graph.add("Gather", states, zero, axis=1)
+        place = self.graph.weight("integer_0", np.asarray(0, np.int64), "int64")
+        first = self.graph.add("Gather", states, place, axis=1)
         if head.hidden is None:
             return self.graph.add("Tanh", self._dense(first, "pooler"))
         return _activated(self.graph, head.hidden_act, self._dense(first, "head.hidden"))

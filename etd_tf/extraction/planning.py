@@ -93,7 +93,7 @@ def plan_extraction(
         ffn=tuple(units.ffn[i] for i in picked),
         head_mode=head_mode,
         attention_scale=float(size_ratio**0.25) if rescale_attention else 1.0,
-        extraction=_extraction(scores, seed),
+        extraction="rand" if scores is None else "impt" if seed is None else "mixed",
         seed=seed,
         teacher_fingerprint=None if scores is None else scores.teacher_fingerprint,
     )
@@ -178,12 +178,6 @@ def _kinds_by_score(
             f"{', '.join(UNIT_KINDS)}."
         )
     return tuple(importance_of)
-
-
-def _extraction(scores: UnitScores | None, seed: int | None) -> str:
-    if scores is None:
-        return "rand"
-    return "impt" if seed is None else "mixed"
 
 
 def _check_sizes(teacher: BertConfig, student: BertConfig) -> None:

@@ -50,9 +50,7 @@ class Study:
     """An opened comparison.
 
     Attributes:
-        options: Its settings.
         folder: Its directory.
-        teacher: The teacher.
         configs: The student's configuration of each run.
         records: The text.
         strategy: Where the runs train.

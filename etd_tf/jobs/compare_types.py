@@ -47,7 +47,6 @@ class RunSpec:
         loss: The distillation loss, or a sum of several as `parse_sum` reads it.
         size: The student's sizes.
         arm: Its initialisation, a name in `STARTS`.
-        seed: The seed.
     """
 
     loss: str

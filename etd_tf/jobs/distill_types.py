@@ -235,7 +235,6 @@ class DistillResult:
 
     Attributes:
         run_dir: The run directory.
-        teacher: The teacher.
         student: The distilled student.
         initial: The student before distillation and where it came from.
         records: The text.

@@ -37,7 +37,6 @@ class ExtractResult:
 
     Attributes:
         directory: The directory, with `student/` in Hugging Face format.
-        teacher: The teacher.
         initial: The student, its plan and scores.
     """
 

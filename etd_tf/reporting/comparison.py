@@ -231,7 +231,6 @@ class Comparison:
         title: First line of the page.
         created: Date and time, ISO 8601.
         command: What repeats or continues it.
-        teacher: The teacher.
         teacher_scores: The teacher's own scores by task, where no training is needed.
         labels: Names of the arms for readers.
         runs: Finished runs.

@@ -129,9 +129,9 @@ def _cell(values: _Values, group: _Group) -> str:
         "cost includes importance scoring. Reached: the final loss of random initialisation, mean "
         "over seeds.</p>"
     )
-    return section(
-        f"{first['loss']}, student {first['student']}", body + note + _tasks(values, group)
-    )
+    names = dict.fromkeys(name for cell in group for name in cell["downstream"])
+    tasks = "".join(_task(values, group, name) for name in names)
+    return section(f"{first['loss']}, student {first['student']}", body + note + tasks)
 
 
 def _charts(cells: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
@@ -262,13 +262,8 @@ def _reach(cell: _Values, baseline: _Values | None) -> str:
     return f"{numbers.count(statistics.fmean(steps))} steps"
 
 
-def _tasks(values: _Values, group: _Group) -> str:
-    """Downstream scores: one table a task, one column a kept student."""
-    names = list(dict.fromkeys(name for cell in group for name in cell["downstream"]))
-    return "".join(_task(values, group, name) for name in names)
-
-
 def _task(values: _Values, group: _Group, name: str) -> str:
+    """Downstream scores, one column a kept student."""
     have = [cell for cell in group if name in cell["downstream"]]
     steps = sorted({point["step"] for c in have for point in c["downstream"][name]["points"]})
     last = max(cell["steps"] for cell in have)

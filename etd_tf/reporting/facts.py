@@ -98,16 +98,14 @@ def describe_machine() -> Machine:
         names.append(str(details.get("device_name", device.name)))
     return Machine(
         cpu=_cpu_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
         accelerators=tuple(names),
         platform=platform.platform(terse=True),
         versions={"python": platform.python_version(), **_versions()},
     )
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:

@@ -51,13 +51,9 @@ def render(report: RunReport) -> str:
         measured_on(report.machine, report.data),
         run_again(report.command, report.flags),
     )
-    return document(report.title, _subtitle(report), sections)
-
-
-def _subtitle(report: RunReport) -> str:
-    return (
-        f"{report.extraction.method}, {report.loss} loss \u00b7 {report.created.replace('T', ' ')}"
-    )
+    created = report.created.replace("T", " ")
+    subtitle = f"{report.extraction.method}, {report.loss} loss \u00b7 {created}"
+    return document(report.title, subtitle, sections)
 
 
 def _cards(report: RunReport) -> list[tuple[str, str, str]]:

@@ -181,7 +181,6 @@ class FidelityFacts:
     """How faithful sentence vectors are to the teacher's, on held-out sequences.
 
     Attributes:
-        student: The student's.
         initial: Those of the student as it was cut out, before its training.
         floor: Those of a student of the same width without a Transformer.
         floor_seconds: What the floor took to make.
@@ -207,8 +206,6 @@ class RunReport:
         created: Date and time, ISO 8601.
         command: What repeats the run.
         sequence_length: Tokens of the sequences behind `flops`, training and latency.
-        teacher: The teacher.
-        student: The student.
         extraction: How the student was taken out of the teacher.
         loss: Name of the distillation loss.
         latency: Measured times; the first one makes the headline.

@@ -7,7 +7,7 @@ TensorFlow's own writer and reader handle one record at a time and cannot seek; 
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -159,7 +159,9 @@ def read_records(path: Path, offsets: IntArray, indices: IntArray) -> list[bytes
         raise _damaged(path, longest, f"with {sizes.max()} bytes it is no training example")
     records, checksums = [], []
     with open(path, "rb", buffering=0) as file:
-        for index, frame in zip(indices, _frames(file.fileno(), offsets, indices), strict=True):
+        places = zip(offsets[indices].tolist(), offsets[indices + 1].tolist(), strict=True)
+        for index, (start, end) in zip(indices, places, strict=True):
+            frame = os.pread(file.fileno(), end - start, start)
             data = frame[_HEADER:-_FOOTER]
             if int.from_bytes(frame[:8], "little") != len(data) or len(data) < 4:
                 raise _damaged(path, int(index), "it does not have the indexed length")
@@ -167,11 +169,6 @@ def read_records(path: Path, offsets: IntArray, indices: IntArray) -> list[bytes
             checksums.append(frame[-_FOOTER:])
     _check(path, records, checksums, indices)
     return records
-
-
-def _frames(descriptor: int, offsets: IntArray, indices: IntArray) -> Iterator[bytes]:
-    for start, end in zip(offsets[indices].tolist(), offsets[indices + 1].tolist(), strict=True):
-        yield os.pread(descriptor, end - start, start)
 
 
 def _check(

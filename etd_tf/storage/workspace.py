@@ -44,7 +44,6 @@ class Layout:
             because more can be added to it at any time.
         folders: Folders of the directory in which files are written atomically.
         free: Settings that may differ when an unfinished run goes on.
-        earlier: Names that only runs of earlier versions made, which cannot be continued.
         record: Of a job that writes the mark itself, as a JSON record of what is done: the
             entry that holds the settings. The run is finished when `finished` is there and
             the record is not; without such a file when the record's entry `finished` is
@@ -57,7 +56,6 @@ class Layout:
     finished: str = ""
     folders: tuple[str, ...] = ()
     free: frozenset[str] = frozenset()
-    earlier: tuple[str, ...] = ()
     record: str = ""
 
     @property
@@ -114,10 +112,6 @@ class Workspace:
         layout = self.layout
         if layout.record and not layout.finished:
             return
-        if not set(found).isdisjoint(layout.earlier):
-            if self.overwrite:
-                return
-            raise self._of_earlier_version()
         raise InputError(
             f"output_dir={self.path} holds files that no run of {layout.job} made "
             f"({', '.join(found[:3])}). Choose an empty or new directory."
@@ -212,7 +206,7 @@ class Workspace:
     def clear(self) -> None:
         """Removes what runs made; other files stay."""
         layout = self.layout
-        for name in (*layout.names, *layout.earlier, IDENTITY_FILE, _TIMING_FILE, layout.mark):
+        for name in (*layout.names, IDENTITY_FILE, _TIMING_FILE, layout.mark):
             remove_path(self.path / name)
 
     def _find_run(self) -> None:

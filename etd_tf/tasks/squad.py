@@ -49,9 +49,7 @@ class SquadV1(SquadData, TrainedTask):
     name: str = "squad/v1.1"
     label: str = "SQuAD v1.1"
     metrics: tuple[str, ...] = ("f1", "exact_match")
-    doc_stride: int = setting(
-        128, "squad: tokens between windows of a paragraph.", least=1
-    )
+    doc_stride: int = setting(128, "squad: tokens between windows of a paragraph.", least=1)
 
     version: ClassVar[str] = "v1.1"
     head: ClassVar[str] = "qa_outputs"

@@ -269,7 +269,10 @@ class _Reader:
             answers: tuple[tuple[str, int], ...] = ()
             if not self._truth(entry, "is_impossible", here):
                 answers = tuple(
-                    self._answer(answer, f"{here}.answers[{rank}]")
+                    (
+                        self._field(answer, "text", f"{here}.answers[{rank}]", str),
+                        self._field(answer, "answer_start", f"{here}.answers[{rank}]", int),
+                    )
                     for rank, answer in enumerate(self.items(entry, "answers", here))
                 )
             if not answers and self.version == "v1.1":
@@ -294,11 +297,6 @@ class _Reader:
             if not isinstance(entry, dict):
                 raise InputError(f"{self.path}: {where}.{name}[{place}] is not a JSON object.")
         return entries
-
-    def _answer(self, answer: Mapping[str, Any], where: str) -> tuple[str, int]:
-        return self._field(answer, "text", where, str), self._field(
-            answer, "answer_start", where, int
-        )
 
     def _identity(self, entry: Mapping[str, Any], where: str) -> str:
         """Reads an id; a number is an id as well."""

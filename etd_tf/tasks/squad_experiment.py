@@ -31,7 +31,6 @@ class SquadExperiment(Experiment):
     """One version of SQuAD, tokenised for one model.
 
     Args:
-        task: The task.
         checkpoint: The model, for its tokenizer and sizes.
 
     Raises:

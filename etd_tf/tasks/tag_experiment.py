@@ -124,7 +124,6 @@ class TagExperiment(Experiment):
     """A token classification task, tokenised for one model.
 
     Args:
-        task: The task.
         checkpoint: The model, for its tokenizer and sizes.
         label_names: Class order of the model's logits, the task's own by default.
 

@@ -26,7 +26,6 @@ class TextExperiment(Experiment):
     """A task of texts, tokenised for one model.
 
     Args:
-        task: The task.
         checkpoint: The model, for its tokenizer and sizes.
         label_names: Class order of the model's logits, the task's own by default; a
             fine-tuned model has its own order, and reads texts as it was trained.

@@ -27,7 +27,6 @@ class Examples:
     """A split in memory.
 
     Attributes:
-        task: The task.
         split: Its split name.
         texts: One or two texts an example.
         labels: Int64 classes or float32 scores `[n]`; None in test splits.

@@ -97,7 +97,6 @@ class WriteJob(Job):
     """Writes record files.
 
     Attributes:
-        tokenizer: The tokenizer.
         sequence_length: Tokens an example (T).
         packing: Whether examples are filled with running text.
     """

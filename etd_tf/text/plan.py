@@ -215,12 +215,10 @@ class CorpusScan:
     """What one reading of a corpus has found; the scans of its sources are added in order.
 
     Args:
-        corpus: The corpus.
         held_out_fraction: Share of its characters to hold out, in [0, 1).
         seed: Another seed holds out others.
 
     Attributes:
-        corpus: The corpus.
         num_characters: Length of the documents of all scans.
     """
 

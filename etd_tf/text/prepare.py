@@ -137,7 +137,6 @@ class Preparation:
 
     Attributes:
         corpus: The text.
-        tokenizer: The tokenizer.
         options: Lengths, shards and the held-out share.
         validation: Text for the validation split, or None to hold documents out.
     """

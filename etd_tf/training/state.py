@@ -49,7 +49,11 @@ class StateStore:
     ) -> Path:
         """Writes a checkpoint, with the seconds of all sittings; removes those no longer kept."""
         path = self.directory / f"step-{step:08d}"
-        tensors = {name: _to_numpy(variable) for name, variable in variables.items()}
+        # Not ascontiguousarray, which gives a scalar such as the step counter a dimension.
+        tensors = {
+            name: np.asarray(keras.ops.convert_to_numpy(variable.value), order="C")
+            for name, variable in variables.items()
+        }
         with atomic_directory(path, overwrite=True) as scratch:
             safetensors.numpy.save_file(tensors, scratch / _TENSORS)
             manifest = {
@@ -147,11 +151,6 @@ def _read_tensors(folder: Path) -> dict[str, Array]:
 def _seconds(value: Any) -> float:
     """A manifest's seconds; they are only reported, so damaged ones count as none."""
     return float(value) if type(value) in (int, float) and 0.0 <= value < 1e12 else 0.0
-
-
-def _to_numpy(variable: keras.Variable) -> Array:
-    # Not ascontiguousarray, which gives a scalar such as the step counter a dimension.
-    return np.asarray(keras.ops.convert_to_numpy(variable.value), order="C")
 
 
 def _assign(

@@ -35,7 +35,9 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name == "multi_worker":
         return _multi_worker_strategy()
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy(_mirrored_devices())
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        names = [device.name.replace("/device:", "") for device in devices]
+        return tf.distribute.MirroredStrategy(names)
     # Not OneDeviceStrategy: the default strategy places on GPU 0 or the CPU just the same,
     # without the distributed variables' cost.
     return tf.distribute.get_strategy()
@@ -57,11 +59,6 @@ def _has_other_workers() -> bool:
         return sum(len(places) for places in cluster.values()) > 1
     except (ValueError, TypeError, AttributeError):
         return True  # `_check_tf_config` says what is wrong with it
-
-
-def _mirrored_devices() -> list[str]:
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return [device.name.replace("/device:", "") for device in devices]
 
 
 def _multi_worker_strategy() -> tf.distribute.Strategy:

@@ -34,7 +34,6 @@ class Workers:
         strategy: Any strategy; most have one worker.
 
     Attributes:
-        strategy: As given.
         count: Worker processes.
         index: This one; worker 0 is the chief, the only one that writes to the run
             directory.

@@ -47,7 +47,6 @@ class CompensatedStudent:
     """A student with folded units.
 
     Attributes:
-        student: The student.
         rotated: Whether heads were given other bases before slicing.
         ridges: By kind of site, the ridge chosen; None where it is sliced plainly.
         plain_error: Held-out error of the plain slice: 1 - the mean cosine between the last

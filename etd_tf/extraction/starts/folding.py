@@ -58,7 +58,6 @@ class FoldedSlices:
 
     Args:
         parameters: The teacher's weights by canonical name.
-        plan: The plan.
         statistics: Second moments for the plan's layers.
 
     Raises:

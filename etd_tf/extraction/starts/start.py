@@ -115,18 +115,12 @@ class InitialStudent:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def _just_now(_stage: str, seconds: float) -> float:
-    return seconds
-
-
 @dataclasses.dataclass(frozen=True)
 class Work:
     """What a start works with.
 
     Attributes:
-        teacher: The teacher.
         config: The student's sizes.
-        options: The settings.
         seed: Seed of every random choice.
         text: Text to sample from; None where none is read.
         folder: The run directory: what an earlier sitting made there is loaded.
@@ -141,7 +135,7 @@ class Work:
     text: "RecordSet | None" = None
     folder: Path = Path()
     sample_seed: int | None = None
-    keep_seconds: KeepSeconds = _just_now
+    keep_seconds: KeepSeconds = lambda _, seconds: seconds
 
     def examples(self, purpose: str) -> dict[str, Array]:
         """Samples the text.

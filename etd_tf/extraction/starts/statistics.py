@@ -13,7 +13,6 @@ import tensorflow as tf
 from etd_tf.checkpoints.checkpoint import Checkpoint
 from etd_tf.errors import InputError
 from etd_tf.extraction.inputs import ScoringInputs
-from etd_tf.modeling.encoder import EncoderTrace
 from etd_tf.modeling.structure import SITES
 from etd_tf.progress import track
 from etd_tf.types import Array, Tensor
@@ -100,9 +99,8 @@ def collect_statistics(
     def grams(tensors: Mapping[str, Tensor], weights: Tensor) -> list[Tensor]:
         trace = encoder.trace(tensors)
         real = tf.cast(tensors["padding_mask"], tf.float32) * weights[:, None]
-        return [
-            _gram(values, real) for layer in wanted for values in _site_values(trace, layer - 1)
-        ]
+        places = (trace.layer_inputs, trace.contexts, trace.ffn_inputs, trace.inners)  # as SITES
+        return [_gram(values[layer - 1], real) for layer in wanted for values in places]
 
     total: list[Array] = []
     with track("Collecting statistics", inputs.num_examples, "examples") as progress:
@@ -112,12 +110,6 @@ def collect_statistics(
             progress.advance(batch.size)
     by_site = {site: total[place :: len(SITES)] for place, site in enumerate(SITES)}
     return ActivationStatistics(wanted, by_site, teacher.fingerprint())
-
-
-def _site_values(trace: EncoderTrace, index: int) -> tuple[Tensor, ...]:
-    """Activations `[B, T, U]` of a layer, in the order of `SITES`."""
-    places = (trace.layer_inputs, trace.contexts, trace.ffn_inputs, trace.inners)
-    return tuple(tensors[index] for tensors in places)
 
 
 def _gram(values: Tensor, real: Tensor) -> Tensor:
