@@ -102,12 +102,7 @@ class SavedModel(Format):
 
 def encoder_function(checkpoint: "Checkpoint") -> "Predict":
     """The function behind `serve_ids`: the encoder in inference mode."""
-
-    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        outputs: dict[str, Tensor] = checkpoint.encoder(inputs, training=False)
-        return outputs
-
-    return predict
+    return lambda inputs: checkpoint.encoder(inputs, training=False)
 
 
 def pooled_function(checkpoint: "Checkpoint", *, left_out: int = 0) -> "Predict":
@@ -132,12 +127,7 @@ def pooled_function(checkpoint: "Checkpoint", *, left_out: int = 0) -> "Predict"
 
 
 def embed_functions(checkpoint: "Checkpoint", max_length: int | None) -> dict[str, "TextFunction"]:
-    """The function behind `embed`; none without a pooling.
-
-    Args:
-        checkpoint: The model.
-        max_length: Tokens that texts are cut to where that is less than the model says.
-    """
+    """The function behind `embed`, of texts cut to a length, if at all; none without pooling."""
     from etd_tf.checkpoints.embedding import TextEmbedder
     from etd_tf.export.serving import TextFunction
 

@@ -136,11 +136,11 @@ def check_comparison(options: CompareOptions) -> tuple[Checkpoint, dict[RunSpec,
     Raises:
         InputError: A run could not be made.
     """
-    for spec in options.runs():
-        _check_directory(options.distill_options(spec, expand(options.base.output_dir)))
-    check_corpus(options.base.corpus)
     folder = options.base.output_dir
     runs = {spec: options.distill_options(spec, folder) for spec in options.runs()}
+    for run in runs.values():
+        _check_directory(run)
+    check_corpus(options.base.corpus)
     teacher = load_teacher(options.base, pools=any(run.needs_vectors for run in runs.values()))
     return teacher, {spec: check_models(run, teacher) for spec, run in runs.items()}
 

@@ -18,7 +18,6 @@ from etd_tf.export import FORMATS
 from etd_tf.extraction.starts import InitialStudent, Work, made_files
 from etd_tf.jobs.distill_types import DistillOptions, DistillResult
 from etd_tf.jobs.held_out_fidelity import (
-    HeldOutFidelity,
     check_measurable,
     check_pooling,
     held_out_fidelity,
@@ -97,7 +96,9 @@ def run_distillation(options: DistillOptions) -> DistillResult:
             training = trainer.fit(
                 text.batches,
                 text.held_out(count),
-                on_evaluate=lambda step: _log_values(fidelity, trainer) if step else {},
+                on_evaluate=lambda step: (
+                    fidelity.log_values(trainer.distiller) if fidelity and step else {}
+                ),
             )
         student = finished_student(trainer.distiller, config, options.teacher)
         found = None if fidelity is None else fidelity.facts(student, initial.checkpoint)
@@ -106,10 +107,6 @@ def run_distillation(options: DistillOptions) -> DistillResult:
             result = dataclasses.replace(result, report=write_outputs(options, result))
     check_fidelity(options, result)
     return result
-
-
-def _log_values(fidelity: HeldOutFidelity | None, trainer: Trainer) -> dict[str, float]:
-    return {} if fidelity is None else fidelity.log_values(trainer.distiller)
 
 
 def check_fidelity(options: DistillOptions, result: DistillResult) -> None:
