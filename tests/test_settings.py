@@ -47,7 +47,7 @@ def test_settings_become_the_flags_that_make_them():
     def read(arguments):
         flag_set = FlagSet(*distill.COMMAND.settings)
         flag_set.values(["etd_distill", *arguments])
-        return flag_set, distill.read_options(flag_set)
+        return flag_set, flag_set.read(DistillOptions)
 
     flag_set, options = read(flags)
     found = flags_of(options)

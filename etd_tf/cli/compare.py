@@ -23,17 +23,12 @@ seeds and tasks add to what is there.
 compares finished runs of etd_distill instead. They need one teacher and one held-out text."""
 
 
-def read_options(flag_set: FlagSet) -> CompareOptions:
-    """Turns parsed flags into the job's settings."""
-    return flag_set.read(CompareOptions)
-
-
 def run(flag_set: FlagSet) -> None:
     """Runs the comparison that the flags describe and prints its table."""
     if flag_set.values.runs:
         _compare_runs(flag_set)
         return
-    options = read_options(flag_set)
+    options = flag_set.read(CompareOptions)
     from etd_tf.jobs.compare import forecast_comparison, run_comparison
     from etd_tf.jobs.summary import describe_comparison, describe_forecast
 

@@ -18,14 +18,9 @@ OUT/student is then a Hugging Face directory and OUT/saved_model a TensorFlow Se
 OUT/report.html tells how it went. Run the same command again to continue an interrupted run."""
 
 
-def read_options(flag_set: FlagSet) -> DistillOptions:
-    """Turns parsed flags into the job's settings."""
-    return flag_set.read(DistillOptions)
-
-
 def run(flag_set: FlagSet) -> None:
     """Runs the job that the flags describe and prints what was made."""
-    options = read_options(flag_set)
+    options = flag_set.read(DistillOptions)
     from etd_tf.jobs.costs import forecast_cost
     from etd_tf.jobs.distill import check_distillation, run_distillation
     from etd_tf.jobs.summary import describe_cost, describe_result

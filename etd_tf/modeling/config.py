@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etd_tf.errors import InputError
-from etd_tf.modeling.structure import count_parameters, layer_flops
+from etd_tf.modeling.structure import Sizes, count_parameters, layer_flops
 
 _ACTIVATION_ALIASES = {
     "gelu": "gelu",
@@ -39,7 +39,7 @@ _REQUIRED = ("vocab_size", "num_layers", "hidden_size", "num_heads", "intermedia
 
 
 @dataclasses.dataclass(frozen=True)
-class BertConfig:
+class BertConfig(Sizes):
     """Architecture of a post-LayerNorm BERT encoder.
 
     Attributes:
@@ -62,13 +62,6 @@ class BertConfig:
             out of range, or the activation is unknown.
     """
 
-    vocab_size: int
-    num_layers: int
-    hidden_size: int
-    num_heads: int
-    intermediate_size: int
-    max_positions: int = 512
-    type_vocab_size: int = 2
     hidden_act: str = "gelu"
     layer_norm_epsilon: float = 1e-12
     hidden_dropout: float = 0.1

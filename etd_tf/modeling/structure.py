@@ -4,9 +4,10 @@ One table describes the layers. Shapes, counts, operations, slices, magnitudes a
 folds into what are derived from it, so an encoder with other weights is another table.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from etd_tf.errors import InputError
 from etd_tf.types import Array
@@ -15,32 +16,17 @@ HIDDEN, QUERY_KEY, VALUE, FFN = "hidden", "query_key", "value", "ffn"
 TOKEN, POSITION, SEGMENT = "token", "position", "segment"
 
 
-class Sizes(Protocol):
-    """The sizes of an encoder, as `BertConfig` has them."""
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The sizes of an encoder; `BertConfig` says what they are."""
 
-    @property
-    def num_layers(self) -> int:
-        """Layers, L."""
-
-    @property
-    def hidden_size(self) -> int:
-        """Channels of the residual stream, H."""
-
-    @property
-    def intermediate_size(self) -> int:
-        """Feed-forward neurons, F."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Tokens, V."""
-
-    @property
-    def max_positions(self) -> int:
-        """Rows of the position table."""
-
-    @property
-    def type_vocab_size(self) -> int:
-        """Rows of the segment table."""
+    vocab_size: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    max_positions: int = 512
+    type_vocab_size: int = 2
 
 
 class Weight(NamedTuple):

@@ -162,7 +162,7 @@ def test_every_flag_of_distill_changes_the_settings():
         flag_set = _flags(distill.COMMAND)
         values = {"teacher": "t", "output_dir": "o", "corpus": "c", **changes}
         flag_set.values(["etd_distill", *(f"--{k}={v}" for k, v in values.items())])
-        return dataclasses.replace(distill.read_options(flag_set), settings={})
+        return dataclasses.replace(flag_set.read(distill.DistillOptions), settings={})
 
     known = {flag for group in _flags(distill.COMMAND).groups.values() for flag in group}
     assert known - {"dry_run"} == set(_OTHER_VALUES)

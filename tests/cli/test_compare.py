@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from etd_tf.cli.app import run_command
-from etd_tf.cli.compare import COMMAND, read_options
+from etd_tf.cli.compare import COMMAND
 from etd_tf.cli.flags import FlagSet
+from etd_tf.jobs.compare_types import CompareOptions
 from tests.jobs.tiny_job import write_teacher, write_text
 
 
@@ -36,7 +37,7 @@ def options(*arguments):
     flag_set = FlagSet(*COMMAND.settings)
     required = ("--teacher=t", "--output_dir=o", "--corpus=c", "--students=2x9x3x7")
     flag_set.values(["etd_compare", *required, *arguments])
-    return read_options(flag_set)
+    return flag_set.read(CompareOptions)
 
 
 def test_flags_reach_the_report(flags, tmp_path, capsys):
