@@ -173,11 +173,7 @@ def _read_config(directory: Path) -> BertConfig:
 
 
 def build(config: BertConfig, *, with_head: bool) -> Model:
-    """Builds KerasHub's model in float32, with random weights.
-
-    Returns:
-        The backbone and the task.
-    """
+    """Builds KerasHub's model in float32, with random weights."""
     import keras_hub
 
     sizes = {theirs: getattr(config, ours) for ours, theirs in _SIZE_NAMES.items()}

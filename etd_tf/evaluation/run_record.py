@@ -133,9 +133,6 @@ class RunRecord:
     def output(self, name: str) -> Path:
         """Gives a place to write to, of which nothing of a replaced run is left.
 
-        Args:
-            name: One of the run's outputs.
-
         Raises:
             ValueError: The run has no such output, or no directory.
         """

@@ -36,9 +36,6 @@ def is_finished(folder: Path) -> bool:
 def load_run(folder: Path) -> ArmRun:
     """Reads a finished run.
 
-    Returns:
-        The run without downstream scores.
-
     Raises:
         InputError: Its files are damaged.
     """
@@ -83,9 +80,6 @@ class FinishedRun:
 
 def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     """Reads finished runs that are to be compared.
-
-    Returns:
-        The runs in the same order.
 
     Raises:
         InputError: One is not finished or has no held-out text; they were made with different

@@ -75,11 +75,6 @@ class Study:
     ) -> "Study":
         """Loads the teacher, checks every run against it, and prepares the text.
 
-        Args:
-            options: The settings.
-            folder: The comparison's directory.
-            task_data: Fingerprint of each downstream task's data.
-
         Raises:
             InputError: A run could not be made, or no text is held out.
         """

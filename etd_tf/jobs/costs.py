@@ -186,12 +186,6 @@ def forecast_runs(
 ) -> ComparisonForecast:
     """Forecasts the cost of the runs that a comparison lacks.
 
-    Args:
-        options: The settings.
-        teacher: The teacher.
-        missing: The student's sizes of each.
-        finished: How many runs there are already.
-
     Returns:
         The forecast; times are rough.
     """

@@ -133,9 +133,6 @@ def begin_run(
 ) -> Work:
     """Begins a run, or goes on with it.
 
-    Returns:
-        What the start works with.
-
     Raises:
         InputError: The run was begun with another teacher or text.
     """

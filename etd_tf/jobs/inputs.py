@@ -37,9 +37,6 @@ _READY = 2  # batches masked before they are needed
 def with_tokenizer(teacher: Checkpoint, directory: str | None) -> Checkpoint:
     """Gives the teacher the tokenizer of a model's or a tokenizer's directory, or keeps its own.
 
-    Returns:
-        The teacher with a tokenizer.
-
     Raises:
         InputError: There is no tokenizer, or it does not match the vocabulary.
     """

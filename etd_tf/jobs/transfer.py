@@ -43,9 +43,6 @@ def run_transfer(options: TransferJobOptions) -> TransferResult:
     with `saved_model` a SavedModel. The cache gets what the teacher says about the texts, for all
     runs and seeds, and a student that is cut out of it.
 
-    Returns:
-        Scores of student and teacher.
-
     Raises:
         InputError: A model or file cannot be used, or `output_dir` holds another run.
         DivergenceError: No learning rate trains without diverging.

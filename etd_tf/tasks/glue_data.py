@@ -32,9 +32,6 @@ def load_glue(task: GlueTask, split: str, source: str | Path) -> Examples:
         split: A key of `task.files`.
         source: The GLUE directory, or `tfds` or `tfds:DATA_DIR` for TensorFlow Datasets.
 
-    Returns:
-        The examples in file order.
-
     Raises:
         InputError: The split or file does not exist, or a row cannot be read.
     """
@@ -76,9 +73,6 @@ def read_glue_file(task: GlueTask, split: str, path: str | Path) -> Examples:
         task: The task that the file belongs to.
         split: Its split, which says whether there is a header and a label.
         path: The file, UTF-8 with or without a byte order mark.
-
-    Returns:
-        The examples in file order.
 
     Raises:
         InputError: A column is missing or a row cannot be read; the message has file

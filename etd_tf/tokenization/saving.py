@@ -23,14 +23,7 @@ _OF_CLASSES = (
 def save_for_transformers(
     tokenizer: Tokenizer, directory: str | Path, *, max_length: int, num_segments: int
 ) -> None:
-    """Writes files from which `AutoTokenizer` builds the same tokenizer without a guess.
-
-    Args:
-        tokenizer: What to write.
-        directory: An existing directory.
-        max_length: Tokens that the model takes.
-        num_segments: Segments that the model knows.
-    """
+    """Writes files from which `AutoTokenizer` builds the same tokenizer without a guess."""
     directory = Path(directory)
     tokenizer.save(directory)
     if "tokenizer.json" not in tokenizer.files:
