@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,31 +47,16 @@ HELD_OUT_SHARE = 0.1
 _HELD_OUT_SEED = 20_190_101  # the same split in every run, whatever its seeds
 
 
-class TaskLike(Protocol):
-    """What an experiment asks of a task of `etd_tf.tasks`, which stands above this package."""
-
-    @property
-    def name(self) -> str:
-        """As on the command line, e.g. `"glue/sst2"`."""
-
-    @property
-    def metric(self) -> str:
-        """The metric that ranks models, higher is better."""
-
-    def length_for(self, *models: Checkpoint) -> int:
-        """Tokens of an example."""
-
-
 class Experiment(abc.ABC):
     """A task with its data, tokenised for one model.
 
     Args:
         checkpoint: The model, for its tokenizer and sizes.
-
-    Attributes:
         name: The task's name.
         metric: Its metric that ranks models, higher is better.
         max_length: Tokens of an example.
+
+    Attributes:
         head: The class of the task's models.
         label_names: Class names of the task in its order, where there are classes.
         class_order: For each of them its position among the model's logits.
@@ -85,9 +70,9 @@ class Experiment(abc.ABC):
     class_order: Sequence[int] = ()
     text_names: tuple[str, ...] = ("text",)
 
-    def __init__(self, task: TaskLike, checkpoint: Checkpoint) -> None:
-        self.name = self.kept_name = task.name
-        self.metric, self.max_length = task.metric, task.length_for(checkpoint)
+    def __init__(self, checkpoint: Checkpoint, *, name: str, metric: str, max_length: int) -> None:
+        self.name = self.kept_name = name
+        self.metric, self.max_length = metric, max_length
         self._checkpoint = checkpoint
         self.show_examples = 0
         self._forward: tuple[keras.Model, Forward] | None = None

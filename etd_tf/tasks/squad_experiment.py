@@ -41,7 +41,8 @@ class SquadExperiment(Experiment):
     text_names = ("question", "context")
 
     def __init__(self, task: SquadV1, checkpoint: Checkpoint) -> None:
-        super().__init__(task, checkpoint)
+        length = task.length_for(checkpoint)
+        super().__init__(checkpoint, name=task.name, metric=task.metric, max_length=length)
         self.task = task
         self._window_options = WindowOptions(self.max_length, task.doc_stride)
         self._span_options = SpanOptions(null_threshold=task.null_score)

@@ -136,7 +136,8 @@ class TagExperiment(Experiment):
     def __init__(
         self, task: Tag, checkpoint: Checkpoint, label_names: Sequence[str] | None = None
     ) -> None:
-        super().__init__(task, checkpoint)
+        length = task.length_for(checkpoint)
+        super().__init__(checkpoint, name=task.name, metric=task.metric, max_length=length)
         self.task = task
         self.take_labels(task.classes(), label_names)
         self._windows: dict[str, Windows] = {}

@@ -48,7 +48,8 @@ class TextExperiment(Experiment):
                 f"{task.label} has no labelled data. Use task=glue/mnli: it also writes the "
                 "predictions for AX."
             )
-        super().__init__(task, checkpoint)
+        length = task.length_for(checkpoint)
+        super().__init__(checkpoint, name=task.name, metric=task.metric, max_length=length)
         self.task: TextTask = task
         self.text_names = task.text_names
         self.kept_name = task.kept_name

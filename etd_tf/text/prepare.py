@@ -77,16 +77,9 @@ def cached_records(
     """Prepares text once and finds the result again later.
 
     The key is the content of the text, the tokenizer and the options, not file names. Two
-    processes may ask at once: one prepares, the other waits for it.
-
-    Args:
-        corpus: Text sources, see `open_corpus`; or one directory of records, which is
-            opened as it is.
-        tokenizer: The tokenizer.
-        options: Lengths, shards and the held-out share.
-        validation_corpus: Text for the validation split.
-        cache_dir: Directory of the cache.
-        workers: Processes that tokenise, see `prepare_records`.
+    processes may ask at once: one prepares, the other waits for it. The arguments are those of
+    `prepare_records`, but that `corpus` may be one directory of records, too, which is opened
+    as it is.
 
     Raises:
         InputError: As `prepare_records` and `open_records`; or the records in `corpus`
