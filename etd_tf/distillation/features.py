@@ -37,9 +37,6 @@ def compute_features(
         training: Apply dropout.
         dropout_seed: Integer tensor `[2]`, or None; see `BertEncoder.trace`.
 
-    Returns:
-        The features.
-
     Raises:
         InputError: The batch lacks an input, or holds ids that the model lacks.
     """

@@ -85,9 +85,6 @@ class Trainer:
         Args:
             on_evaluate: As for `fit`.
 
-        Returns:
-            The run.
-
         Raises:
             InputError: The checkpoints belong to another run.
         """

@@ -92,9 +92,6 @@ class SentenceVectors:
 def pooling_of(checkpoint: Checkpoint) -> Pooling:
     """How a teacher makes a sentence vector; where it does not say, by the mean of its states.
 
-    Args:
-        checkpoint: The teacher.
-
     Returns:
         Its pooling; a missing one is told.
     """
@@ -122,9 +119,6 @@ def make_map(student: int, teacher: int, selection: Array | None) -> Dense:
         student: The student's width H'.
         teacher: The teacher's width H.
         selection: `[H', H]` matrix with which the map begins; None for orthogonal random rows.
-
-    Returns:
-        The layer.
 
     Raises:
         InputError: The matrix has another shape.

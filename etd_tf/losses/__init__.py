@@ -18,7 +18,7 @@ from etd_tf.losses.mlm import (
 from etd_tf.losses.similarity import Similarity, similarity_loss
 from etd_tf.losses.states import States, states_loss
 from etd_tf.losses.tinybert import TinyBERT, attention_score_loss, hidden_state_loss
-from etd_tf.settings import settings_of
+from etd_tf.settings import check_known
 
 LOSSES: dict[str, type[Loss]] = {
     loss.name: loss
@@ -34,21 +34,12 @@ def get(name: str, **options: Any) -> Loss:
         name: A name in `LOSSES`.
         **options: Its fields.
 
-    Returns:
-        The loss.
-
     Raises:
         InputError: The name or an option is unknown, or an option's value is not valid.
     """
     if name not in LOSSES:
         raise InputError(f"Unknown loss {name!r}. Known losses: {', '.join(LOSSES)}.")
-    known = [option.name for option in settings_of(LOSSES[name])]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InputError(
-            f"Loss {name!r} has no option {', '.join(unknown)}. "
-            f"Its options: {', '.join(known) or 'none'}."
-        )
+    check_known(f"Loss {name!r}", LOSSES[name], options)
     return LOSSES[name](**options)
 
 

@@ -75,6 +75,7 @@ class Loss(Settings, abc.ABC):
     Attributes:
         name: Its name in `etd_tf.losses.LOSSES` and on the command line.
         summary: One phrase for help pages: what is compared.
+        terms: Names of its terms where each has the weight 1.
         needs_teacher: Whether it reads the teacher's features at all.
         needs_mlm: Whether it reads masked-LM logits, labels and weights.
         needs_internals: Whether it reads more of the teacher than its sentence vectors: states
@@ -87,6 +88,7 @@ class Loss(Settings, abc.ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    terms: ClassVar[tuple[str, ...]] = ()
     needs_teacher: ClassVar[bool] = True
     needs_mlm: ClassVar[bool] = False
     needs_internals: ClassVar[bool] = True
@@ -99,17 +101,13 @@ class Loss(Settings, abc.ABC):
             raise InputError(f"All weights of {type(self).__name__} are 0; set at least one.")
 
     @property
-    @abc.abstractmethod
     def term_weights(self) -> dict[str, float]:
         """Weight of each term by name; terms of weight 0 are absent and never computed."""
+        return dict.fromkeys(self.terms, 1.0)
 
     @abc.abstractmethod
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Checks that the loss is defined for two models.
-
-        Args:
-            teacher: The teacher.
-            student: The student.
 
         Raises:
             InputError: It is not; the message names the ways out.

@@ -56,6 +56,7 @@ class Embedding(Loss):
 
     name = "embedding"
     summary = "the cosine of sentence vectors"
+    terms = ("vector_loss",)
     needs_internals = False
     needs_vectors = True
     needs_map = True
@@ -64,11 +65,6 @@ class Embedding(Loss):
         False, "Keep the map to the teacher's vectors in the student, as a dense layer."
     )
     matryoshka: tuple[int, ...] = dims_setting()
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The single term, vector_loss, with weight 1."""
-        return {"vector_loss": 1.0}
 
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Checks that the vectors are longer than their parts; see the base class."""

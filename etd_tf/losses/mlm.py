@@ -77,14 +77,10 @@ class LogitsDistillation(Loss):
 
     name = "mlm"
     summary = "the teacher's masked-LM logits"
+    terms = ("logits_loss",)
     needs_mlm = True
 
     temperature: float = setting(1.0, "Softmax temperature of the mlm loss.", least=1e-3)
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The single term, logits_loss, with weight 1."""
-        return {"logits_loss": 1.0}
 
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Checks that both models have a masked-LM head over the same vocabulary."""
@@ -117,13 +113,9 @@ class MaskedLM(Loss):
 
     name = "masked_lm"
     summary = "the student's own masked-LM loss"
+    terms = ("masked_lm_loss",)
     needs_teacher = False
     needs_mlm = True
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The single term, masked_lm_loss, with weight 1."""
-        return {"masked_lm_loss": 1.0}
 
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Checks that the student has a masked-LM head."""

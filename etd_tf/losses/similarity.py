@@ -60,15 +60,11 @@ class Similarity(Loss):
 
     name = "similarity"
     summary = "similarities of the texts in a batch"
+    terms = ("similarity_loss",)
     needs_internals = False
     needs_vectors = True
 
     matryoshka: tuple[int, ...] = dims_setting()
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The single term, similarity_loss, with weight 1."""
-        return {"similarity_loss": 1.0}
 
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Checks that the vectors are longer than their parts; see the base class."""

@@ -44,12 +44,8 @@ class States(Loss):
 
     name = "states"
     summary = "the cosine of each token's last states"
+    terms = ("states_loss",)
     needs_map = True
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The single term, states_loss, with weight 1."""
-        return {"states_loss": 1.0}
 
     def validate(self, teacher: ModelSpec, student: ModelSpec) -> None:
         """Any two models fit; see the base class."""

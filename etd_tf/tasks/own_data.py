@@ -274,9 +274,6 @@ def write_predictions(
         indices: Row numbers `[n]`.
         predictions: Class numbers, or numbers, `[n]`.
         names: Of the classes; empty for numbers.
-
-    Returns:
-        The file.
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")

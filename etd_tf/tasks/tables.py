@@ -66,9 +66,6 @@ def json_rows(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
         text: Its text.
         columns: Names that every object must have.
 
-    Returns:
-        The rows.
-
     Raises:
         InputError: A line is no JSON object, or lacks a name.
     """
