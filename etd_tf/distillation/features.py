@@ -53,11 +53,7 @@ def compute_features(
 
 
 def check_batch(batch: Any, needed: Sequence[str]) -> None:
-    """Checks that a batch, or a dataset's specification of one, has what is needed.
-
-    Raises:
-        InputError: It has not.
-    """
+    """Checks that a batch, or a dataset's specification of one, has what is needed."""
     if not isinstance(batch, Mapping) or any(name not in batch for name in needed):
         got = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise InputError(

@@ -39,7 +39,6 @@ class Run:
 
     Args:
         learner: The student; the newest checkpoint is loaded into it.
-        options: Settings.
         run_dir: Where `metrics.jsonl` and `tensorboard/` go.
         store: The checkpoints.
         workers: The processes that train together.
@@ -47,9 +46,6 @@ class Run:
             returns by name are logged with the held-out loss.
 
     Attributes:
-        learner: As given.
-        options: As given.
-        workers: As given.
         step: Finished steps.
         seconds: Time spent on them, over all sittings; shared work counts in equal parts.
         failure: Why it ended early, if it did.

@@ -142,10 +142,6 @@ def shared_features(
 ) -> Features | None:
     """Runs the teacher of several distillers once, for all that their losses read.
 
-    Args:
-        distillers: Distillers of equal teachers.
-        batch: As for `Distiller.fit`.
-
     Returns:
         The features; None where no loss reads the teacher.
     """

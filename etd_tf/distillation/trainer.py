@@ -23,7 +23,6 @@ class Trainer:
 
     Args:
         make_distiller: Builds the distiller; called inside the strategy's scope.
-        options: Settings.
         strategy: A `tf.distribute` strategy; default: one device.
         run_dir: Where `checkpoints/`, `metrics.jsonl` and `tensorboard/` go.
         identity: Further things by name that a resumed run must have equal, such as
@@ -31,8 +30,6 @@ class Trainer:
         mixed_float16: Scale the loss against float16 underflow.
 
     Attributes:
-        options: As given.
-        strategy: As given.
         distiller: The losses and both models; holds the student.
         learner: The distiller, AdamW and the variables that it updates.
         store: The checkpoints.
@@ -81,9 +78,6 @@ class Trainer:
 
     def start(self, on_evaluate: OnEvaluate | None = None) -> Run:
         """Loads the newest checkpoint, if there is one, for a loop that goes on from there.
-
-        Args:
-            on_evaluate: As for `fit`.
 
         Raises:
             InputError: The checkpoints belong to another run.

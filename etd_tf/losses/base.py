@@ -229,11 +229,6 @@ def dims_setting() -> Any:
 def check_dims(dims: Sequence[int], size: int, who: str) -> None:
     """Refuses parts of sentence vectors that are no parts.
 
-    Args:
-        dims: Numbers that are compared on their own.
-        size: Numbers of a sentence vector.
-        who: `"teacher"` or `"student"`, for the message.
-
     Raises:
         InputError: A part is as long as the vector, or longer.
     """
@@ -245,16 +240,7 @@ def check_dims(dims: Sequence[int], size: int, who: str) -> None:
 
 
 def check_mlm_head(model: ModelSpec, who: str, what: str) -> None:
-    """Refuses a model without masked-LM head.
-
-    Args:
-        model: The model.
-        who: `"teacher"` or `"student"`, for the message.
-        what: What needs the head.
-
-    Raises:
-        InputError: There is none.
-    """
+    """Refuses a model, the teacher or the student, without masked-LM head."""
     if not model.mlm_head:
         raise InputError(
             f"{what} needs a masked-LM head, but the {who} has none. Use a checkpoint with "

@@ -30,9 +30,6 @@ _Label = str | float
 def read_own(task: OwnTask) -> OwnData:
     """Reads all files of a task.
 
-    Args:
-        task: The task; its `train` is given.
-
     Returns:
         The data; dev is a tenth of the training rows where it has no file.
 
@@ -233,11 +230,7 @@ def tell_held_out(held: int, rows: int) -> None:
 
 
 def warn_of_copies(splits: Mapping[str, Any]) -> None:
-    """Says how many rows of dev and test are training rows: their scores flatter.
-
-    Args:
-        splits: Objects with `texts` by split.
-    """
+    """Says how many rows of dev and test are training rows: their scores flatter."""
     known = set(splits["train"].texts) if "train" in splits else set()
     for name, examples in splits.items():
         copies = sum(texts in known for texts in examples.texts)

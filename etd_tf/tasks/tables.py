@@ -61,11 +61,6 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
 def json_rows(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
     """Reads JSON lines.
 
-    Args:
-        path: The file, for messages.
-        text: Its text.
-        columns: Names that every object must have.
-
     Raises:
         InputError: A line is no JSON object, or lacks a name.
     """
