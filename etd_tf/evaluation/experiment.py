@@ -138,11 +138,6 @@ class Experiment(abc.ABC):
         """
         return {}
 
-    @property
-    def class_order(self) -> list[int]:
-        """For each class of the task its position among the model's logits; empty without."""
-        return []
-
     def baseline(self) -> Baselines:
         """What answers that do not look at the example reach; empty where nobody knows."""
         return {}

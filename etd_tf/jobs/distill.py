@@ -251,12 +251,6 @@ def training_text(
 
     The teacher's sentence vectors are computed beforehand where nothing else is read of it.
 
-    Args:
-        options: The settings.
-        teacher: The teacher.
-        records: The records.
-        strategy: Where the run trains.
-
     Returns:
         The text.
 

@@ -52,10 +52,7 @@ def mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def unit_vectors(x: Tensor) -> Tensor:
-    """Divides vectors along the last axis by their lengths.
-
-    Args:
-        x: Float32 `[..., D]`.
+    """Divides float32 vectors along the last axis by their lengths.
 
     Returns:
         `[..., D]`; zeros stay zeros, and get a gradient of zeros.
@@ -69,10 +66,6 @@ def half_squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine along the last axis, as half the squared distance of vectors of length 1.
 
     Unlike the difference it is exact for nearly equal vectors. Two zeros are equal.
-
-    Args:
-        student: Float32 `[..., D]`.
-        teacher: Same shape.
 
     Returns:
         Float32 `[...]`.

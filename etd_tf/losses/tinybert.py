@@ -149,10 +149,6 @@ class TinyBERT(Loss):
     def layer_pairs(self, teacher_layers: int, student_layers: int) -> list[tuple[int, int]]:
         """Lists the compared layers.
 
-        Args:
-            teacher_layers: L.
-            student_layers: L'.
-
         Returns:
             Pairs (teacher index, student index), from 0.
 

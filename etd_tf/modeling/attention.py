@@ -74,9 +74,6 @@ class SelfAttention(keras.layers.Layer):
         Three products, although one with joined kernels would do: cutting its result apart
         costs more than it saves, above all in the gradient.
 
-        Args:
-            x: `[B, T, H]`.
-
         Returns:
             Three tensors `[B, N, T, D]`.
         """

@@ -135,13 +135,10 @@ class BertConfig(Sizes):
         return count_parameters(self, pooler=pooler, mlm_head=mlm_head)
 
     def flops(self, sequence_length: int) -> int:
-        """Floating-point operations of one forward pass over one sequence.
+        """Floating-point operations of one forward pass over one sequence, padding included.
 
         A multiply-add counts as 2. Embeddings, LayerNorm, softmax, biases, pooler and
         heads are left out, as in TinyBERT's table 1 (Jiao et al. 2019).
-
-        Args:
-            sequence_length: Tokens in the sequence, padding included.
 
         Returns:
             L * [2T(4*H*A + 2*H*F) + 4*T*T*A] with attention width A = H.

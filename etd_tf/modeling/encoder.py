@@ -290,9 +290,6 @@ class BertEncoder(CheckedModel):
     def padding_mask(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Says which tokens of some inputs are real.
 
-        Args:
-            inputs: As for `call`.
-
         Returns:
             Their `padding_mask` `[B, T]`; without one, 1 for all tokens but the padding.
         """

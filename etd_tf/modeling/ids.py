@@ -94,12 +94,8 @@ def known_values(value: Any) -> Array | None:
 def refusable(ids: Tensor, limit: int) -> Tensor:
     """Makes ids that are not known yet such that a gather of the backend may refuse them.
 
-    TensorFlow on CPUs and LiteRT refuse ids beyond the end of a table, but Keras takes
+    TensorFlow on CPUs and LiteRT refuse ids beyond the `limit` rows of a table, but Keras takes
     negative ones from there.
-
-    Args:
-        ids: Integer tensor.
-        limit: Rows of the table.
 
     Returns:
         The ids, `limit` in place of negative ones.

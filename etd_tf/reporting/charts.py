@@ -132,9 +132,6 @@ def ticks(low: float, high: float, number: int) -> list[float]:
 def tick_labels(values: list[float]) -> list[str]:
     """Labels of an axis: no more digits than tell neighbours apart.
 
-    Args:
-        values: Positions from `ticks`.
-
     Returns:
         One label a position, all different.
     """

@@ -49,10 +49,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 
 def render_comparison(values: Mapping[str, Any]) -> str:
-    """Renders a comparison.
-
-    Args:
-        values: The content of its `compare.json`.
+    """Renders the content of a comparison's `compare.json`.
 
     Returns:
         A complete HTML document without scripts and external resources.

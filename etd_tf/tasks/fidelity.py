@@ -59,9 +59,6 @@ class FidelityTask(ScoredTask):
     def score(self, models: "Mapping[str, Checkpoint]") -> "dict[str, Scores]":
         """Scores models against the first one, see `ScoredTask.score`; and their static floor.
 
-        Args:
-            models: The teacher, then its students.
-
         Returns:
             Metrics by model, then of a student without a Transformer for each width that
             students have. `cosine` is only there where the vectors are as wide as the teacher's.

@@ -247,9 +247,6 @@ def warn_of_copies(splits: Mapping[str, Any]) -> None:
 def balanced_weights(labels: Array) -> Array:
     """Weights by the inverse of a class's share, with mean 1.
 
-    Args:
-        labels: Classes `[n]`.
-
     Returns:
         Float32 `[n]`: n / (number of classes that occur * rows of the example's class).
     """

@@ -136,10 +136,6 @@ def answer_positions(windows: Windows, dataset: SquadDataset) -> dict[str, IntAr
     Only the first answer that has a place counts. Windows that do not hold all of it point at
     `[CLS]`, which stands for "no answer" (Devlin et al. 2018, section 4.3).
 
-    Args:
-        windows: From `make_windows`.
-        dataset: The same dataset.
-
     Returns:
         `start_positions` and `end_positions`, int64 `[w]`, positions in the window.
     """

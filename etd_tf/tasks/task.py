@@ -160,10 +160,7 @@ class ScoredTask(Task):
 
     @abc.abstractmethod
     def score(self, models: Mapping[str, "Checkpoint"]) -> "dict[str, Scores]":
-        """Scores models.
-
-        Args:
-            models: Checkpoints by the name to report, a teacher first.
+        """Scores models, given by the name to report, a teacher first.
 
         Returns:
             Metrics by model, in their order.

@@ -47,10 +47,6 @@ class VectorStore:
     def missing(self, split: str, records: IntArray) -> IntArray:
         """The records of some that have no vector yet; removes damaged files.
 
-        Args:
-            split: `"train"` or `"validation"`.
-            records: Numbers of examples.
-
         Returns:
             Those without a vector, ascending.
         """

@@ -58,9 +58,6 @@ class Sequences:
     def batch(self, rows: IntArray) -> dict[str, Array]:
         """Pads some sequences to the longest of them, rounded up to a multiple of 8.
 
-        Args:
-            rows: Positions `[B]`.
-
         Returns:
             The encoder's inputs, int32 `[B, T]`: `token_ids`, `segment_ids`,
             `padding_mask`.

@@ -70,9 +70,6 @@ class TrainerOptions(Settings):
     def check_split(self, replicas: int) -> None:
         """Checks that the batch can be cut into equal parts.
 
-        Args:
-            replicas: Devices that share a batch.
-
         Raises:
             InputError: It cannot; the message names the nearest sizes that can.
         """

@@ -109,11 +109,7 @@ class Workers:
             ) from error
 
     def check_same_run(self, identity: Mapping[str, Any]) -> None:
-        """Refuses workers that would train different students, or on different text.
-
-        Args:
-            identity: What the run is made of, by name, as JSON values.
-        """
+        """Refuses workers that would train different students, or on different text."""
         differing = [
             name
             for name, value in sorted(identity.items())
