@@ -41,7 +41,7 @@ def turns(monkeypatch):
 class FakeModel:
     def __init__(self, name, durations):
         self.name, self.durations = name, durations
-        self.config = tiny_config()
+        self.config = tiny_config(max_positions=128)
 
 
 def test_median_and_percentile_leave_out_the_warmup(turns):
