@@ -79,6 +79,11 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         flag_set.check_required()
         with _terminable():
             if command.needs_tensorflow:
+                if sys.flags.optimize > 1:
+                    raise InputError(
+                        "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), and "
+                        "tensorflow_text cannot. Set PYTHONOPTIMIZE=1 or unset it."
+                    )
                 _import_tensorflow()
             command.run(flag_set)
     except flags.Error as error:

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from etd_tf.cli.app import Command, help_text, run_command
 from etd_tf.cli.flags import FlagSet
 from etd_tf.errors import DivergenceError, InputError, Interrupted, WorkerLostError
 from etd_tf.settings import MISSING, Settings, setting
+from tests.helpers import REPOSITORY
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,19 @@ def test_names_that_the_terminal_cannot_show_end_nothing(monkeypatch, closed):
         monkeypatch.setattr(sys, name, terminal)
     assert _run(["--teacher=t"], lambda values: sys.stdout.write("mod\u00e8le \udcff\n")) == 0
     assert written.getvalue() == (b"" if closed else b"mod\\xe8le \\udcff\n")
+
+
+def test_python_without_docstrings_is_told_before_any_work(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "bin" / "etd_export"), "--format=saved_model"]
+    done = subprocess.run(
+        [*command, f"--model={tmp_path}", f"--output_dir={tmp_path / 'out'}"],
+        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Set PYTHONOPTIMIZE=1 or unset it" in done.stderr
 
 
 def test_help_shows_groups_choices_and_defaults(capsys):
