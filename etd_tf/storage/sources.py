@@ -1,6 +1,7 @@
 """From the name a user types to a directory on disk."""
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _WEIGHTS = (
     ("pytorch_model*.bin",),
     ("*.index", "*.data-*"),
 )
+_LONGEST_NAME = 255  # bytes, of every usual file system
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -29,8 +31,10 @@ def check_present(path: Path) -> None:
     """Checks that the content of a file, if it exists, is on this disk.
 
     Raises:
-        InputError: It is a link to nothing, or a Git LFS pointer.
+        InputError: It is a link to nothing, or a Git LFS pointer, or no file can be called so.
     """
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise InputError(f"Cannot read {path.name[:80]}...: the name is too long for a file.")
     if path.is_symlink() and not path.exists():
         raise InputError(
             f"{path} is a link to {path.readlink()}, which does not exist. "

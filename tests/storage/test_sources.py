@@ -8,13 +8,19 @@ import pytest
 
 from etd_tf.checkpoints.loading import load_checkpoint, save_checkpoint
 from etd_tf.errors import InputError
-from etd_tf.storage.sources import resolve_source
+from etd_tf.storage.sources import check_present, resolve_source
 from tests.helpers import need_quickstart_teacher, tiny_checkpoint
 
 
 def test_paths_stay_paths(tmp_path: Path) -> None:
     assert resolve_source(tmp_path) == tmp_path
     assert resolve_source("some/model") == Path("some/model")
+
+
+def test_names_that_no_file_has_are_refused(tmp_path: Path) -> None:
+    check_present(tmp_path / ("e" * 255))
+    with pytest.raises(InputError, match="the name is too long for a file"):
+        check_present(tmp_path / ("\u00e9" * 128))
 
 
 def test_package_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
