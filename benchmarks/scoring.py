@@ -22,7 +22,8 @@ from contest import Maker, Turn, add_flags, against_torch
 
 from etd_tf.checkpoints import Checkpoint, load_checkpoint
 from etd_tf.extraction import extract, plan_extraction, score_units
-from etd_tf.reporting import scoring_flops, training_flops
+from etd_tf.extraction.metrics import METRICS, Amount
+from etd_tf.jobs.costs import training_flops
 
 
 def random_tokens(teacher: Checkpoint, shape: tuple[int, int]) -> np.ndarray:
@@ -34,7 +35,6 @@ def random_tokens(teacher: Checkpoint, shape: tuple[int, int]) -> np.ndarray:
 def etd_scoring(flags: argparse.Namespace) -> tuple[Turn, float]:
     """Builds the scoring of one batch."""
     from etd_tf.extraction.inputs import ScoringInputs
-    from etd_tf.extraction.metrics import METRICS
     from etd_tf.extraction.objectives import make_objective
 
     teacher = load_checkpoint(flags.teacher)
@@ -50,8 +50,8 @@ def etd_scoring(flags: argparse.Namespace) -> tuple[Turn, float]:
             scorer.accumulate(objective.prepare(batch, 0), batch.weights)
         scorer.result()
 
-    sequences = {"sequences": flags.batch_size, "sequence_length": flags.length}
-    return turn, float(scoring_flops(teacher.config, **sequences))
+    amount = Amount(flags.batch_size, flags.length)
+    return turn, float(METRICS["taylor"].flops(teacher, "reconstruction", amount))
 
 
 def torch_scoring(flags: argparse.Namespace, attention: str) -> tuple[Turn, float]:
@@ -142,7 +142,7 @@ def main() -> None:
     extract(teacher, plan_extraction(config, student, scores))
     print(f"extraction   {time.perf_counter() - wall:8.2f} s wall (plan, fingerprint, slicing)")
 
-    scored = scoring_flops(config, sequences=flags.examples, sequence_length=flags.length)
+    scored = METRICS[flags.metric].flops(teacher, "auto", Amount(flags.examples, flags.length))
     trained = training_flops(
         config,
         student,
