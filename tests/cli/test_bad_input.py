@@ -147,7 +147,7 @@ def test_minilm_needs_equal_head_counts(refuse):
             r"relation_heads=4 does not divide .* Usable numbers: 1, 3",
         ),
         ({"teacher_layer": 4}, r"teacher_layer=4 does not exist .* Layers are 1 to 3"),
-        ({"loss": "tinybert", "tinybert_layers": "first"}, r"--tinybert_layers=first.*last.*all"),
+        ({"loss": "tinybert", "tinybert_layers": "first"}, r"--tinybert_layers='first'.*last.*all"),
         ({"loss": "kd"}, r"--loss=kd.*tinybert.*minilm"),
     ],
 )

@@ -71,7 +71,7 @@ def test_windows_lines_and_an_empty_file(arguments, tmp_path):
     [
         ("--output=vectors.txt", "--output=vectors.txt does not end in .npy"),
         ("--output=nowhere/v.npy", "The directory nowhere of --output=nowhere/v.npy does not"),
-        ("--texts=nothing.txt", "Cannot read nothing.txt: No such file"),
+        ("--texts=nothing.txt", "nothing.txt does not exist, or is no file"),
         ("--pooling=median", "--pooling=median is unknown; choose from cls, max, mean"),
         ("--pooling=cls,cls", "--pooling=cls,cls: expected none twice; choose from"),
         ("--prompt=passage", "no --prompt='passage'; the model has query"),

@@ -312,7 +312,7 @@ def test_overwrite_replaces_and_a_failed_export_keeps_the_old_one(tmp_path, monk
     second = SavedModel().write(other, directory, overwrite=True)
     assert second.path == first.path
     monkeypatch.setattr(saved_model, "encoder_function", _drifting)
-    with pytest.raises(EtdError, match="differs from the model"):
+    with pytest.raises(EtdError, match="differ from the model"):
         SavedModel().write(checkpoint, directory, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     batch = random_batch(other.config)

@@ -113,7 +113,7 @@ def test_command_writes_and_prints_them(teacher, file, tmp_path, capsys):
 def test_what_cannot_be_read_is_refused(file, tmp_path, teacher):
     with pytest.raises(InputError, match="needs its data: pass texts=FILE"):
         get("fidelity").check_source()
-    with pytest.raises(InputError, match="Cannot read"):
+    with pytest.raises(InputError, match="does not exist, or is no file"):
         get("fidelity", texts=str(tmp_path / "none")).fingerprint()
     file.write_text("one\n\ntwo\n")
     with pytest.raises(InputError, match="holds 2 texts, a line each; expected at least 12"):

@@ -92,7 +92,7 @@ def test_malformed_rows_are_refused_by_line(tmp_path, text, message):
 
 
 def test_iob1_is_told_and_files_keep_one_scheme(tmp_path, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     task = task_of(tmp_path, "a I-A\nb B-A\nc O\n")
     assert task.classes() == ("O", "B-A", "I-A")
     assert "IOB1, 3 tags: O, B-A, I-A" in caplog.text
