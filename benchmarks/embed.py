@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from contest import Turn, add_flags, contest
 
+from etd_tf.storage.text_files import read_texts
+
 BATCH = 32
 Embed = Callable[[list[str]], np.ndarray]
 
@@ -95,16 +97,15 @@ CONTESTANTS: dict[str, tuple[Callable[[str], Embed], tuple[str, ...]]] = {
 }
 
 
-def read_texts(path: str, count: int) -> list[str]:
+def first_texts(path: str, count: int) -> list[str]:
     """The first lines of a file that are not blank."""
-    with open(path, encoding="utf-8") as file:
-        texts = [line.strip() for line in file if line.strip()][:count]
+    texts = [line.strip() for line in read_texts(Path(path)) if line.strip()][:count]
     return texts if len(texts) == count else sys.exit(f"{path} has {len(texts)} texts, not {count}")
 
 
 def prepare(name: str, options: argparse.Namespace) -> tuple[Turn, float]:
     """Builds a contestant and keeps its vectors for `smallest_cosine`."""
-    texts = read_texts(options.texts, options.count)
+    texts = first_texts(options.texts, options.count)
     embed = CONTESTANTS[name][0](options.model)
     np.save(Path(options.vectors) / f"{name}.npy", embed(texts))
     return lambda: embed(texts), 0.0
@@ -125,8 +126,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000, help="texts")
     parser.add_argument("--vectors", help=argparse.SUPPRESS)
     add_flags(parser)
+    parser.set_defaults(steps=1)
     options = parser.parse_args()
-    options.steps = 1
     if not options.worker:
         options.vectors = tempfile.mkdtemp()
         sys.argv.append(f"--vectors={options.vectors}")  # for the processes that are started

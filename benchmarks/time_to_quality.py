@@ -44,6 +44,7 @@ NAMES = ("etd_tf", "PyTorch, random", "PyTorch, sliced")
 def prepare(options: argparse.Namespace) -> None:
     """Writes rows, the teacher's vectors of them, and those of the held-out texts."""
     import etd_tf
+    from etd_tf.storage.text_files import read_texts
     from etd_tf.text.options import RecordOptions
 
     teacher, folder = etd_tf.load_checkpoint(options.teacher), Path(options.folder)
@@ -55,9 +56,11 @@ def prepare(options: argparse.Namespace) -> None:
     batch = etd_tf.text.load_examples(records, count, seed=0)
     batch["teacher_vector"] = vectors_of(teacher, batch)
     np.savez(folder / "rows.npz", **batch)
-    with open(options.held_out, encoding="utf-8") as file:
-        texts = [line.strip() for line in file if line.strip()][: options.held_out_texts]
-    tokens = [[101, *ids[: LENGTH - 2], 102] for ids in teacher.tokenizer.encode_batch(texts)]
+    lines = [line.strip() for line in read_texts(Path(options.held_out))]
+    texts = [line for line in lines if line][: options.held_out_texts]
+    first, last = teacher.tokenizer.cls_id, teacher.tokenizer.sep_id
+    found_ids = teacher.tokenizer.encode_batch(texts)
+    tokens = [[first, *ids[: LENGTH - 2], last] for ids in found_ids]
     ids, mask = np.zeros((2, len(tokens), LENGTH), np.int32)
     for row, found in enumerate(tokens):
         ids[row, : len(found)], mask[row, : len(found)] = found, 1

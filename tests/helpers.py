@@ -142,6 +142,15 @@ def need_quickstart_teacher() -> str:
     return QUICKSTART_TEACHER
 
 
+def assert_batches_equal(first: Any, second: Any) -> None:
+    """Asserts that two sequences of batches hold the same keys and numbers."""
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])
+
+
 def relative_error(actual: Any, expected: Any) -> float:
     """Largest absolute difference over the largest absolute expected value."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)

@@ -17,7 +17,7 @@ from etd_tf.text.batches import (
 )
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import prepare_records
-from tests.helpers import tiny_tokenizer
+from tests.helpers import assert_batches_equal, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,6 @@ def all_rows(records, split="train"):
     return [tuple(row) for row in batch["token_ids"].tolist()]
 
 
-def assert_equal(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        assert a.keys() == b.keys()
-        for key in a:
-            np.testing.assert_array_equal(a[key], b[key])
-
-
 def test_shapes_and_types_are_static(records):
     dataset = make_batches(records, batch_size=5, seed=0)
     keys = ("token_ids", "segment_ids", "padding_mask")
@@ -74,7 +66,7 @@ def test_resuming_shows_what_an_uninterrupted_run_would(records):
     whole = take(make_batches(records, batch_size=7, seed=1), 30)
     for start in (0, 1, 17):
         resumed = take(make_batches(records, batch_size=7, seed=1, start_step=start), 30 - start)
-        assert_equal(resumed, whole[start:])
+        assert_batches_equal(resumed, whole[start:])
     far = take(make_batches(records, batch_size=7, seed=1, start_step=10**12), 1)
     assert set(rows(far)) <= set(all_rows(records))
 
@@ -97,7 +89,7 @@ def test_workers_together_read_the_global_batch(records):
         {key: np.concatenate([part[key] for part in step]) for key in step[0]}
         for step in zip(*parts, strict=True)
     ]
-    assert_equal(joined, whole)
+    assert_batches_equal(joined, whole)
     assert parts[0][0]["token_ids"].shape == (2, 11)
 
 
@@ -118,7 +110,7 @@ def test_evaluation_is_one_fixed_pass_filled_with_zeros(records):
     last = batches[-1]
     filling = size - count % size
     assert not any(value[-filling:].any() for value in last.values())
-    assert_equal(batches, take(evaluation_batches(records, batch_size=size), 1000))
+    assert_batches_equal(batches, take(evaluation_batches(records, batch_size=size), 1000))
 
 
 def test_evaluation_workers_divide_each_batch(records):
@@ -130,7 +122,7 @@ def test_evaluation_workers_divide_each_batch(records):
         {key: np.concatenate([part[key] for part in step]) for key in step[0]}
         for step in zip(*parts, strict=True)
     ]
-    assert_equal(joined, whole)
+    assert_batches_equal(joined, whole)
 
 
 def test_sample_has_no_repeats_and_grows_at_its_end(records):

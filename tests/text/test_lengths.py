@@ -10,7 +10,7 @@ from etd_tf.text.batches import Worker, examples_of_steps, make_batches
 from etd_tf.text.lengths import SimilarLengths, is_a_text_a_row, padded_lengths, window_batches
 from etd_tf.text.options import RecordOptions
 from etd_tf.text.prepare import prepare_records
-from tests.helpers import tiny_tokenizer
+from tests.helpers import assert_batches_equal, tiny_tokenizer
 
 SIZE, LENGTH = 4, 64
 
@@ -46,14 +46,6 @@ def texts(batches):
     ]
 
 
-def assert_equal(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        assert a.keys() == b.keys()
-        for key in a:
-            np.testing.assert_array_equal(a[key], b[key])
-
-
 def test_an_epoch_has_each_text_once_and_less_padding(records):
     count = records.num_examples("train")
     window = window_batches(SIZE, count)
@@ -80,7 +72,7 @@ def test_an_epoch_has_each_text_once_and_less_padding(records):
 def test_any_step_is_found_directly(records):
     whole = take(batches_of(records), 70)
     for start in (1, 14, 15, 61):
-        assert_equal(take(batches_of(records, start_step=start), 70 - start), whole[start:])
+        assert_batches_equal(take(batches_of(records, start_step=start), 70 - start), whole[start:])
     assert texts(take(batches_of(records, seed=4), 15)) != texts(whole[:15])
     assert texts(whole[60:]) != texts(whole[:10])  # another epoch, another order
 
@@ -91,7 +83,7 @@ def test_workers_together_read_the_batch_of_one_process(records):
     joined = [
         {key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)
     ]
-    assert_equal(joined, whole)
+    assert_batches_equal(joined, whole)
 
 
 def test_rows_of_steps_are_all_that_is_read(records, monkeypatch):
